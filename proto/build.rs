@@ -1,0 +1,41 @@
+//! Compiles the .proto files with protox, in Rust: no `protoc` is needed.
+
+use std::{env, fs, io, path::PathBuf};
+
+use prost::Message as _;
+
+const FILES: &[&str] = &[
+    "coffer/v1/resources.proto",
+    "coffer/v1/secrets.proto",
+    "coffer/v1/scopes.proto",
+    "coffer/v1/access.proto",
+    "coffer/v1/tokens.proto",
+    "coffer/v1/workloads.proto",
+];
+
+/// Messages that carry a value, a hint or a token, and those that contain such a message: they have no `Debug`,
+/// so that no `{:?}` anywhere can print one. `src/lib.rs` asserts it.
+const WITHOUT_DEBUG: &[&str] = &[
+    "coffer.v1.Secret",
+    "coffer.v1.CreateSecretRequest",
+    "coffer.v1.ListSecretsResponse",
+    "coffer.v1.UpdateSecretRequest",
+    "coffer.v1.CloneSecretsResponse",
+    "coffer.v1.EnvironmentEntry",
+    "coffer.v1.DescribeEnvironmentResponse",
+    "coffer.v1.ImportSecretsRequest",
+    "coffer.v1.ImportEntry",
+    "coffer.v1.IssueTokenResponse",
+    "coffer.v1.FetchEnvironmentResponse",
+    "coffer.v1.Variable",
+];
+
+fn main() -> io::Result<()> {
+    println!("cargo:rerun-if-changed=coffer");
+    let descriptors = protox::compile(FILES, ["."]).map_err(io::Error::other)?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    fs::write(out.join("coffer.v1.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .skip_debug(WITHOUT_DEBUG)
+        .compile_fds(descriptors)
+}

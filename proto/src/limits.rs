@@ -1,0 +1,53 @@
+//! Every limit that a caller of the API can meet, in one place.
+
+use std::time::Duration;
+
+/// Longest secret name, in bytes.
+pub const SECRET_NAME_BYTES: usize = 128;
+/// Longest value, in bytes.
+pub const VALUE_BYTES: usize = 64 * 1024;
+/// Longest description, in bytes.
+pub const DESCRIPTION_BYTES: usize = 1024;
+/// Longest id of a scope, workload or principal, in bytes.
+pub const ID_BYTES: usize = 63;
+/// Shortest value that has a hint, in characters: 8 of fewer would tell too much of it.
+pub const HINT_VALUE_CHARS_MIN: usize = 20;
+/// Most secrets in one scope.
+pub const SCOPE_SECRETS: u64 = 1_000;
+/// Most bytes of values in one scope, so that own and inherited values fit one exec.
+pub const SCOPE_VALUE_BYTES: u64 = 512 * 1024;
+/// Most workspaces in one sharing list.
+pub const SHARING_WORKSPACES: usize = 1_000;
+/// Most hosts in one secret's list.
+pub const ALLOWED_HOSTS: usize = 100;
+/// Most grants whose pattern is one and the same.
+pub const PATTERN_GRANTS: usize = 1_000;
+/// Most unexpired tokens of one principal.
+pub const PRINCIPAL_TOKENS: usize = 1_000;
+/// Longest description of a token, in bytes.
+pub const TOKEN_DESCRIPTION_BYTES: usize = 200;
+/// Most permissions in one TestPermissions call.
+pub const TESTED_PERMISSIONS: usize = 20;
+
+/// Entries of a page when the request does not say.
+pub const PAGE_ENTRIES_DEFAULT: usize = 50;
+/// Most entries of a page.
+pub const PAGE_ENTRIES: usize = 200;
+/// A page ends when it has reached this size, in bytes.
+pub const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Largest request, in bytes, of every service but Imports.
+pub const REQUEST_BYTES: usize = 256 * 1024;
+/// Largest request of the Imports service, in bytes.
+pub const IMPORT_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Largest response, in bytes.
+pub const RESPONSE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Validity of a user's or workload's token when the request does not say.
+pub const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// Validity of a service's token when the request does not say.
+pub const SERVICE_TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Longest validity of a workload's token.
+pub const WORKLOAD_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Longest validity of every other token.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);

@@ -1,0 +1,144 @@
+//! Typed gRPC clients over one authenticated connection.
+
+use coffer_proto::{
+    limits,
+    v1::{
+        access_client::AccessClient, imports_client::ImportsClient, scopes_client::ScopesClient,
+        secrets_client::SecretsClient, tokens_client::TokensClient, workloads_client::WorkloadsClient,
+    },
+};
+use tonic::{service::interceptor::InterceptedService, transport};
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::{Authorize, Channel, Config, Error, connect};
+
+/// A connection to a server. Cloning is cheap and shares it; it reconnects by itself.
+#[derive(Clone)]
+pub struct Client {
+    channel: Channel,
+}
+
+impl Client {
+    /// Connects now. Fails if the credential cannot be read, or nobody answers at the address, which the error names.
+    /// Whether the server accepts the credential only a call can tell.
+    pub async fn connect(config: Config) -> Result<Self, Error> {
+        let endpoint = connect::endpoint(&config)?;
+        let authorize = Authorize::new(config.credential, config.call_timeout);
+        authorize.check()?;
+        // The endpoint's own limit does not cover resolving the host's name.
+        let connected = tokio::time::timeout(config.connect_timeout, endpoint.connect()).await;
+        let channel = connected
+            .map_err(|_| Error::deadline(format!("cannot connect to {}: no answer in time", config.address)))?
+            .map_err(|error| Error::not_connected(&config.address, &error))?;
+        Ok(Self::new(channel, authorize))
+    }
+
+    /// Connects at the first call. Fails on a bad CA file. Needs a tokio runtime.
+    pub fn lazy(config: Config) -> Result<Self, Error> {
+        let channel = connect::endpoint(&config)?.connect_lazy();
+        Ok(Self::new(channel, Authorize::new(config.credential, config.call_timeout)))
+    }
+
+    fn new(channel: transport::Channel, authorize: Authorize) -> Self {
+        Self { channel: InterceptedService::new(channel, authorize) }
+    }
+
+    /// Create, read, update, delete and clone secrets.
+    pub fn secrets(&self) -> SecretsClient<Channel> {
+        SecretsClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Import many secrets at once.
+    pub fn imports(&self) -> ImportsClient<Channel> {
+        ImportsClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Find and delete scopes.
+    pub fn scopes(&self) -> ScopesClient<Channel> {
+        ScopesClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Grants, and who can do what.
+    pub fn access(&self) -> AccessClient<Channel> {
+        AccessClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Issue and revoke tokens.
+    pub fn tokens(&self) -> TokensClient<Channel> {
+        TokensClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Fetch the environment of a workload.
+    pub fn workloads(&self) -> WorkloadsClient<Channel> {
+        WorkloadsClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Whether the server serves (grpc.health.v1).
+    pub fn health(&self) -> HealthClient<Channel> {
+        HealthClient::new(self.channel.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Address, Credential};
+    use std::net::{Ipv4Addr, TcpListener};
+    use tonic::Code;
+
+    async fn failure(config: Config) -> Error {
+        match Client::connect(config).await {
+            Ok(_) => panic!("connected"),
+            Err(error) => error,
+        }
+    }
+
+    /// An address that was free a moment ago and has no listener.
+    fn nobody() -> Address {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        format!("http://127.0.0.1:{port}").parse().expect("an address")
+    }
+
+    #[tokio::test]
+    async fn nobody_there_names_the_address() {
+        let address = nobody();
+        let error = failure(Config::new(address.clone())).await;
+        assert_eq!(error.code(), Code::Unavailable);
+        assert!(error.is_retryable());
+        assert!(error.message().starts_with(&format!("cannot connect to {address}: ")), "{error}");
+        assert!(error.message().contains("refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn no_socket_names_the_address() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let address: Address = format!("unix://{}/none.sock", dir.path().display()).parse().expect("an address");
+        let error = failure(Config::new(address.clone())).await;
+        assert_eq!(error.code(), Code::Unavailable);
+        assert!(error.message().contains(&address.to_string()), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_bad_token_file_fails_before_connecting() {
+        let mut config = Config::new(nobody());
+        config.credential = Some(Credential::TokenFile("/nonexistent/token".into()));
+        let error = failure(config).await;
+        assert_eq!(error.code(), Code::Unauthenticated);
+        assert!(error.message().contains("/nonexistent/token"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_bad_ca_file_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, content) in [("empty", ""), ("text", "hello"), ("der", "-----BEGIN CERTIFICATE-----\nAA=\n")] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, content).expect("written");
+            let mut config = Config::new("https://127.0.0.1:1".parse().expect("an address"));
+            config.ca_file = Some(path.clone());
+            let error = failure(config).await;
+            assert_eq!(error.code(), Code::InvalidArgument, "{name}");
+            assert!(error.message().contains(&path.display().to_string()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The bearer token that every call carries.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use coffer_proto::{
+    reason::{self, Reason},
+    token::Token,
+};
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::Interceptor,
+};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use zeroize::Zeroizing;
+
+use crate::{Error, file};
+
+/// Largest token file, in bytes.
+const TOKEN_FILE_BYTES: usize = 4 * 1024;
+
+/// How a client proves who it is.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// One token for the whole life of the client.
+    Token(Token),
+    /// A file with a token, read anew for each call so that a renewed token is used at once. White space around the
+    /// token is ignored. A regular file of at most 4 KiB.
+    TokenFile(PathBuf),
+}
+
+impl Credential {
+    /// The token as it is now. Fails if the file cannot be read or holds no token; the error names the file.
+    pub fn token(&self) -> Result<Token, Error> {
+        match self {
+            Credential::Token(token) => Ok(token.clone()),
+            Credential::TokenFile(path) => {
+                let invalid = |reason, message: String| Error::local(Code::Unauthenticated, Some(reason), message);
+                let bytes = file::read_bounded("token file", path, TOKEN_FILE_BYTES)
+                    .map_err(|message| invalid(Reason::CredentialMissing, message))?;
+                let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+                Token::parse(text).map_err(|error| {
+                    invalid(Reason::CredentialInvalid, format!("token file {}: {error}", path.display()))
+                })
+            }
+        }
+    }
+}
+
+/// Adds the credential and the time limit to each call.
+#[derive(Clone)]
+pub struct Authorize {
+    credential: Option<Arc<Credential>>,
+    call_timeout: Duration,
+}
+
+impl Authorize {
+    pub(crate) fn new(credential: Option<Credential>, call_timeout: Duration) -> Self {
+        Self { credential: credential.map(Arc::new), call_timeout }
+    }
+
+    /// Whether a call could be made now.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.credential.as_ref().map_or(Ok(()), |credential| credential.token().map(drop))
+    }
+}
+
+impl Interceptor for Authorize {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !request.metadata().contains_key("grpc-timeout") {
+            // Tells the server, too, when nobody waits for the answer any more.
+            request.set_timeout(self.call_timeout);
+        }
+        if let Some(credential) = &self.credential {
+            let token = credential.token().map_err(|error| local_status(&error))?;
+            request.metadata_mut().insert("authorization", bearer(&token)?);
+        }
+        Ok(request)
+    }
+}
+
+fn bearer(token: &Token) -> Result<MetadataValue<Ascii>, Status> {
+    let text = Zeroizing::new(format!("Bearer {}", token.expose()));
+    let mut value: MetadataValue<Ascii> =
+        text.parse().map_err(|_| Status::internal("the token cannot be sent in a header"))?;
+    // Keeps it out of Debug output and of the header compression table (RFC 7541, 7.1.3).
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// An interceptor answers with a status whose source is lost on its way, so that the reason must travel in its details.
+fn local_status(error: &Error) -> Status {
+    let reason = error.reason().unwrap_or(Reason::CredentialInvalid);
+    let details = ErrorDetails::with_error_info(reason.as_str(), reason::DOMAIN, HashMap::default());
+    Status::with_error_details(error.code(), error.message(), details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coffer_proto::token::TokenKind;
+    use std::io::Write as _;
+
+    fn authorize(credential: Credential) -> Result<Request<()>, Status> {
+        Authorize::new(Some(credential), Duration::from_secs(10)).call(Request::new(()))
+    }
+
+    fn sent(request: &Request<()>) -> &MetadataValue<Ascii> {
+        request.metadata().get("authorization").expect("a header")
+    }
+
+    #[test]
+    fn the_header_carries_the_token_and_hides_it() {
+        let token = Token::generate(TokenKind::User);
+        let request = authorize(Credential::Token(token.clone())).expect("authorized");
+        assert_eq!(sent(&request).to_str().expect("ASCII"), format!("Bearer {}", token.expose()));
+        assert!(sent(&request).is_sensitive());
+        assert!(!format!("{:?}", request.metadata()).contains(token.expose()));
+        assert_eq!(request.metadata().get("grpc-timeout").map(|v| v.as_bytes()), Some(b"10000000u".as_slice()));
+    }
+
+    #[test]
+    fn a_renewed_file_is_used_by_the_next_call() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let credential = Credential::TokenFile(file.path().to_owned());
+        for _ in 0..2 {
+            let token = Token::generate(TokenKind::Workload);
+            file.as_file_mut().set_len(0).expect("emptied");
+            std::fs::write(file.path(), format!("\n  {}\n", token.expose())).expect("written");
+            let request = authorize(credential.clone()).expect("authorized");
+            assert_eq!(sent(&request).to_str().expect("ASCII"), format!("Bearer {}", token.expose()));
+        }
+    }
+
+    #[test]
+    fn a_bad_file_is_named_and_not_shown() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let missing = dir.path().join("missing");
+        let garbage = dir.path().join("garbage");
+        let large = dir.path().join("large");
+        std::fs::write(&garbage, "hunter2").expect("written");
+        std::fs::File::create(&large).and_then(|mut f| f.write_all(&[b'a'; 4097])).expect("written");
+        let cases = [
+            (missing.clone(), Reason::CredentialMissing),
+            (dir.path().to_owned(), Reason::CredentialMissing),
+            (large, Reason::CredentialMissing),
+            (garbage, Reason::CredentialInvalid),
+        ];
+        for (path, reason) in cases {
+            let error = Error::from(authorize(Credential::TokenFile(path.clone())).expect_err("no token"));
+            assert_eq!((error.code(), error.reason()), (Code::Unauthenticated, Some(reason)));
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+            assert!(!error.to_string().contains("hunter2"));
+            assert!(!error.is_retryable());
+        }
+    }
+}

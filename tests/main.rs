@@ -1,1 +1,6 @@
-//! Tests.
+//! Behaviour tests of coffer: the real binaries, driven from outside, all in one test binary.
+//!
+//! [`harness`] starts servers and runs tools; every other module is one behaviour.
+
+mod harness;
+mod tidy;

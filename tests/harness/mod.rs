@@ -1,0 +1,19 @@
+//! What every test stands on: the real binaries, started in a directory of their own and cleaned up after.
+
+mod binaries;
+mod command;
+mod people;
+mod raw;
+mod scan;
+mod server;
+mod status;
+mod wait;
+
+pub(crate) use binaries::{binary, prepared};
+pub(crate) use command::{Finished, Tool};
+pub(crate) use people::secret;
+pub(crate) use raw::Raw;
+pub(crate) use scan::{forms_of, occurrences};
+pub(crate) use server::{Builder, Server};
+pub(crate) use status::{Refusal, refused};
+pub(crate) use wait::{until, until_async};

@@ -1,0 +1,139 @@
+//! Who calls: tokens, grants and clients for them.
+
+use std::time::Duration;
+
+use coffer_client::{Client, Config, Credential};
+use coffer_proto::{token::Token, v1};
+use tonic::Code;
+
+use super::{Raw, Server, Tool};
+
+/// A request for a new encrypted secret with nothing special about it.
+pub(crate) fn secret(parent: &str, name: &str, value: &str) -> v1::CreateSecretRequest {
+    v1::CreateSecretRequest {
+        parent: parent.to_owned(),
+        secret_id: name.to_owned(),
+        value: value.as_bytes().to_vec(),
+        ..Default::default()
+    }
+}
+
+impl Server {
+    fn config(&self, address: &str, credential: Option<Credential>) -> Config {
+        Config {
+            address: address.parse().expect("the server's own address"),
+            credential,
+            ca_file: None,
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// A client with this token.
+    pub(crate) fn client(&self, token: &str) -> Client {
+        let token = Token::parse(token).expect("a good token");
+        Client::lazy(self.config(&self.address(), Some(Credential::Token(token)))).expect("a client")
+    }
+
+    /// The same over the unix socket, whose address survives restarts.
+    pub(crate) fn socket_client(&self, token: &str) -> Client {
+        let token = Token::parse(token).expect("a good token");
+        Client::lazy(self.config(&self.socket(), Some(Credential::Token(token)))).expect("a client")
+    }
+
+    /// A client without credential.
+    pub(crate) fn stranger(&self) -> Client {
+        Client::lazy(self.config(&self.address(), None)).expect("a client")
+    }
+
+    pub(crate) fn raw(&self) -> Raw {
+        Raw::connect(&self.address())
+    }
+
+    pub(crate) fn operator_token(&self) -> String {
+        let text = std::fs::read_to_string(self.operator_token_file()).expect("init has written it");
+        text.trim().to_owned()
+    }
+
+    pub(crate) fn operator(&self) -> Client {
+        self.client(&self.operator_token())
+    }
+
+    /// A new token for a user or service.
+    pub(crate) async fn token(&self, principal: &str) -> String {
+        self.issue(&self.operator(), principal, None).await
+    }
+
+    /// A new token, issued by `issuer`.
+    pub(crate) async fn issue(&self, issuer: &Client, principal: &str, ttl: Option<Duration>) -> String {
+        let request = v1::IssueTokenRequest {
+            principal: principal.to_owned(),
+            ttl: ttl.map(|ttl| ttl.try_into().expect("a short time")),
+            description: String::new(),
+        };
+        let answer = issuer.tokens().issue_token(request).await;
+        answer.unwrap_or_else(|status| panic!("no token for {principal}: {status:?}")).into_inner().token
+    }
+
+    /// Grants as the operator; a grant that stands is as good.
+    pub(crate) async fn grant(&self, principal: &str, permission: &str, pattern: &str) {
+        let request = v1::CreateGrantRequest {
+            principal: principal.to_owned(),
+            permission: permission.to_owned(),
+            pattern: pattern.to_owned(),
+        };
+        match self.operator().access().create_grant(request).await {
+            Ok(_) => {}
+            Err(status) if status.code() == Code::AlreadyExists => {}
+            Err(status) => panic!("no grant of {permission} on {pattern} to {principal}: {status:?}"),
+        }
+    }
+
+    /// A client for a principal with these grants: `("secrets:manage", "projects/p")`.
+    pub(crate) async fn with(&self, principal: &str, grants: &[(&str, &str)]) -> Client {
+        for (permission, pattern) in grants {
+            self.grant(principal, permission, pattern).await;
+        }
+        self.client(&self.token(principal).await)
+    }
+
+    /// A client for somebody who may read and manage these scopes.
+    pub(crate) async fn manager(&self, scopes: &[&str]) -> Client {
+        for scope in scopes {
+            self.grant("users/manager", "secrets:manage", scope).await;
+        }
+        self.client(&self.token("users/manager").await)
+    }
+
+    /// A token of a workload, issued by a service that may.
+    pub(crate) async fn workload_token(&self, workload: &str) -> String {
+        let issuer = self.with("services/issuer", &[("workloads:issue", workload)]).await;
+        self.issue(&issuer, workload, None).await
+    }
+
+    /// What a workload receives, in order, as text.
+    pub(crate) async fn environment(&self, workload: &str) -> Vec<(String, String)> {
+        let client = self.client(&self.workload_token(workload).await);
+        let answer = client.workloads().fetch_environment(v1::FetchEnvironmentRequest::default()).await;
+        let answer = answer.unwrap_or_else(|status| panic!("no environment for {workload}: {status:?}")).into_inner();
+        assert_eq!(answer.workload, workload);
+        let text = |value: Option<Vec<u8>>| String::from_utf8(value.expect("a value")).expect("text");
+        answer.variables.into_iter().map(|v| (v.name, text(v.value))).collect()
+    }
+
+    fn tool(&self, name: &str, token: &str) -> Tool {
+        let file = self.home().join(format!("token-{}", token.split('_').nth(2).expect("a token")));
+        std::fs::write(&file, token).expect("a token file");
+        Tool::new(name).env("COFFER_ADDRESS", self.address()).env("COFFER_TOKEN_FILE", file).dir(self.home())
+    }
+
+    /// The command line with this token.
+    pub(crate) fn cli(&self, token: &str) -> Tool {
+        self.tool("coffer", token)
+    }
+
+    /// The injector with this token.
+    pub(crate) fn inject(&self, token: &str) -> Tool {
+        self.tool("coffer-inject", token)
+    }
+}

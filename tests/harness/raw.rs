@@ -1,0 +1,85 @@
+//! Calls as bytes: for tokens that no client would send, for every method alike, and for reading answers whole.
+
+use tonic::{
+    Request, Status,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::{Channel, Endpoint},
+};
+
+use prost::bytes::{Buf as _, BufMut as _};
+
+/// A connection without credential.
+#[derive(Clone)]
+pub(crate) struct Raw(Channel);
+
+#[derive(Clone, Copy, Default)]
+struct Bytes;
+
+impl Raw {
+    pub(crate) fn connect(address: &str) -> Self {
+        Self(Endpoint::from_shared(address.to_owned()).expect("a good address").connect_lazy())
+    }
+
+    /// Calls `method` (`/coffer.v1.Secrets/GetSecret`) with an encoded request, and answers encoded.
+    pub(crate) async fn call(&self, method: &str, token: Option<&str>, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        self.call_with(method, authorization.as_deref().map(str::as_bytes), message).await
+    }
+
+    /// The same with the whole authorization header given.
+    pub(crate) async fn call_with(
+        &self,
+        method: &str,
+        authorization: Option<&[u8]>,
+        message: Vec<u8>,
+    ) -> Result<Vec<u8>, Status> {
+        let mut request = Request::new(message);
+        if let Some(header) = authorization {
+            let value = tonic::codegen::http::HeaderValue::from_bytes(header).expect("a header's bytes");
+            let mut headers = request.metadata().clone().into_headers();
+            headers.insert("authorization", value);
+            *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
+        }
+        let mut client = tonic::client::Grpc::new(self.0.clone()).max_decoding_message_size(8 * 1024 * 1024);
+        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path = PathAndQuery::from_maybe_shared(method.to_owned()).expect("a method's path");
+        client.unary(request, path, Bytes).await.map(tonic::Response::into_inner)
+    }
+}
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Bytes;
+    type Decoder = Bytes;
+
+    fn encoder(&mut self) -> Bytes {
+        Bytes
+    }
+
+    fn decoder(&mut self) -> Bytes {
+        Bytes
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut bytes = vec![0; buffer.remaining()];
+        buffer.copy_to_slice(&mut bytes);
+        Ok(Some(bytes))
+    }
+}

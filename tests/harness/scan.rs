@@ -1,0 +1,41 @@
+//! Searching files for a value that must not be there, in every shape it could hide in.
+
+use std::{fs, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+
+/// How a value could show: raw, in hex of both cases, and in base64 at each of its three alignments.
+pub(crate) fn forms_of(value: &str) -> Vec<Vec<u8>> {
+    let bytes = value.as_bytes();
+    let hex = bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    // As Debug of a byte slice would print it.
+    let numbers = bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    let mut forms = vec![bytes.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes(), numbers.into_bytes()];
+    for skip in 0..3 {
+        let whole = &bytes[skip..skip + (bytes.len() - skip) / 3 * 3];
+        forms.push(STANDARD_NO_PAD.encode(whole).into_bytes());
+    }
+    forms
+}
+
+/// Where any of the forms stands in a file below a directory.
+pub(crate) fn occurrences(directory: &Path, forms: &[Vec<u8>]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(path) = pending.pop() {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() {
+            pending.extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
+        } else if metadata.is_file() {
+            let bytes = fs::read(&path).expect("readable");
+            let held = forms.iter().filter(|form| contains(&bytes, form));
+            found.extend(held.map(|form| format!("{}: {}", path.display(), String::from_utf8_lossy(form))));
+        }
+    }
+    found
+}
+
+/// Whether the bytes hold the form.
+pub(crate) fn contains(bytes: &[u8], form: &[u8]) -> bool {
+    bytes.windows(form.len()).any(|window| window == form)
+}

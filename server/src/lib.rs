@@ -1,1 +1,26 @@
-//! Server.
+//! The coffer secrets service.
+//!
+//! ```text
+//!   client ─► api ─► identity ─► access ─► vault ──► seal ─► store (embedded: log + sled)
+//!                                            ▲                  │ committed changes, in order
+//!                                            └──── view ◄───────┘
+//! ```
+//!
+//! - [`api`]: the only module that names tonic: one file a service; turns wire messages into types and errors into statuses.
+//! - [`identity`]: who calls.
+//! - [`access`]: may they: a pure decision; the only maker of a `Permit`.
+//! - [`vault`]: what coffer does; nothing acts without a permit, and nothing acts without an audit record.
+//! - [`view`]: the state in memory, fed only by committed changes; reads never touch the store.
+//! - [`seal`]: the only module that sees keys: key sources, keyring, cipher, envelope.
+//! - [`store`]: durable, ordered transactions on sealed records; it never sees a value.
+//! - [`audit`]: who did what, before it is done.
+//! - [`config`], [`serve`], [`server`]: configuration; sockets, TLS, limits and the drain; and the one place that puts
+//!   all of it together.
+//!
+//! Dependencies point down this list; a test holds the direction. Only `vault` sees a value and a store at once.
+
+pub mod audit;
+pub mod clock;
+pub mod record;
+pub mod seal;
+pub mod store;

@@ -1,0 +1,150 @@
+//! Keys of records. `:` stands between a scope and what it owns, because no id contains it: deleting by the prefix
+//! `secret/accounts/a:` never touches `accounts/a/plugins/g`.
+//!
+//! ```text
+//!   header                                    digest            key/system
+//!   key/scope/{scope}                         scope/{scope}     secret/{scope}:{NAME}
+//!   grant/{pattern}:{principal}:{permission}  token/{scope or principal}:{id}
+//! ```
+
+use coffer_proto::{
+    name::{Permission, Principal, Scope, VariableName},
+    token::TokenId,
+};
+
+use crate::store::Key;
+
+/// The store's header.
+pub const HEADER: &str = "header";
+/// The digest key behind environment revisions.
+pub const DIGEST: &str = "digest";
+/// The system's data key.
+pub const SYSTEM_KEY: &str = "key/system";
+
+/// What a key names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`HEADER`].
+    Header,
+    /// [`DIGEST`].
+    Digest,
+    /// [`SYSTEM_KEY`].
+    SystemKey,
+    /// A scope's data key.
+    ScopeKey(Scope),
+    /// A scope.
+    Scope(Scope),
+    /// A secret.
+    Secret(Scope, VariableName),
+    /// A grant.
+    Grant,
+    /// A token.
+    Token,
+}
+
+/// Of a scope's data key.
+pub fn scope_key(scope: &Scope) -> Key {
+    Key::new(format!("key/scope/{scope}"))
+}
+
+/// Of a scope.
+pub fn scope(scope: &Scope) -> Key {
+    Key::new(format!("scope/{scope}"))
+}
+
+/// Of a secret.
+pub fn secret(scope: &Scope, variable: &VariableName) -> Key {
+    Key::new(format!("secret/{scope}:{variable}"))
+}
+
+/// The prefix of all secrets of a scope.
+pub fn secrets_of(scope: &Scope) -> Key {
+    Key::new(format!("secret/{scope}:"))
+}
+
+/// Of a grant.
+pub fn grant(pattern: &str, principal: &Principal, permission: Permission) -> Key {
+    Key::new(format!("grant/{pattern}:{principal}:{permission}"))
+}
+
+/// The prefix of all grants of a pattern.
+pub fn grants_on(pattern: &str) -> Key {
+    Key::new(format!("grant/{pattern}:"))
+}
+
+/// The prefixes of all grants that die with a scope: on itself and on its workloads, not on scopes below.
+pub fn grants_of(scope: &Scope) -> [Key; 3] {
+    [format!("grant/{scope}:"), format!("grant/{scope}/servers/"), format!("grant/{scope}/sandboxes/")].map(Key::new)
+}
+
+/// Of a token: under its principal, or under its workload's scope so that it dies with it.
+pub fn token(principal: &Principal, id: &TokenId) -> Key {
+    Key::new(format!("{}{id}", tokens_of(principal)))
+}
+
+/// The prefix of all tokens of a principal; of a workload: of all workloads of its scope.
+pub fn tokens_of(principal: &Principal) -> Key {
+    match principal {
+        Principal::Workload(workload) => tokens_in(workload.scope()),
+        Principal::User(_) | Principal::Service(_) => Key::new(format!("token/{principal}:")),
+    }
+}
+
+/// The prefix of all tokens of a scope's workloads.
+pub fn tokens_in(scope: &Scope) -> Key {
+    Key::new(format!("token/{scope}:"))
+}
+
+/// Reads a key. `None` for one that this version does not know.
+pub fn parse(key: &Key) -> Option<Kind> {
+    match key.as_str() {
+        HEADER => return Some(Kind::Header),
+        DIGEST => return Some(Kind::Digest),
+        SYSTEM_KEY => return Some(Kind::SystemKey),
+        _ => {}
+    }
+    let (collection, rest) = key.as_str().split_once('/')?;
+    match collection {
+        "key" => Some(Kind::ScopeKey(Scope::parse(rest.strip_prefix("scope/")?).ok()?)),
+        "scope" => Some(Kind::Scope(Scope::parse(rest).ok()?)),
+        "secret" => {
+            let (scope, variable) = rest.split_once(':')?;
+            Some(Kind::Secret(Scope::parse(scope).ok()?, VariableName::parse(variable).ok()?))
+        }
+        "grant" => Some(Kind::Grant),
+        "token" => Some(Kind::Token),
+        _ => None,
+    }
+}
+
+/// Whether the record must be read before others of the same commit or page: keys open the rest.
+pub fn comes_first(key: &Key) -> bool {
+    key.as_str().starts_with("key/") || key.as_str() == HEADER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_back() {
+        let place = Scope::parse("accounts/a/plugins/g").expect("good");
+        let variable = VariableName::parse("TOKEN").expect("good");
+        assert_eq!(parse(&scope_key(&place)), Some(Kind::ScopeKey(place.clone())));
+        assert_eq!(parse(&scope(&place)), Some(Kind::Scope(place.clone())));
+        assert_eq!(parse(&secret(&place, &variable)), Some(Kind::Secret(place, variable)));
+        assert_eq!(parse(&Key::new("something/else")), None);
+    }
+
+    #[test]
+    fn a_scopes_prefixes_leave_the_scopes_below_alone() {
+        let account = Scope::parse("accounts/a").expect("good");
+        let plugin = Scope::parse("accounts/a/plugins/g").expect("good");
+        let name = VariableName::parse("TOKEN").expect("good");
+        assert!(secret(&account, &name).as_str().starts_with(secrets_of(&account).as_str()));
+        assert!(!secret(&plugin, &name).as_str().starts_with(secrets_of(&account).as_str()));
+        let user = Principal::User("u".into());
+        let below = grant(plugin.as_str(), &user, Permission::SecretsRead);
+        assert!(grants_of(&account).iter().all(|prefix| !below.as_str().starts_with(prefix.as_str())));
+    }
+}

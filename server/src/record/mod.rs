@@ -1,0 +1,28 @@
+//! What is stored: the keys of records and their sealed contents. Contents are protobuf, because fields can be added
+//! to it for ever; each record begins with a format byte, so that a later layout can be told from this one.
+
+pub mod key;
+mod secret;
+mod system;
+
+pub use secret::{Hint, Host, Kind, SecretMeta, SecretRecord, SharedWith, Sharing, Stamp};
+pub use system::{GrantRecord, ScopeRecord, TokenRecord, TokenSecretHash, open_system, seal_system};
+
+use crate::seal::{NoRandomness, OpenFailed};
+
+/// Why a stored record cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It does not open with its key in its place.
+    #[error(transparent)]
+    OpenFailed(#[from] OpenFailed),
+    /// It opens, but holds nothing this version can read.
+    #[error("a record's content is not understood")]
+    NotUnderstood,
+    /// There is no key to open it with.
+    #[error("a record's key is missing")]
+    KeyMissing,
+    /// It cannot be sealed.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}

@@ -1,5 +1,7 @@
 //! Typed gRPC clients over one authenticated connection.
 
+use std::{future::Future, time::Duration};
+
 use coffer_proto::{
     limits,
     v1::{
@@ -7,7 +9,7 @@ use coffer_proto::{
         secrets_client::SecretsClient, tokens_client::TokensClient, workloads_client::WorkloadsClient,
     },
 };
-use tonic::{service::interceptor::InterceptedService, transport};
+use tonic::{Response, Status, service::interceptor::InterceptedService, transport};
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::{Authorize, Channel, Config, Error, connect};
@@ -16,6 +18,7 @@ use crate::{Authorize, Channel, Config, Error, connect};
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
+    call_timeout: Duration,
 }
 
 impl Client {
@@ -40,7 +43,15 @@ impl Client {
     }
 
     fn new(channel: transport::Channel, authorize: Authorize) -> Self {
-        Self { channel: InterceptedService::new(channel, authorize) }
+        Self { call_timeout: authorize.call_timeout(), channel: InterceptedService::new(channel, authorize) }
+    }
+
+    /// Makes one call, the time limit over all of it: tonic's own ends with the first bytes of the answer.
+    pub async fn call<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.call_timeout, call).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Error::deadline("no answer in time")),
+        }
     }
 
     /// Create, read, update, delete and clone secrets.

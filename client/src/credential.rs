@@ -59,6 +59,11 @@ impl Authorize {
         Self { credential: credential.map(Arc::new), call_timeout }
     }
 
+    /// The time limit of each call.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
     /// Whether a call could be made now.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.credential.as_ref().map_or(Ok(()), |credential| credential.token().map(drop))

@@ -22,6 +22,8 @@ pub use client::Client;
 pub use config::Config;
 pub use credential::{Authorize, Credential};
 pub use error::Error;
+pub use tonic::{Code, Response, Status};
+pub use tonic_health::pb as health;
 
 /// The service type of every client that [`Client`] gives out: a connection that adds the credential to each call.
 pub type Channel = tonic::service::interceptor::InterceptedService<tonic::transport::Channel, Authorize>;

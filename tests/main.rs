@@ -3,4 +3,6 @@
 //! [`harness`] starts servers and runs tools; every other module is one behaviour.
 
 mod harness;
+mod platform;
+mod products;
 mod tidy;

@@ -1,0 +1,306 @@
+//! The audit log as JSON lines, written by a thread of its own so that a slow or dead sink holds up nothing but the
+//! calls that need it.
+
+use std::{path::Path, sync::Mutex, thread, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{
+    Audit, Event, RECORD_WAIT_MAX, Unavailable,
+    sink::{FileSink, Sink},
+    writer::Writer,
+};
+
+pub use super::sink::OpenError;
+
+/// Most lines that wait for the writer; more wait outside, until [`RECORD_WAIT_MAX`].
+const QUEUE_LINES_MAX: usize = 1_024;
+/// Most lines written, and with `sync` synced, as one group.
+const GROUP_LINES_MAX: usize = 256;
+/// Without `sync`, how often what was written is synced.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An open audit log. Dropping it, or [`AuditFile::close`], writes what was handed over.
+#[derive(Debug)]
+pub struct AuditFile {
+    queue: mpsc::Sender<Message>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Record(Box<Event>, oneshot::Sender<Result<(), Unavailable>>),
+    Reopen,
+    Close(oneshot::Sender<()>),
+}
+
+impl AuditFile {
+    /// Opens `path` for appending, creating it with mode 0600. A directory or file that others can write to is refused.
+    /// Pipes and devices (`/dev/stdout`) are taken too.
+    ///
+    /// With `sync`, a line counts as recorded when it is on the disk; otherwise when the operating system has it, and
+    /// it is on the disk within a second.
+    pub fn open(path: &Path, sync: bool) -> Result<Self, OpenError> {
+        Ok(Self::over(FileSink::open(path)?, sync))
+    }
+
+    fn over(sink: impl Sink, sync: bool) -> Self {
+        let (queue, messages) = mpsc::channel(QUEUE_LINES_MAX);
+        let writer =
+            thread::Builder::new().name("audit".to_owned()).spawn(move || run(Writer::new(sink, sync), messages));
+        if let Err(error) = &writer {
+            tracing::error!(%error, "the audit thread cannot be started");
+        }
+        Self { queue, writer: Mutex::new(writer.ok()) }
+    }
+
+    /// Opens the path again after the lines handed over so far: for whoever rotates the file by renaming it.
+    pub fn reopen(&self) {
+        if self.queue.try_send(Message::Reopen).is_err() {
+            tracing::error!("the audit log is not reopened: its writer does not answer");
+        }
+    }
+
+    /// Writes and syncs what was handed over, and ends the thread. Later lines are refused. A dead sink is given up
+    /// after `wait_max`; the answer says whether everything was written.
+    pub async fn close(&self, wait_max: Duration) -> bool {
+        let (done, is_done) = oneshot::channel();
+        let closing = async { self.queue.send(Message::Close(done)).await.is_ok() && is_done.await.is_ok() };
+        let closed = timeout(wait_max, closing).await.unwrap_or(false);
+        if closed && let Some(thread) = self.writer.lock().ok().and_then(|mut writer| writer.take()) {
+            // It has answered and only returns from here on.
+            let _ = thread.join();
+        }
+        closed
+    }
+}
+
+#[async_trait]
+impl Audit for AuditFile {
+    async fn record(&self, event: Event) -> Result<(), Unavailable> {
+        let (answer, answered) = oneshot::channel();
+        let recording = async {
+            self.queue.send(Message::Record(Box::new(event), answer)).await.map_err(|_| Unavailable)?;
+            answered.await.map_err(|_| Unavailable)?
+        };
+        timeout(RECORD_WAIT_MAX, recording).await.map_err(|_| Unavailable)?
+    }
+}
+
+/// The thread: takes groups of lines as they come, so that one write and one sync serve all that wait.
+fn run<S: Sink>(mut writer: Writer<S>, mut messages: mpsc::Receiver<Message>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+        tracing::error!("the audit thread cannot keep time");
+        return;
+    };
+    runtime.block_on(async {
+        let mut group = Vec::with_capacity(GROUP_LINES_MAX);
+        let mut sync_at = Instant::now() + SYNC_INTERVAL;
+        loop {
+            let received = tokio::time::timeout_at(sync_at, messages.recv_many(&mut group, GROUP_LINES_MAX)).await;
+            let closing = match received {
+                Ok(0) => Some(None),
+                Ok(_) => work(&mut writer, &mut group).map(Some),
+                Err(_) => None,
+            };
+            if sync_at <= Instant::now() {
+                writer.sync_written();
+                sync_at = Instant::now() + SYNC_INTERVAL;
+            }
+            if let Some(done) = closing {
+                // Refuses new lines; those already in the queue were handed over and are still written.
+                messages.close();
+                while messages.recv_many(&mut group, GROUP_LINES_MAX).await > 0 {
+                    let _ = work(&mut writer, &mut group);
+                }
+                writer.sync_written();
+                if let Some(done) = done {
+                    let _ = done.send(());
+                }
+                return;
+            }
+        }
+    });
+}
+
+/// Does what a group of messages asks, in order; a close among them is returned.
+fn work<S: Sink>(writer: &mut Writer<S>, group: &mut Vec<Message>) -> Option<oneshot::Sender<()>> {
+    let mut closing = None;
+    let mut lines = Vec::with_capacity(group.len());
+    for message in group.drain(..) {
+        match message {
+            Message::Record(event, answer) => lines.push((event, answer)),
+            Message::Reopen => {
+                answer(writer, &mut lines);
+                writer.reopen();
+            }
+            Message::Close(done) => closing = Some(done),
+        }
+    }
+    answer(writer, &mut lines);
+    closing
+}
+
+fn answer<S: Sink>(writer: &mut Writer<S>, lines: &mut Vec<(Box<Event>, oneshot::Sender<Result<(), Unavailable>>)>) {
+    let (events, answers): (Vec<_>, Vec<_>) = lines.drain(..).unzip();
+    for (answer, result) in answers.into_iter().zip(writer.write(&events)) {
+        // Whoever gave up waiting is told nothing; its line stays, because what it was for may have begun.
+        let _ = answer.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io, process::Command, sync::Arc};
+
+    use super::*;
+    use crate::audit::line::tests::event;
+
+    fn seqs(path: &Path) -> Vec<u64> {
+        let text = fs::read_to_string(path).expect("the log");
+        let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("one JSON object a line");
+        text.lines().map(|line| parse(line)["seq"].as_u64().expect("a number")).collect()
+    }
+
+    #[tokio::test]
+    async fn lines_keep_their_order_and_none_is_lost() {
+        for sync in [false, true] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("audit.jsonl");
+            let audit = Arc::new(AuditFile::open(&path, sync).expect("opens"));
+            let tasks: Vec<_> = (0..20)
+                .map(|_| {
+                    let audit = Arc::clone(&audit);
+                    tokio::spawn(async move {
+                        for _ in 0..50 {
+                            audit.record(event("m")).await.expect("a line");
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.expect("a task");
+            }
+            assert!(audit.close(Duration::from_secs(10)).await);
+            assert_eq!(seqs(&path), (1..=1_000).collect::<Vec<_>>());
+            assert_eq!(audit.record(event("late")).await, Err(Unavailable));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_is_in_the_file_when_record_returns() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let audit = AuditFile::open(&path, false).expect("opens");
+        for count in 1..=20 {
+            audit.record(event("m")).await.expect("a line");
+            assert_eq!(seqs(&path).len(), count);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_over_is_written_when_the_log_is_closed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let audit = AuditFile::open(&path, false).expect("opens");
+        let mut answers = Vec::new();
+        for _ in 0..500 {
+            let (answer, answered) = oneshot::channel();
+            audit.queue.send(Message::Record(Box::new(event("m")), answer)).await.expect("room");
+            answers.push(answered);
+        }
+        assert!(audit.close(Duration::from_secs(10)).await);
+        assert_eq!(seqs(&path).len(), 500);
+        for answer in answers {
+            assert_eq!(answer.await, Ok(Ok(())));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_device_is_unavailable() {
+        let audit = AuditFile::open(Path::new("/dev/full"), false).expect("opens");
+        assert_eq!(audit.record(event("m")).await, Err(Unavailable));
+        assert!(audit.close(Duration::from_secs(10)).await);
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_is_unavailable_within_the_wait() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+        let reader = fs::OpenOptions::new().read(true).write(true).open(&path).expect("an end that never reads");
+        let audit = AuditFile::open(&path, false).expect("opens");
+        let mut big = event("m");
+        big.details = vec![("padding", "x".repeat(32 * 1024))];
+        let mut recorded = 0;
+        let started = loop {
+            let started = Instant::now();
+            if audit.record(big.clone()).await.is_err() {
+                break started;
+            }
+            recorded += 1;
+            assert!(recorded < 1_000, "a pipe must fill");
+        };
+        let waited = started.elapsed();
+        assert!(waited >= RECORD_WAIT_MAX && waited < RECORD_WAIT_MAX * 5, "{waited:?}");
+        assert!(!audit.close(Duration::from_millis(50)).await, "the sink still hangs");
+        drop(reader);
+    }
+
+    #[tokio::test]
+    async fn a_rotated_file_is_opened_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, old) = (directory.path().join("audit.jsonl"), directory.path().join("audit.jsonl.1"));
+        let audit = AuditFile::open(&path, false).expect("opens");
+        audit.record(event("m")).await.expect("a line");
+        fs::rename(&path, &old).expect("rotated");
+        audit.record(event("m")).await.expect("a line");
+        audit.reopen();
+        audit.record(event("m")).await.expect("a line");
+        assert_eq!((seqs(&old), seqs(&path)), (vec![1, 2], vec![3]));
+    }
+
+    struct HangingSync(std::sync::mpsc::Receiver<()>);
+
+    impl Sink for HangingSync {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn cut_back(&mut self, _: u64) -> bool {
+            false
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            let _ = self.0.recv();
+            Ok(())
+        }
+
+        fn reopen(&mut self) -> Result<(), OpenError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hung_sync_holds_no_call_for_longer_than_the_wait() {
+        let (release, hang) = std::sync::mpsc::channel();
+        let audit = Arc::new(AuditFile::over(HangingSync(hang), true));
+        let started = Instant::now();
+        let calls: Vec<_> = (0..QUEUE_LINES_MAX * 2)
+            .map(|_| {
+                let audit = Arc::clone(&audit);
+                tokio::spawn(async move { audit.record(event("m")).await })
+            })
+            .collect();
+        for call in calls {
+            assert_eq!(call.await.expect("a task"), Err(Unavailable));
+        }
+        assert!(started.elapsed() < RECORD_WAIT_MAX * 5);
+        drop(release);
+        assert!(audit.close(Duration::from_secs(10)).await);
+    }
+}

@@ -1,0 +1,164 @@
+//! One audit line as JSON: fixed keys in a fixed order.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::{Event, Phase, Subject};
+
+/// Most subjects of one line; `subjects_total` tells when there were more.
+pub(super) const SUBJECTS_MAX: usize = 1_000;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// RFC 3339, UTC, microseconds.
+    time: String,
+    seq: u64,
+    call: String,
+    phase: Phase,
+    method: &'static str,
+    principal: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<&'a str>,
+    subjects: &'a [Subject],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subjects_total: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(serialize_with = "object", skip_serializing_if = "<[_]>::is_empty")]
+    details: &'a [(&'static str, String)],
+    #[serde(skip_serializing_if = "is_false")]
+    leads_to_values: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    values_leave: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<&'a str>,
+}
+
+/// Appends the line of `event`, with its newline, to `buffer`. On an error `buffer` is as it was.
+pub(super) fn append(buffer: &mut Vec<u8>, seq: u64, event: &Event) -> Result<(), serde_json::Error> {
+    let start = buffer.len();
+    let line = Line {
+        time: rfc3339(event.time),
+        seq,
+        call: event.call.iter().map(|byte| format!("{byte:02x}")).collect(),
+        phase: event.phase,
+        method: event.method,
+        principal: &event.principal,
+        token: event.token.as_deref(),
+        peer: event.peer.as_deref(),
+        subjects: event.subjects.get(..SUBJECTS_MAX).unwrap_or(&event.subjects),
+        subjects_total: (event.subjects.len() > SUBJECTS_MAX).then_some(event.subjects.len()),
+        reason: event.reason,
+        details: &event.details,
+        leads_to_values: event.leads_to_values,
+        values_leave: event.values_leave,
+        position: event.position.as_deref(),
+    };
+    match serde_json::to_writer(&mut *buffer, &line) {
+        Ok(()) => {
+            buffer.push(b'\n');
+            Ok(())
+        }
+        Err(error) => {
+            buffer.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+/// RFC 3339 has years 0 to 9999 and humantime those from 1970: a clock beyond them is shown at the bound, because a
+/// line with a wrong time is better than none.
+fn rfc3339(time: SystemTime) -> String {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_micros(time.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
+}
+
+fn object<S: Serializer>(details: &[(&'static str, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(details.len()))?;
+    for (name, value) in details {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::audit) fn event(method: &'static str) -> Event {
+        Event {
+            time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
+            call: [0xab; 16],
+            phase: Phase::Intent,
+            method,
+            principal: "users/ann".to_owned(),
+            token: None,
+            peer: None,
+            subjects: Vec::new(),
+            reason: None,
+            details: Vec::new(),
+            leads_to_values: false,
+            values_leave: false,
+            position: None,
+        }
+    }
+
+    fn text(event: &Event) -> String {
+        let mut buffer = Vec::new();
+        append(&mut buffer, 7, event).expect("JSON");
+        String::from_utf8(buffer).expect("UTF-8")
+    }
+
+    #[test]
+    fn keys_stand_in_their_order() {
+        let mut full = event("coffer.v1.Secrets/CreateSecret");
+        full.token = Some("t".to_owned());
+        full.peer = Some("unix".to_owned());
+        let name = "accounts/a/secrets/K".to_owned();
+        full.subjects = vec![Subject { name, uid: Some("u".to_owned()), version: Some(2) }];
+        full.reason = Some("SCOPE_FULL");
+        full.details = vec![("z", "1\n".to_owned()), ("a", "2".to_owned())];
+        (full.leads_to_values, full.values_leave) = (true, true);
+        full.position = Some("1.2".to_owned());
+        assert_eq!(
+            text(&full),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.000001Z","seq":7,"call":"abababababababababababababababab","#,
+                r#""phase":"intent","method":"coffer.v1.Secrets/CreateSecret","principal":"users/ann","token":"t","#,
+                r#""peer":"unix","subjects":[{"name":"accounts/a/secrets/K","uid":"u","version":2}],"#,
+                r#""reason":"SCOPE_FULL","details":{"z":"1\n","a":"2"},"leads_to_values":true,"values_leave":true,"#,
+                r#""position":"1.2"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_clock_beyond_the_calendar_is_shown_at_its_bound() {
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000000Z");
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
+        assert_eq!(rfc3339(far), "9999-12-31T23:59:59.000000Z");
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_written() {
+        let line = text(&event("m"));
+        assert!(line.ends_with("\"principal\":\"users/ann\",\"subjects\":[]}\n"), "{line}");
+    }
+
+    #[test]
+    fn subjects_beyond_the_limit_are_counted() {
+        let mut many = event("m");
+        many.subjects = vec![Subject { name: "n".to_owned(), uid: None, version: None }; SUBJECTS_MAX + 1];
+        let line: serde_json::Value = serde_json::from_str(&text(&many)).expect("JSON");
+        assert_eq!(line["subjects"].as_array().map(Vec::len), Some(SUBJECTS_MAX));
+        assert_eq!(line["subjects_total"], 1_001);
+    }
+}

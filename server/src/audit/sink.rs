@@ -1,0 +1,160 @@
+//! The file, pipe or device that audit lines are appended to.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// Why an audit log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("audit log {}: {problem}", path.display())]
+pub struct OpenError {
+    path: PathBuf,
+    problem: Problem,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("cannot be opened: {0}")]
+    Open(#[source] io::Error),
+    #[error("its directory {0} does not exist")]
+    NoDirectory(PathBuf),
+    #[error("others can write to its directory {0}: chmod o-w it, or give a directory of its own")]
+    OpenDirectory(PathBuf),
+    #[error("others can write to it: chmod 0600 it")]
+    OpenFile,
+    #[error("is a directory")]
+    Directory,
+}
+
+/// Takes bytes; a test puts broken ones in its place.
+pub(super) trait Sink: Send + 'static {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Removes the last `bytes`, a part of a line; `false` where that cannot be done.
+    fn cut_back(&mut self, bytes: u64) -> bool;
+    fn sync(&mut self) -> io::Result<()>;
+    /// Opens the path again, after a rotation. On an error the old one stays.
+    fn reopen(&mut self) -> Result<(), OpenError>;
+}
+
+/// A sink by its path.
+#[derive(Debug)]
+pub(super) struct FileSink {
+    path: PathBuf,
+    file: File,
+    /// Pipes and devices cannot be cut or synced.
+    is_regular: bool,
+}
+
+impl FileSink {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let fail = |problem| OpenError { path: path.to_owned(), problem };
+        check_directory(path).map_err(fail)?;
+        // Reading is only for the last byte of a regular file; a pipe or device is opened for writing alone.
+        let exists_otherwise = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        let file = OpenOptions::new()
+            .append(true)
+            .read(!exists_otherwise)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| if path.is_dir() { Problem::Directory } else { Problem::Open(error) })
+            .map_err(fail)?;
+        let metadata = file.metadata().map_err(|error| fail(Problem::Open(error)))?;
+        if metadata.is_file() && metadata.mode() & 0o022 != 0 {
+            return Err(fail(Problem::OpenFile));
+        }
+        let mut sink = Self { path: path.to_owned(), file, is_regular: metadata.is_file() };
+        sink.end_torn_line().map_err(|error| fail(Problem::Open(error)))?;
+        Ok(sink)
+    }
+
+    /// A crash may have left a part of a line; the next one must not continue it.
+    fn end_torn_line(&mut self) -> io::Result<()> {
+        if !self.is_regular || self.file.metadata()?.len() == 0 {
+            return Ok(());
+        }
+        let mut last = [0];
+        self.file.seek(SeekFrom::End(-1))?;
+        self.file.read_exact(&mut last)?;
+        if last == *b"\n" { Ok(()) } else { self.file.write_all(b"\n") }
+    }
+}
+
+impl Sink for FileSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn cut_back(&mut self, bytes: u64) -> bool {
+        // The length is asked for, not remembered: whoever rotates may have truncated the file.
+        let cut = || self.file.set_len(self.file.metadata()?.len().saturating_sub(bytes));
+        self.is_regular && cut().is_ok()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.is_regular { self.file.sync_data() } else { Ok(()) }
+    }
+
+    fn reopen(&mut self) -> Result<(), OpenError> {
+        *self = Self::open(&self.path)?;
+        Ok(())
+    }
+}
+
+/// Whoever may write to the directory may replace the log.
+fn check_directory(path: &Path) -> Result<(), Problem> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let metadata = match fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => metadata,
+        _ => return Err(Problem::NoDirectory(directory.to_owned())),
+    };
+    let mode = metadata.permissions().mode();
+    let others_may_write = mode & 0o002 != 0;
+    let sticky = mode & 0o1000 != 0;
+    if others_may_write && !sticky { Err(Problem::OpenDirectory(directory.to_owned())) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_the_owners_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        FileSink::open(&path).expect("a new file");
+        assert_eq!(fs::metadata(&path).expect("the file").mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).expect("chmod");
+        assert!(FileSink::open(&path).expect_err("others can write").to_string().contains("chmod 0600"));
+    }
+
+    #[test]
+    fn a_directory_open_to_all_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
+        let error = FileSink::open(&directory.path().join("a")).expect_err("others can write");
+        assert!(error.to_string().contains("others can write to its directory"), "{error}");
+        let error = FileSink::open(&directory.path().join("none/a")).expect_err("no directory");
+        assert!(error.to_string().contains("does not exist"), "{error}");
+        let error = FileSink::open(directory.path()).expect_err("a directory");
+        assert!(error.to_string().contains("is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_torn_last_line_is_ended() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a");
+        fs::write(&path, "{\"seq\":1}\n{\"se").expect("a torn file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+        for _ in 0..2 {
+            FileSink::open(&path).expect("opens");
+            assert_eq!(fs::read_to_string(&path).expect("text"), "{\"seq\":1}\n{\"se\n");
+        }
+    }
+}

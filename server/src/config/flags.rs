@@ -1,0 +1,71 @@
+//! The flags of `run` and `check-config`.
+
+use std::path::PathBuf;
+
+use super::setting::{Given, Key, Setting, Source};
+
+/// Flags; each wins over its `COFFER_SERVER_…` variable, which wins over the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// TOML file with the configuration; relative paths in it are relative to its directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the store, made by `coffer-server init`
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<String>,
+    /// File with the root key
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<String>,
+    /// Where to listen: IP:PORT (0 is any free port) or unix:/path; may be repeated [default: 127.0.0.1:7470]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+    /// Certificate chain in PEM; needed for every address that is not loopback or a unix socket
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// Private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// File to write the addresses to, one a line, once all listeners accept
+    #[arg(long, value_name = "FILE")]
+    pub address_file: Option<String>,
+    /// Audit log [default: audit.jsonl in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub audit_file: Option<String>,
+    /// Have each audit line on the disk before its call goes on, rather than within a second
+    #[arg(long)]
+    pub audit_sync: bool,
+    /// Serve gRPC reflection
+    #[arg(long)]
+    pub reflection: bool,
+    /// What to log of coffer itself: info, or info,coffer_server::serve=debug [default: info]
+    #[arg(long = "log", value_name = "FILTER")]
+    pub log_filter: Option<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+impl Flags {
+    pub(super) fn given(&self) -> Vec<Given> {
+        let mut given = Vec::new();
+        let mut give = |key, texts: Vec<String>| {
+            if let (Some(flag), false) = (Setting::of(key).flag, texts.is_empty()) {
+                given.push(Given { key, source: Source::Flag(flag), texts });
+            }
+        };
+        let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+        let switch = |on: bool| if on { vec!["true".to_owned()] } else { Vec::new() };
+        give(Key::Data, one(&self.data));
+        give(Key::KeyFile, one(&self.key_file));
+        give(Key::Listen, self.listen.clone());
+        give(Key::TlsCert, one(&self.tls_cert));
+        give(Key::TlsKey, one(&self.tls_key));
+        give(Key::AddressFile, one(&self.address_file));
+        give(Key::AuditFile, one(&self.audit_file));
+        give(Key::AuditSync, switch(self.audit_sync));
+        give(Key::Reflection, switch(self.reflection));
+        give(Key::LogFilter, one(&self.log_filter));
+        give(Key::LogFormat, one(&self.log_format));
+        given
+    }
+}

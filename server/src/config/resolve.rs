@@ -1,0 +1,335 @@
+//! From what is given to a [`Config`].
+
+use std::{ffi::OsString, fmt::Display, path::PathBuf, str::FromStr};
+
+use tracing_subscriber::filter::Targets;
+
+use super::{
+    AUDIT_FILE_DEFAULT, AuditLog, Config, Flags, LISTEN_DEFAULT, LISTENERS_MAX, LOG_FILTER_DEFAULT, Limits,
+    ListenAddress, Log, LogFormat, Mistakes, Tls, environment, file, memory,
+    setting::{Given, Key, Setting, Source},
+};
+
+/// Most connections that can be asked for.
+const CONNECTIONS_MAX: u32 = 1_000_000;
+/// Least memory a server can work with, in bytes.
+const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// Reads flags, environment and file, and returns either a good configuration or everything that is wrong, including
+/// what is wrong with settings that a stronger source overrides.
+pub fn load(flags: &Flags, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, Mistakes> {
+    let mut mistakes = Vec::new();
+    let environment = environment::read(variables, &mut mistakes);
+    let mut given = flags.given();
+    given.extend(environment.given);
+    if let Some(path) = flags.config.as_ref().or(environment.config.as_ref()) {
+        given.extend(file::read(path, &mut mistakes));
+    }
+    let mut resolver = Resolver { given, mistakes };
+    let config = resolver.config();
+    match config {
+        Some(config) if resolver.mistakes.is_empty() => Ok(config),
+        _ => Err(Mistakes(resolver.mistakes)),
+    }
+}
+
+struct Resolver {
+    /// Strongest first.
+    given: Vec<Given>,
+    mistakes: Vec<String>,
+}
+
+impl Resolver {
+    fn config(&mut self) -> Option<Config> {
+        let data = self.path(Key::Data);
+        self.require(Key::Data);
+        let key_file = self.path(Key::KeyFile);
+        self.require(Key::KeyFile);
+        let tls = self.tls();
+        let listen = self.listen(tls.is_some());
+        let address_file = self.path(Key::AddressFile);
+        let audit_file = self.path(Key::AuditFile);
+        let audit_sync = self.switch(Key::AuditSync);
+        let reflection = self.switch(Key::Reflection);
+        let log = self.log();
+        let limits = self.limits();
+        let data = data?;
+        Some(Config {
+            audit: AuditLog { file: audit_file.unwrap_or_else(|| data.join(AUDIT_FILE_DEFAULT)), sync: audit_sync },
+            data,
+            key_file: key_file?,
+            listen,
+            tls: tls.flatten(),
+            address_file,
+            reflection,
+            log,
+            limits,
+        })
+    }
+
+    /// Everything given for `key`, read by `read`; the strongest source's good value. Complaints continue a sentence
+    /// that the source begins.
+    fn pick<T>(&mut self, key: Key, read: impl Fn(&[String]) -> Result<T, Vec<String>>) -> Option<T> {
+        let mut picked = None;
+        for given in self.given.iter().filter(|given| given.key == key) {
+            match read(&given.texts) {
+                Ok(value) => picked = picked.or(Some(value)),
+                Err(complaints) => {
+                    self.mistakes.extend(complaints.iter().map(|complaint| format!("{}: {complaint}", given.source)))
+                }
+            }
+        }
+        picked
+    }
+
+    fn source(&self, key: Key) -> Option<&Source> {
+        self.given.iter().find(|given| given.key == key).map(|given| &given.source)
+    }
+
+    fn require(&mut self, key: Key) {
+        if self.source(key).is_none() {
+            let setting = Setting::of(key);
+            let names = [setting.flag, setting.variable].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            self.mistakes.push(format!("{names} or `{}` in the configuration file is needed", setting.file_key()));
+        }
+    }
+
+    fn path(&mut self, key: Key) -> Option<PathBuf> {
+        self.pick(key, |texts| match single(texts) {
+            "" => Err(vec!["the path is empty".to_owned()]),
+            text if text.contains('\0') => Err(vec!["the path contains NUL".to_owned()]),
+            text => Ok(PathBuf::from(text)),
+        })
+    }
+
+    fn switch(&mut self, key: Key) -> bool {
+        let read = |texts: &[String]| match single(texts) {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            other => Err(vec![format!("{other:?} is neither true nor false")]),
+        };
+        self.pick(key, read).unwrap_or(false)
+    }
+
+    /// `Some(None)` is no TLS; `None` is TLS wanted but wrong, which is reported once and not again per listener.
+    fn tls(&mut self) -> Option<Option<Tls>> {
+        let (cert, key) = (self.path(Key::TlsCert), self.path(Key::TlsKey));
+        match (self.source(Key::TlsCert), self.source(Key::TlsKey)) {
+            (None, None) => Some(None),
+            (Some(_), Some(_)) => Some(Some(Tls { cert: cert?, key: key? })),
+            (Some(source), None) => {
+                self.mistakes.push(format!("{source}: a certificate needs its key: --tls-key"));
+                None
+            }
+            (None, Some(source)) => {
+                self.mistakes.push(format!("{source}: a key needs its certificate: --tls-cert"));
+                None
+            }
+        }
+    }
+
+    fn listen(&mut self, tls_is_settled: bool) -> Vec<ListenAddress> {
+        let has_tls = self.source(Key::TlsCert).is_some() && self.source(Key::TlsKey).is_some() || !tls_is_settled;
+        let read = |texts: &[String]| {
+            let mut complaints = Vec::new();
+            if texts.is_empty() {
+                complaints.push("the list is empty".to_owned());
+            }
+            if texts.len() > LISTENERS_MAX {
+                complaints.push(format!("more than {LISTENERS_MAX} addresses"));
+            }
+            let mut addresses = Vec::new();
+            for text in texts {
+                match text.parse::<ListenAddress>() {
+                    Err(error) => complaints.push(format!("{text:?} {error}")),
+                    Ok(address) if !address.is_local() && !has_tls => complaints.push(format!(
+                        "{address} can be reached from other machines, so it needs --tls-cert and --tls-key; \
+                         plaintext is for loopback addresses and unix sockets"
+                    )),
+                    Ok(address) => addresses.push(address),
+                }
+            }
+            if complaints.is_empty() { Ok(addresses) } else { Err(complaints) }
+        };
+        self.pick(Key::Listen, read).unwrap_or_else(|| LISTEN_DEFAULT.parse().into_iter().collect())
+    }
+
+    fn log(&mut self) -> Log {
+        let read = |texts: &[String]| {
+            let text = single(texts);
+            let wrong = "is no log filter: give a level (off, error, warn, info, debug, trace) or target=level, \
+                         separated by commas";
+            // An empty filter is allowed by the parser and would silently turn everything off.
+            match Targets::from_str(text) {
+                Ok(targets) if !text.trim().is_empty() => Ok((text.to_owned(), targets)),
+                _ => Err(vec![format!("{text:?} {wrong}")]),
+            }
+        };
+        let (filter, targets) = self.pick(Key::LogFilter, read).unwrap_or_else(|| {
+            let targets = Targets::new().with_default(tracing_subscriber::filter::LevelFilter::INFO);
+            (LOG_FILTER_DEFAULT.to_owned(), targets)
+        });
+        let read = |texts: &[String]| match single(texts) {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            other => Err(vec![format!("{other:?} is no log format: give text or json")]),
+        };
+        let format = self.pick(Key::LogFormat, read).unwrap_or_default();
+        Log { filter, targets, format }
+    }
+
+    fn limits(&mut self) -> Limits {
+        let connections = self.count(Key::Connections, 1, CONNECTIONS_MAX);
+        let per_peer = self.count(Key::ConnectionsPerPeer, 1, CONNECTIONS_MAX);
+        let memory = self.count(Key::MemoryBytes, MEMORY_BYTES_MIN, u64::MAX);
+        Limits {
+            connections: connections.unwrap_or(Limits::CONNECTIONS_DEFAULT),
+            connections_per_peer: per_peer.unwrap_or(Limits::CONNECTIONS_PER_PEER_DEFAULT),
+            memory_bytes: memory.unwrap_or_else(|| memory::available_bytes() / 2),
+        }
+    }
+
+    fn count<T: FromStr + PartialOrd + Copy + Display>(&mut self, key: Key, least: T, most: T) -> Option<T> {
+        self.pick(key, |texts| match single(texts).parse::<T>() {
+            Ok(count) if count >= least && count <= most => Ok(count),
+            _ => Err(vec![format!("{} is not between {least} and {most}", single(texts))]),
+        })
+    }
+}
+
+fn single(texts: &[String]) -> &str {
+    texts.first().map_or("", String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    fn flags(texts: &[&str]) -> Flags {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            flags: Flags,
+        }
+        let arguments = std::iter::once("coffer-server").chain(texts.iter().copied());
+        <Only as clap::Parser>::try_parse_from(arguments).expect("flags that clap knows").flags
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    fn mistakes(texts: &[&str], pairs: &[(&str, &str)]) -> Vec<String> {
+        load(&flags(texts), variables(pairs)).expect_err("a configuration with mistakes").0
+    }
+
+    const ENOUGH: [&str; 4] = ["--data", "d", "--key-file", "k"];
+
+    #[test]
+    fn defaults_are_safe() {
+        let config = load(&flags(&ENOUGH), variables(&[("HOME", "/root")])).expect("a configuration");
+        assert_eq!(config.listen, ["127.0.0.1:7470".parse().expect("an address")]);
+        assert_eq!(config.audit, AuditLog { file: Path::new("d/audit.jsonl").to_owned(), sync: false });
+        assert_eq!((config.tls, config.reflection, config.log.format), (None, false, LogFormat::Text));
+        assert_eq!((config.limits.connections, config.limits.connections_per_peer), (10_000, 1_000));
+        assert!(config.limits.memory_bytes >= MEMORY_BYTES_MIN);
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("coffer.toml");
+        let toml = "data = 'from-file'\nkey_file = '/keys/root'\nlisten = ['127.0.0.1:1', 'unix:/run/c.sock']\n\
+                    [log]\nformat = 'json'\nfilter = 'warn'\n[limits]\nconnections = 7\n";
+        fs::write(&file, toml).expect("a file");
+        let file = file.to_str().expect("UTF-8");
+        let environment = [("COFFER_SERVER_LOG", "debug"), ("COFFER_SERVER_LISTEN", "127.0.0.1:2, [::1]:3")];
+        let config = load(&flags(&["--config", file, "--log", "trace"]), variables(&environment)).expect("good");
+        assert_eq!(config.data, directory.path().join("from-file"), "relative to the file");
+        assert_eq!(config.key_file, Path::new("/keys/root"));
+        let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["127.0.0.1:2", "[::1]:3"]);
+        assert_eq!((config.log.filter.as_str(), config.log.format), ("trace", LogFormat::Json));
+        assert_eq!(config.limits.connections, 7);
+
+        let by_variable = variables(&[("COFFER_SERVER_CONFIG", file)]);
+        let config = load(&Flags::default(), by_variable).expect("the file by the variable");
+        assert_eq!(config.log.filter, "warn");
+        fs::write(directory.path().join("again.toml"), config.to_string()).expect("a file");
+        let again = directory.path().join("again.toml");
+        let again = load(&flags(&["--config", again.to_str().expect("UTF-8")]), []).expect("what is shown is a file");
+        assert_eq!(again, config);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("c.toml");
+        let toml = "datta = 'x'\nreflection = 'yes'\nlisten = '127.0.0.1:1'\ntls = 3\n[audit]\nfiel = 'x'\nsync = 1\n\
+                    [limits]\nconnections = 0\nmemory_bytes = 5\n[other]\nx = 1\n";
+        fs::write(&file, toml).expect("a file");
+        let file = file.to_str().expect("UTF-8");
+        let environment =
+            [("COFFER_SERVER_AUDIT_SYNC", "maybe"), ("COFFER_SERVER_LOGS", "info"), ("COFFER_SERVER_TLS_KEY", "k")];
+        let all = mistakes(
+            &[
+                "--config",
+                file,
+                "--log",
+                "loud=very",
+                "--log-format",
+                "xml",
+                "--listen",
+                "nowhere",
+                "--listen",
+                "unix:x",
+            ],
+            &environment,
+        );
+        for part in [
+            "COFFER_SERVER_LOGS is no variable of this server",
+            "`datta` in ",
+            "`reflection` in ",
+            "`listen` in ",
+            "`tls` in ",
+            "`audit.fiel` in ",
+            "`audit.sync` in ",
+            "`limits.connections` in ",
+            "`limits.memory_bytes` in ",
+            "`other` in ",
+            "--data, COFFER_SERVER_DATA or `data` in the configuration file is needed",
+            "--key-file, COFFER_SERVER_KEY_FILE or `key_file` in the configuration file is needed",
+            "COFFER_SERVER_TLS_KEY: a key needs its certificate",
+            "--listen: \"nowhere\" is no address",
+            "--listen: \"unix:x\" names a unix socket by a relative path",
+            "COFFER_SERVER_AUDIT_SYNC: \"maybe\" is neither true nor false",
+            "--log: \"loud=very\" is no log filter",
+            "--log-format: \"xml\" is no log format",
+        ] {
+            assert_eq!(all.iter().filter(|mistake| mistake.contains(part)).count(), 1, "{part}\n{all:#?}");
+        }
+        assert_eq!(all.len(), 18, "{all:#?}");
+    }
+
+    #[test]
+    fn plaintext_for_other_machines_is_refused() {
+        let open = ["--listen", "0.0.0.0:7470", "--listen", "127.0.0.1:1"];
+        let all = mistakes(&[&ENOUGH[..], &open].concat(), &[]);
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(all[0].contains("0.0.0.0:7470 can be reached from other machines"), "{all:?}");
+        let tls = ["--tls-cert", "c", "--tls-key", "k"];
+        load(&flags(&[&ENOUGH[..], &open, &tls].concat()), []).expect("TLS makes it good");
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_named() {
+        assert!(mistakes(&["--config", "/nowhere/c.toml"], &[])[0].contains("/nowhere/c.toml cannot be read"));
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("c.toml");
+        fs::write(&file, "data = 'x'\nlisten = [\n").expect("a file");
+        let all = mistakes(&["--config", file.to_str().expect("UTF-8")], &[]);
+        assert!(all[0].contains("c.toml is no TOML: line "), "{all:?}");
+    }
+}

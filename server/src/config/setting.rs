@@ -1,0 +1,131 @@
+//! What can be set, and by which names.
+
+use std::{fmt, path::PathBuf};
+
+/// One thing that can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Data,
+    KeyFile,
+    Listen,
+    TlsCert,
+    TlsKey,
+    AddressFile,
+    AuditFile,
+    AuditSync,
+    Reflection,
+    LogFilter,
+    LogFormat,
+    Connections,
+    ConnectionsPerPeer,
+    MemoryBytes,
+}
+
+/// What its value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A path; relative ones in the file are relative to the file's directory.
+    Path,
+    Text,
+    /// A list of texts; in the environment, separated by commas.
+    List,
+    Switch,
+    Count,
+}
+
+/// Its names; limits are set in the file only.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) key: Key,
+    pub(super) shape: Shape,
+    pub(super) flag: Option<&'static str>,
+    pub(super) variable: Option<&'static str>,
+    /// Table (empty for the top) and key.
+    pub(super) file: (&'static str, &'static str),
+}
+
+const fn everywhere(
+    key: Key,
+    shape: Shape,
+    flag: &'static str,
+    variable: &'static str,
+    file: (&'static str, &'static str),
+) -> Setting {
+    Setting { key, shape, flag: Some(flag), variable: Some(variable), file }
+}
+
+const fn in_file(key: Key, shape: Shape, file: (&'static str, &'static str)) -> Setting {
+    Setting { key, shape, flag: None, variable: None, file }
+}
+
+pub(super) const SETTINGS: &[Setting] = &[
+    everywhere(Key::Data, Shape::Path, "--data", "COFFER_SERVER_DATA", ("", "data")),
+    everywhere(Key::KeyFile, Shape::Path, "--key-file", "COFFER_SERVER_KEY_FILE", ("", "key_file")),
+    everywhere(Key::Listen, Shape::List, "--listen", "COFFER_SERVER_LISTEN", ("", "listen")),
+    everywhere(Key::TlsCert, Shape::Path, "--tls-cert", "COFFER_SERVER_TLS_CERT", ("tls", "cert")),
+    everywhere(Key::TlsKey, Shape::Path, "--tls-key", "COFFER_SERVER_TLS_KEY", ("tls", "key")),
+    everywhere(Key::AddressFile, Shape::Path, "--address-file", "COFFER_SERVER_ADDRESS_FILE", ("", "address_file")),
+    everywhere(Key::AuditFile, Shape::Path, "--audit-file", "COFFER_SERVER_AUDIT_FILE", ("audit", "file")),
+    everywhere(Key::AuditSync, Shape::Switch, "--audit-sync", "COFFER_SERVER_AUDIT_SYNC", ("audit", "sync")),
+    everywhere(Key::Reflection, Shape::Switch, "--reflection", "COFFER_SERVER_REFLECTION", ("", "reflection")),
+    everywhere(Key::LogFilter, Shape::Text, "--log", "COFFER_SERVER_LOG", ("log", "filter")),
+    everywhere(Key::LogFormat, Shape::Text, "--log-format", "COFFER_SERVER_LOG_FORMAT", ("log", "format")),
+    in_file(Key::Connections, Shape::Count, ("limits", "connections")),
+    in_file(Key::ConnectionsPerPeer, Shape::Count, ("limits", "connections_per_peer")),
+    in_file(Key::MemoryBytes, Shape::Count, ("limits", "memory_bytes")),
+];
+
+/// Names the configuration file itself, in the environment.
+pub(super) const CONFIG_VARIABLE: &str = "COFFER_SERVER_CONFIG";
+
+impl Setting {
+    pub(super) fn of(key: Key) -> &'static Setting {
+        SETTINGS.iter().find(|setting| setting.key == key).unwrap_or(&SETTINGS[0])
+    }
+
+    /// The name in the file, with its table: `tls.cert`.
+    pub(super) fn file_key(&self) -> String {
+        match self.file {
+            ("", key) => key.to_owned(),
+            (table, key) => format!("{table}.{key}"),
+        }
+    }
+}
+
+/// One value given for a setting, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) key: Key,
+    pub(super) source: Source,
+    /// One text, but for lists.
+    pub(super) texts: Vec<String>,
+}
+
+/// Who says so; the first wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Flag(&'static str),
+    Variable(&'static str),
+    File { key: String, file: PathBuf },
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(name) | Source::Variable(name) => f.write_str(name),
+            Source::File { key, file } => write!(f, "`{key}` in {}", file.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_found_by_its_key() {
+        for setting in SETTINGS {
+            assert_eq!(Setting::of(setting.key).file, setting.file);
+        }
+    }
+}

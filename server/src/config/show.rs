@@ -1,0 +1,37 @@
+//! A configuration as the TOML file that would give it.
+
+use std::{fmt, path::Path};
+
+use super::Config;
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listen: Vec<_> = self.listen.iter().map(|address| quoted(&address.to_string())).collect();
+        writeln!(f, "data = {}", path(&self.data))?;
+        writeln!(f, "key_file = {}", path(&self.key_file))?;
+        writeln!(f, "listen = [{}]", listen.join(", "))?;
+        if let Some(file) = &self.address_file {
+            writeln!(f, "address_file = {}", path(file))?;
+        }
+        writeln!(f, "reflection = {}", self.reflection)?;
+        if let Some(tls) = &self.tls {
+            writeln!(f, "\n[tls]\ncert = {}\nkey = {}", path(&tls.cert), path(&tls.key))?;
+        }
+        writeln!(f, "\n[audit]\nfile = {}\nsync = {}", path(&self.audit.file), self.audit.sync)?;
+        writeln!(f, "\n[log]\nfilter = {}\nformat = {}", quoted(&self.log.filter), quoted(self.log.format.as_str()))?;
+        writeln!(
+            f,
+            "\n[limits]\nconnections = {}\nconnections_per_peer = {}\nmemory_bytes = {}",
+            self.limits.connections, self.limits.connections_per_peer, self.limits.memory_bytes
+        )
+    }
+}
+
+fn path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+/// A JSON string is a TOML basic string too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,2 +1,82 @@
-//! Injector.
-fn main() {}
+//! `coffer-inject [options] -- command args…`: becomes the command, with the workload's secrets in its environment.
+//!
+//! The order of work is the order of the modules:
+//!
+//! - [`args`], [`settings`]: what was asked, by flags over `COFFER_*` variables.
+//! - [`command`]: which file will run, decided before anything is fetched.
+//! - [`credential`], [`fetch`]: one answer of the server within one deadline, or none.
+//! - [`received`]: what the server sent, checked; every offender is named.
+//! - [`environment`], [`size`]: what the workload will see, and whether the kernel takes it.
+//! - [`exec`]: the point of no return. [`table`]: what a dry run prints instead.
+//! - [`exit`], [`report`], [`panics`]: how it ends otherwise. [`descriptor`] is the one module with unsafe code.
+//!
+//! Nothing is started with an incomplete set of secrets, and no line it prints holds a value.
+
+mod args;
+mod command;
+mod credential;
+mod descriptor;
+mod environment;
+mod exec;
+mod exit;
+mod fetch;
+mod panics;
+mod received;
+mod report;
+mod settings;
+mod size;
+mod table;
+
+use std::{ffi::OsString, process::ExitCode, time::Instant};
+
+use args::{Args, Asked};
+use command::Command;
+use environment::{Environment, Inherited};
+use exit::{Exit, Failure};
+use settings::Settings;
+
+fn main() -> ExitCode {
+    panics::install();
+    let end = match args::parse(std::env::args_os()) {
+        Ok(Asked::Run(args)) => run(&args),
+        Ok(Asked::Print(text)) => report::print(&text),
+        Err(failure) => Err(failure),
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.problems().for_each(report::line);
+            failure.exit().into()
+        }
+    }
+}
+
+/// Returns only after a dry run, or with why the command was not started.
+fn run(args: &Args) -> Result<(), Failure> {
+    let deadline = Instant::now() + args.timeout;
+    let inherited = Inherited::of_this_process();
+    let settings = Settings::new(args, &inherited)?;
+    let command = resolve(&args.command, &inherited)?;
+    let limits = size::Limits::of_this_process();
+
+    let variables = fetch::fetch(settings, args, deadline)?;
+    let Some(command) = command.filter(|_| !args.dry_run) else {
+        let checked = received::check(variables, args, received::without_value)?;
+        return report::print(&table::render(&checked, args.keep_existing.then_some(&inherited)));
+    };
+    let variables = received::check(variables, args, received::with_value)?;
+    report::verbose(args.verbose, || {
+        format!("starting {} with {} variables", command.path().display(), variables.len())
+    });
+    let environment = Environment::new(inherited, variables, args.keep_existing);
+    size::check(limits, &command, &environment)?;
+    Err(exec::exec(&command, environment))
+}
+
+/// A dry run may go without a command.
+fn resolve(words: &[OsString], inherited: &Inherited) -> Result<Option<Command>, Failure> {
+    match words {
+        [] => Ok(None),
+        [name, ..] => Command::resolve(name, words, inherited.get("PATH")).map(Some),
+    }
+}

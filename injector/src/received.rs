@@ -1,0 +1,199 @@
+//! What the server sent, checked again: the injector does not rely on the server's checks for what it will execute.
+
+use std::collections::BTreeSet;
+
+use coffer_proto::{
+    name::VariableName,
+    v1::{self, SecretKind},
+    value::SecretValue,
+};
+
+use crate::{Args, Exit, Failure};
+
+/// A variable that passed every check. In a dry run there is no value.
+#[derive(Debug)]
+pub(crate) struct Variable<V = SecretValue> {
+    /// Its name, by the grammar and not reserved.
+    pub(crate) name: VariableName,
+    /// Its value.
+    pub(crate) value: V,
+    /// The secret it comes from.
+    pub(crate) source: String,
+    /// Encrypted or plain.
+    pub(crate) kind: &'static str,
+    /// The version of the value.
+    pub(crate) version: i64,
+}
+
+/// Every variable, checked, or every problem found: a wrong variable and a missing name alike.
+///
+/// `only` empty means all. What is left out by it is checked nevertheless: a server that sends a reserved name is
+/// not one to take anything from.
+pub(crate) fn check<V>(
+    variables: Vec<v1::Variable>,
+    args: &Args,
+    value: fn(Option<Vec<u8>>) -> Result<V, String>,
+) -> Result<Vec<Variable<V>>, Failure> {
+    let mut checked = Vec::with_capacity(variables.len());
+    let mut problems = Vec::new();
+    let mut names = BTreeSet::new();
+    for variable in variables {
+        let label = label(&variable);
+        match check_one(variable, value) {
+            Ok(variable) if !names.insert(variable.name.clone()) => problems.push(format!("{label}: sent twice")),
+            Ok(variable) => checked.push(variable),
+            Err(problem) => problems.push(format!("{label}: {problem}")),
+        }
+    }
+    Failure::unless_empty(Exit::Refused, problems)?;
+
+    let wanted: BTreeSet<_> = args.only.iter().chain(&args.require).collect();
+    let missing = wanted.into_iter().filter(|name| !names.contains(*name));
+    let missing = missing.map(|name| format!("{name}: required, but the workload has no such secret"));
+    Failure::unless_empty(Exit::Missing, missing.collect())?;
+
+    checked.retain(|variable| args.only.is_empty() || args.only.contains(&variable.name));
+    Ok(checked)
+}
+
+fn check_one<V>(
+    variable: v1::Variable,
+    value: fn(Option<Vec<u8>>) -> Result<V, String>,
+) -> Result<Variable<V>, String> {
+    // The value first: it must go into its type whatever else is wrong.
+    let kind = variable.kind();
+    let value = value(variable.value);
+    let name = VariableName::parse(&variable.name).map_err(|error| error.to_string())?;
+    if name.is_reserved() {
+        return Err("reserved: it would steer the shell, the loader or coffer itself".to_owned());
+    }
+    let kind = match kind {
+        SecretKind::Encrypted => "encrypted",
+        SecretKind::Plain => "plain",
+        SecretKind::Unspecified => "unknown",
+    };
+    Ok(Variable { name, value: value?, source: variable.source, kind, version: variable.value_version })
+}
+
+/// For a start: the value must be there and fit an environment.
+pub(crate) fn with_value(value: Option<Vec<u8>>) -> Result<SecretValue, String> {
+    let value = value.ok_or("the server sent no value")?;
+    SecretValue::new(value).map_err(|error| format!("its value {}", words(error)))
+}
+
+/// For a dry run: none was asked for, and one that comes nevertheless is wiped.
+pub(crate) fn without_value(value: Option<Vec<u8>>) -> Result<(), String> {
+    value.map(SecretValue::new);
+    Ok(())
+}
+
+fn words(error: coffer_proto::value::InvalidValue) -> String {
+    match error {
+        coffer_proto::value::InvalidValue::Empty => "is empty".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The name as sent, if it is short enough to be one.
+fn label(variable: &v1::Variable) -> String {
+    if variable.name.len() <= coffer_proto::limits::SECRET_NAME_BYTES {
+        format!("{:?}", variable.name).trim_matches('"').to_owned()
+    } else {
+        format!("a name of {} bytes", variable.name.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Asked, parse};
+
+    fn sent(name: &str, value: Option<&[u8]>) -> v1::Variable {
+        let source = format!("projects/p/secrets/{name}");
+        v1::Variable { name: name.to_owned(), value: value.map(Into::into), source, kind: 1, value_version: 3 }
+    }
+
+    fn args(words: &[&str]) -> Box<Args> {
+        let words = ["coffer-inject"].iter().chain(words).chain(&["--", "true"]).map(Into::into);
+        let Ok(Asked::Run(args)) = parse(words) else { panic!("a good command line") };
+        args
+    }
+
+    fn failure(variables: Vec<v1::Variable>, words: &[&str]) -> (Exit, Vec<String>) {
+        let failure = check(variables, &args(words), with_value).expect_err("refused");
+        (failure.exit(), failure.problems().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn every_offender_is_named() {
+        let long = "A".repeat(129);
+        let good = Some(&b"v"[..]);
+        let variables = vec![
+            sent("GOOD", good),
+            sent("LD_PRELOAD", good),
+            sent("lower", good),
+            sent("A=B", good),
+            sent("", good),
+            sent("NUL", Some(b"hunter2\0")),
+            sent("BYTES", Some(b"\xff")),
+            sent("NONE", None),
+            sent("EMPTY", Some(b"")),
+            sent(&long, good),
+            sent("NEW\nLINE", good),
+            sent("GOOD", good),
+            sent("BIG", Some(&[b'x'; 65_537])),
+        ];
+        let (exit, problems) = failure(variables, &[]);
+        assert_eq!(exit, Exit::Refused);
+        let starts = [
+            "LD_PRELOAD: reserved",
+            "lower: must match",
+            "A=B: must match",
+            ": Secret key is required",
+            "NUL: its value must not contain NUL",
+            "BYTES: its value must be UTF-8",
+            "NONE: the server sent no value",
+            "EMPTY: its value is empty",
+            "a name of 129 bytes: must match",
+            "NEW\\nLINE: must match",
+            "GOOD: sent twice",
+            "BIG: its value must be at most 64 KiB",
+        ];
+        assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+        for (problem, start) in problems.iter().zip(starts) {
+            assert!(problem.starts_with(start), "{problem}");
+        }
+        assert!(!problems.concat().contains("hunter2"));
+    }
+
+    #[test]
+    fn only_leaves_others_out_and_must_find_its_own() {
+        let all = || ["A", "B", "C"].map(|name| sent(name, Some(b"v"))).to_vec();
+        let names = |words: &[&str]| {
+            let checked = check(all(), &args(words), with_value).expect("accepted");
+            checked.iter().map(|variable| variable.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]), ["A", "B", "C"]);
+        assert_eq!(names(&["--only", "C,A"]), ["A", "C"]);
+        assert_eq!(names(&["--require", "B"]), ["A", "B", "C"]);
+        let (exit, problems) = failure(all(), &["--only", "A,X", "--only", "Y"]);
+        assert_eq!((exit, problems.len()), (Exit::Missing, 2));
+        let (exit, problems) = failure(all(), &["--require", "Z,A"]);
+        assert_eq!(exit, Exit::Missing);
+        assert_eq!(problems, ["Z: required, but the workload has no such secret"]);
+    }
+
+    #[test]
+    fn what_only_leaves_out_is_checked_nevertheless() {
+        let variables = vec![sent("A", Some(b"v")), sent("LD_PRELOAD", Some(b"v"))];
+        assert_eq!(failure(variables, &["--only", "A"]).0, Exit::Refused);
+    }
+
+    #[test]
+    fn a_dry_run_needs_no_values() {
+        let variables = vec![sent("A", None), sent("B", Some(b"v"))];
+        let checked = check(variables, &args(&[]), without_value).expect("accepted");
+        assert_eq!(checked.len(), 2);
+        assert_eq!((checked[0].kind, checked[0].version), ("encrypted", 3));
+    }
+}

@@ -3,6 +3,7 @@
 //! [`harness`] starts servers and runs tools; every other module is one behaviour.
 
 mod harness;
+mod permissions;
 mod platform;
 mod products;
 mod tidy;

@@ -13,7 +13,7 @@ pub(crate) use binaries::{binary, prepared};
 pub(crate) use command::{Finished, Tool};
 pub(crate) use people::secret;
 pub(crate) use raw::Raw;
-pub(crate) use scan::{forms_of, occurrences};
+pub(crate) use scan::{forms_of, holds, occurrences};
 pub(crate) use server::{Builder, Server};
 pub(crate) use status::{Refusal, refused};
 pub(crate) use wait::{until, until_async};

@@ -28,7 +28,7 @@ pub(crate) fn occurrences(directory: &Path, forms: &[Vec<u8>]) -> Vec<String> {
             pending.extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
         } else if metadata.is_file() {
             let bytes = fs::read(&path).expect("readable");
-            let held = forms.iter().filter(|form| contains(&bytes, form));
+            let held = forms.iter().filter(|form| holds(&bytes, form));
             found.extend(held.map(|form| format!("{}: {}", path.display(), String::from_utf8_lossy(form))));
         }
     }
@@ -36,6 +36,6 @@ pub(crate) fn occurrences(directory: &Path, forms: &[Vec<u8>]) -> Vec<String> {
 }
 
 /// Whether the bytes hold the form.
-pub(crate) fn contains(bytes: &[u8], form: &[u8]) -> bool {
+pub(crate) fn holds(bytes: &[u8], form: &[u8]) -> bool {
     bytes.windows(form.len()).any(|window| window == form)
 }

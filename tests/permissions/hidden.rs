@@ -1,0 +1,194 @@
+//! Without rights, absent and forbidden cannot be told apart: the same call on something that exists and on something
+//! that does not is answered with the same bytes.
+
+use coffer_proto::v1::{self, SecretKind};
+use prost::Message as _;
+
+use crate::harness::{Raw, Server, secret};
+
+const EXISTS: &str = "projects/exists";
+const ABSENT: &str = "projects/absent";
+
+/// Every method that names something, on a scope that exists and on one that does not.
+fn pairs(grants: [&str; 2], tokens: [&str; 2]) -> Vec<(&'static str, [Vec<u8>; 2])> {
+    let both = |encode: &dyn Fn(&str) -> Vec<u8>| [EXISTS, ABSENT].map(encode);
+    let name = |scope: &str| format!("{scope}/secrets/KEY");
+    let conflict = v1::import_secrets_request::Conflict::Fail;
+    vec![
+        ("Secrets/CreateSecret", both(&|s| secret(s, "KEY", "v").encode_to_vec())),
+        ("Secrets/CreateSecret", both(&|s| secret(s, "bad", "").encode_to_vec())),
+        ("Secrets/GetSecret", both(&|s| v1::GetSecretRequest { name: name(s) }.encode_to_vec())),
+        (
+            "Secrets/ListSecrets",
+            both(&|s| v1::ListSecretsRequest { parent: s.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "Secrets/UpdateSecret",
+            both(&|s| v1::UpdateSecretRequest { name: name(s), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "Secrets/UpdateSecret",
+            both(&|s| {
+                let kind = SecretKind::Plain.into();
+                v1::UpdateSecretRequest { name: name(s), kind, etag: "x".into(), ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        (
+            "Secrets/DeleteSecret",
+            both(&|s| v1::DeleteSecretRequest { name: name(s), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "Secrets/DeleteSecret",
+            both(&|s| v1::DeleteSecretRequest { name: name(s), etag: "x".into() }.encode_to_vec()),
+        ),
+        (
+            "Secrets/CloneSecrets",
+            both(&|s| {
+                let destination = "projects/mine".into();
+                v1::CloneSecretsRequest { names: vec![name(s)], destination, ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        (
+            "Secrets/CloneSecrets",
+            both(&|s| {
+                let names = vec![format!("{s}/secrets/-")];
+                v1::CloneSecretsRequest { names, destination: "projects/mine".into(), ..Default::default() }
+                    .encode_to_vec()
+            }),
+        ),
+        (
+            "Secrets/CloneSecrets",
+            both(&|s| {
+                let names = vec!["projects/mine/secrets/KEY".into()];
+                v1::CloneSecretsRequest { names, destination: s.into(), ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        ("Secrets/GetSecretStats", both(&|s| v1::GetSecretStatsRequest { parent: s.into() }.encode_to_vec())),
+        ("Secrets/DescribeEnvironment", both(&|s| v1::DescribeEnvironmentRequest { name: s.into() }.encode_to_vec())),
+        (
+            "Secrets/DescribeEnvironment",
+            both(&|s| v1::DescribeEnvironmentRequest { name: format!("{s}/environments/e/servers/x") }.encode_to_vec()),
+        ),
+        (
+            "Imports/ImportSecrets",
+            both(&|s| {
+                let entries =
+                    vec![v1::ImportEntry { secret_id: "KEY".into(), value: b"v".to_vec(), ..Default::default() }];
+                v1::ImportSecretsRequest { parent: s.into(), entries, conflict: conflict.into(), validate_only: true }
+                    .encode_to_vec()
+            }),
+        ),
+        (
+            "Scopes/DeleteScope",
+            both(&|s| v1::DeleteScopeRequest { name: s.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        ("Scopes/DeleteScope", both(&|s| v1::DeleteScopeRequest { name: s.into(), uid: "x".into() }.encode_to_vec())),
+        (
+            "Scopes/ListScopes",
+            both(&|s| v1::ListScopesRequest { pattern: s.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "Access/CreateGrant",
+            both(&|s| {
+                let (principal, permission) = ("users/reader".into(), "secrets:read".into());
+                v1::CreateGrantRequest { principal, permission, pattern: s.into() }.encode_to_vec()
+            }),
+        ),
+        (
+            "Access/ListGrants",
+            both(&|s| v1::ListGrantsRequest { pattern: s.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "Access/ListEffectiveAccess",
+            both(&|s| v1::ListEffectiveAccessRequest { scope: s.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "Access/TestPermissions",
+            both(&|s| {
+                v1::TestPermissionsRequest { resource: s.into(), permissions: vec!["secrets:read".into()] }
+                    .encode_to_vec()
+            }),
+        ),
+        ("Access/DeleteGrant", grants.map(|name| v1::DeleteGrantRequest { name: name.into() }.encode_to_vec())),
+        (
+            "Tokens/IssueToken",
+            both(&|s| {
+                v1::IssueTokenRequest { principal: format!("{s}/servers/x"), ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        (
+            "Tokens/ListTokens",
+            both(&|s| {
+                v1::ListTokensRequest { principal: format!("{s}/servers/x"), ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        ("Tokens/RevokeToken", tokens.map(|name| v1::RevokeTokenRequest { name: name.into() }.encode_to_vec())),
+        (
+            "Workloads/FetchEnvironment",
+            both(&|s| {
+                v1::FetchEnvironmentRequest { workload: format!("{s}/servers/x"), ..Default::default() }.encode_to_vec()
+            }),
+        ),
+    ]
+}
+
+/// Everything a caller can see of an answer but the time it took.
+async fn seen(raw: &Raw, method: &str, token: &str, request: &[u8]) -> String {
+    match raw.call(&format!("/coffer.v1.{method}"), Some(token), request.to_vec()).await {
+        Ok(bytes) => format!("ok {bytes:?}"),
+        Err(status) => format!("{:?} {:?} {:?}", status.code(), status.message(), status.details()),
+    }
+}
+
+#[tokio::test]
+async fn absent_and_forbidden_are_answered_with_the_same_bytes() {
+    let server = Server::start();
+    let owner = server.manager(&[EXISTS]).await;
+    owner.secrets().create_secret(secret(EXISTS, "KEY", "v")).await.expect("created");
+    // A grant of somebody else's and a token of somebody else's, beside a grant and a token that never were.
+    let request = v1::CreateGrantRequest {
+        principal: "users/reader".into(),
+        permission: "secrets:read".into(),
+        pattern: EXISTS.into(),
+    };
+    let grant = server.operator().access().create_grant(request).await.expect("made").into_inner().name;
+    let absent_grant = format!("{}{}", &grant[..grant.len() - 1], if grant.ends_with('0') { '1' } else { '0' });
+    let token = server.workload_token("projects/exists/servers/x").await;
+    let token = format!("tokens/{}", token.split('_').nth(2).expect("an id"));
+    let absent_token = format!("tokens/{}", "0".repeat(22));
+
+    // Callers with a right somewhere, but none on either of the two.
+    let mine =
+        server.with("users/mine", &[("secrets:manage", "projects/mine"), ("access:manage", "projects/mine")]).await;
+    mine.secrets().create_secret(secret("projects/mine", "KEY", "v")).await.expect("created");
+    server.grant("services/mine", "secrets:inject", "projects/mine").await;
+    let callers = [
+        server.token("users/nobody").await,
+        server.token("users/mine").await,
+        server.token("services/mine").await,
+        server.workload_token("projects/mine/servers/x").await,
+    ];
+    let raw = server.raw();
+    let mut told = Vec::new();
+    for caller in &callers {
+        for (method, [exists, absent]) in pairs([&grant, &absent_grant], [&token, &absent_token]) {
+            let there = seen(&raw, method, caller, &exists).await;
+            let not_there = seen(&raw, method, caller, &absent).await;
+            if there != not_there {
+                told.push(format!("{method}: {there}\n   but {not_there}"));
+            }
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
+    let left = owner.secrets().get_secret(v1::GetSecretRequest { name: format!("{EXISTS}/secrets/KEY") }).await;
+    assert!(left.is_ok(), "and nothing of it happened");
+}
+
+#[tokio::test]
+async fn with_rights_absent_is_not_found() {
+    let server = Server::start();
+    let owner = server.manager(&[EXISTS]).await;
+    let request = v1::GetSecretRequest { name: format!("{EXISTS}/secrets/NONE") };
+    let refusal = crate::harness::refused(owner.secrets().get_secret(request).await);
+    assert_eq!(refusal.why(), (tonic::Code::NotFound, "SECRET_NOT_FOUND"));
+}

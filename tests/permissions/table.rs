@@ -1,0 +1,228 @@
+//! The table: every method of the contract, how to call it on `projects/p`, and which roles may.
+
+use coffer_proto::v1;
+use prost::Message as _;
+
+use super::roles::{CANARY, Role, SCOPE, Stage, WORKLOAD};
+use crate::harness::secret;
+
+/// One method, called one way.
+pub(super) struct Row {
+    /// `Secrets/CreateSecret`
+    pub(super) method: &'static str,
+    /// The roles it is not refused to.
+    pub(super) allowed: &'static [Role],
+    /// Whether its answer may hold encrypted values: of the whole table only one may.
+    pub(super) returns_values: bool,
+    /// The request, encoded. Called anew for each role, so that it may prepare what it destroys.
+    pub(super) request: Request,
+}
+
+pub(super) enum Request {
+    /// The same for every role.
+    Fixed(fn() -> Vec<u8>),
+    /// With a name of its own for each role.
+    Named(fn(&str) -> Vec<u8>),
+    /// On something that the operator makes for each role: the resource's name is given.
+    OnGrant(fn(String) -> Vec<u8>),
+    OnToken(&'static str, fn(String) -> Vec<u8>),
+}
+
+const MANAGER: &[Role] = &[Role::Manager];
+const READERS: &[Role] = &[Role::Reader, Role::Manager];
+/// Everyone who is recognized: the answer holds only what the caller may see.
+const EVERYONE: &[Role] = &[
+    Role::User,
+    Role::Service,
+    Role::Owner,
+    Role::Reader,
+    Role::Manager,
+    Role::ManagerBelow,
+    Role::AccessManager,
+    Role::Injector,
+    Role::WorkloadIssuer,
+    Role::TokenIssuer,
+    Role::Operator,
+    Role::Workload,
+    Role::OtherWorkload,
+];
+
+fn name(variable: &str) -> String {
+    format!("{SCOPE}/secrets/{variable}")
+}
+
+fn grant(principal: &str, permission: &str, pattern: &str) -> Vec<u8> {
+    v1::CreateGrantRequest { principal: principal.into(), permission: permission.into(), pattern: pattern.into() }
+        .encode_to_vec()
+}
+
+fn issue(principal: &str) -> Vec<u8> {
+    v1::IssueTokenRequest { principal: principal.into(), ..Default::default() }.encode_to_vec()
+}
+
+fn fetch(workload: &str) -> Vec<u8> {
+    v1::FetchEnvironmentRequest { workload: workload.into(), ..Default::default() }.encode_to_vec()
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    use Request::{Fixed, Named, OnGrant, OnToken};
+    let row = |method, allowed, request| Row { method, allowed, returns_values: false, request };
+    let mut rows = vec![
+        row("Secrets/CreateSecret", MANAGER, Named(|id| secret(SCOPE, id, CANARY).encode_to_vec())),
+        row("Secrets/GetSecret", READERS, Fixed(|| v1::GetSecretRequest { name: name("KEPT") }.encode_to_vec())),
+        row(
+            "Secrets/ListSecrets",
+            READERS,
+            Fixed(|| v1::ListSecretsRequest { parent: SCOPE.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        row(
+            "Secrets/ListSecrets",
+            EVERYONE,
+            Fixed(|| v1::ListSecretsRequest { parent: "projects/-".into(), ..Default::default() }.encode_to_vec()),
+        ),
+        row(
+            "Secrets/UpdateSecret",
+            MANAGER,
+            Named(|id| {
+                let description = Some(format!("by {id}"));
+                let value = Some(CANARY.as_bytes().to_vec());
+                v1::UpdateSecretRequest { name: name("KEPT"), description, value, ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        row(
+            "Secrets/DeleteSecret",
+            MANAGER,
+            Fixed(|| v1::DeleteSecretRequest { name: name("OTHER"), ..Default::default() }.encode_to_vec()),
+        ),
+        row(
+            "Secrets/CloneSecrets",
+            MANAGER,
+            Fixed(|| {
+                let (names, destination) = (vec![name("KEPT")], SCOPE.into());
+                v1::CloneSecretsRequest { names, destination, replace: true, ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        row(
+            "Secrets/CloneSecrets",
+            &[],
+            Fixed(|| {
+                let (names, destination) = (vec![name("KEPT")], "projects/elsewhere".into());
+                v1::CloneSecretsRequest { names, destination, ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        row(
+            "Secrets/GetSecretStats",
+            READERS,
+            Fixed(|| v1::GetSecretStatsRequest { parent: SCOPE.into() }.encode_to_vec()),
+        ),
+        row(
+            "Secrets/DescribeEnvironment",
+            READERS,
+            Fixed(|| v1::DescribeEnvironmentRequest { name: SCOPE.into() }.encode_to_vec()),
+        ),
+        row(
+            "Secrets/DescribeEnvironment",
+            READERS,
+            Fixed(|| v1::DescribeEnvironmentRequest { name: WORKLOAD.into() }.encode_to_vec()),
+        ),
+        row(
+            "Imports/ImportSecrets",
+            MANAGER,
+            Named(|id| {
+                let entry = v1::ImportEntry { secret_id: id.into(), value: CANARY.into(), ..Default::default() };
+                let conflict = v1::import_secrets_request::Conflict::Replace.into();
+                v1::ImportSecretsRequest { parent: SCOPE.into(), entries: vec![entry], conflict, validate_only: false }
+                    .encode_to_vec()
+            }),
+        ),
+        row("Scopes/ListScopes", EVERYONE, Fixed(|| v1::ListScopesRequest::default().encode_to_vec())),
+        row(
+            "Access/CreateGrant",
+            &[Role::AccessManager, Role::Operator],
+            Named(|id| grant(&format!("users/{}", id.to_lowercase()), "secrets:read", SCOPE)),
+        ),
+        row(
+            "Access/CreateGrant",
+            &[Role::Operator],
+            Named(|id| grant(&format!("users/{}", id.to_lowercase()), "secrets:read", "projects/-")),
+        ),
+        row(
+            "Access/CreateGrant",
+            &[Role::Operator],
+            Named(|id| grant(&format!("services/{}", id.to_lowercase()), "tokens:issue", "users/x")),
+        ),
+        row(
+            "Access/CreateGrant",
+            &[Role::Operator],
+            Named(|id| grant(&format!("users/{}", id.to_lowercase()), "operator", "")),
+        ),
+        row(
+            "Access/DeleteGrant",
+            &[Role::AccessManager, Role::Operator],
+            OnGrant(|name| v1::DeleteGrantRequest { name }.encode_to_vec()),
+        ),
+        row("Access/ListGrants", EVERYONE, Fixed(|| v1::ListGrantsRequest::default().encode_to_vec())),
+        row(
+            "Access/ListEffectiveAccess",
+            &[Role::AccessManager, Role::Operator],
+            Fixed(|| v1::ListEffectiveAccessRequest { scope: SCOPE.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        row(
+            "Access/TestPermissions",
+            EVERYONE,
+            Fixed(|| {
+                let permissions = vec!["secrets:read".into(), "secrets:inject".into()];
+                v1::TestPermissionsRequest { resource: SCOPE.into(), permissions }.encode_to_vec()
+            }),
+        ),
+        row("Tokens/IssueToken", &[Role::TokenIssuer, Role::Operator], Fixed(|| issue("users/anyone"))),
+        row("Tokens/IssueToken", &[Role::Operator], Fixed(|| issue("services/anything"))),
+        row("Tokens/IssueToken", &[Role::WorkloadIssuer], Fixed(|| issue("projects/p/servers/new"))),
+        row("Tokens/ListTokens", EVERYONE, Fixed(|| v1::ListTokensRequest::default().encode_to_vec())),
+        row(
+            "Tokens/RevokeToken",
+            &[Role::TokenIssuer, Role::Operator],
+            OnToken("users/anyone", |name| v1::RevokeTokenRequest { name }.encode_to_vec()),
+        ),
+        row(
+            "Tokens/RevokeToken",
+            &[Role::Operator],
+            OnToken("services/anything", |name| v1::RevokeTokenRequest { name }.encode_to_vec()),
+        ),
+    ];
+    let values =
+        |allowed, request| Row { method: "Workloads/FetchEnvironment", allowed, returns_values: true, request };
+    rows.push(values(&[Role::Injector, Role::Workload], Fixed(|| fetch(WORKLOAD))));
+    rows.push(values(&[Role::Injector, Role::OtherWorkload], Fixed(|| fetch("projects/p/servers/other"))));
+    rows.push(values(&[], Fixed(|| fetch("projects/p/environments/e/servers/this"))));
+    rows.push(values(&[], Fixed(|| fetch("projects/elsewhere/servers/this"))));
+    // The last, for it leaves nothing behind.
+    rows.push(row(
+        "Scopes/DeleteScope",
+        &[Role::AccessManager],
+        Fixed(|| v1::DeleteScopeRequest { name: SCOPE.into(), ..Default::default() }.encode_to_vec()),
+    ));
+    rows
+}
+
+impl Request {
+    pub(super) async fn encoded(&self, stage: &Stage, role: Role) -> Vec<u8> {
+        match self {
+            Request::Fixed(encode) => encode(),
+            Request::Named(encode) => encode(&format!("BY_{role:?}").to_uppercase()),
+            Request::OnGrant(encode) => {
+                let request = v1::CreateGrantRequest {
+                    principal: format!("users/for-{role:?}").to_lowercase(),
+                    permission: "secrets:read".into(),
+                    pattern: SCOPE.into(),
+                };
+                let made = stage.server.operator().access().create_grant(request).await.expect("made");
+                encode(made.into_inner().name)
+            }
+            Request::OnToken(principal, encode) => {
+                let token = stage.server.token(principal).await;
+                encode(format!("tokens/{}", token.split('_').nth(2).expect("an id")))
+            }
+        }
+    }
+}

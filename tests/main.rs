@@ -2,6 +2,8 @@
 //!
 //! [`harness`] starts servers and runs tools; every other module is one behaviour.
 
+mod bad_input;
+mod environment;
 mod harness;
 mod permissions;
 mod platform;

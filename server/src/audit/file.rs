@@ -31,9 +31,17 @@ pub struct AuditFile {
     writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
+/// A line to write, and where its caller waits.
 #[derive(Debug)]
+struct Line {
+    event: Event,
+    answer: oneshot::Sender<Result<(), Unavailable>>,
+}
+
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all messages are lines")]
 enum Message {
-    Record(Box<Event>, oneshot::Sender<Result<(), Unavailable>>),
+    Record(Line),
     Reopen,
     Close(oneshot::Sender<()>),
 }
@@ -84,7 +92,7 @@ impl Audit for AuditFile {
     async fn record(&self, event: Event) -> Result<(), Unavailable> {
         let (answer, answered) = oneshot::channel();
         let recording = async {
-            self.queue.send(Message::Record(Box::new(event), answer)).await.map_err(|_| Unavailable)?;
+            self.queue.send(Message::Record(Line { event, answer })).await.map_err(|_| Unavailable)?;
             answered.await.map_err(|_| Unavailable)?
         };
         timeout(RECORD_WAIT_MAX, recording).await.map_err(|_| Unavailable)?
@@ -133,7 +141,7 @@ fn work<S: Sink>(writer: &mut Writer<S>, group: &mut Vec<Message>) -> Option<one
     let mut lines = Vec::with_capacity(group.len());
     for message in group.drain(..) {
         match message {
-            Message::Record(event, answer) => lines.push((event, answer)),
+            Message::Record(line) => lines.push(line),
             Message::Reopen => {
                 answer(writer, &mut lines);
                 writer.reopen();
@@ -145,8 +153,8 @@ fn work<S: Sink>(writer: &mut Writer<S>, group: &mut Vec<Message>) -> Option<one
     closing
 }
 
-fn answer<S: Sink>(writer: &mut Writer<S>, lines: &mut Vec<(Box<Event>, oneshot::Sender<Result<(), Unavailable>>)>) {
-    let (events, answers): (Vec<_>, Vec<_>) = lines.drain(..).unzip();
+fn answer<S: Sink>(writer: &mut Writer<S>, lines: &mut Vec<Line>) {
+    let (events, answers): (Vec<_>, Vec<_>) = lines.drain(..).map(|line| (line.event, line.answer)).unzip();
     for (answer, result) in answers.into_iter().zip(writer.write(&events)) {
         // Whoever gave up waiting is told nothing; its line stays, because what it was for may have begun.
         let _ = answer.send(result);
@@ -210,7 +218,7 @@ mod tests {
         let mut answers = Vec::new();
         for _ in 0..500 {
             let (answer, answered) = oneshot::channel();
-            audit.queue.send(Message::Record(Box::new(event("m")), answer)).await.expect("room");
+            audit.queue.send(Message::Record(Line { event: event("m"), answer })).await.expect("room");
             answers.push(answered);
         }
         assert!(audit.close(Duration::from_secs(10)).await);

@@ -22,7 +22,7 @@ impl<S: Sink> Writer<S> {
     }
 
     /// Writes the lines of `events`; one answer for each, in order.
-    pub(super) fn write(&mut self, events: &[Box<Event>]) -> Vec<Result<(), Unavailable>> {
+    pub(super) fn write(&mut self, events: &[Event]) -> Vec<Result<(), Unavailable>> {
         if events.is_empty() {
             return Vec::new();
         }
@@ -168,8 +168,8 @@ mod tests {
         }
     }
 
-    fn group(count: usize) -> Vec<Box<Event>> {
-        (0..count).map(|_| Box::new(event("m"))).collect()
+    fn group(count: usize) -> Vec<Event> {
+        (0..count).map(|_| event("m")).collect()
     }
 
     fn seq(line: &str) -> Option<u64> {

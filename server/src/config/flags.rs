@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::setting::{Given, Key, Setting, Source};
+use super::setting::{Given, Item, Setting, Source};
 
 /// Flags; each wins over its `COFFER_SERVER_…` variable, which wins over the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -55,17 +55,17 @@ impl Flags {
         };
         let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
         let switch = |on: bool| if on { vec!["true".to_owned()] } else { Vec::new() };
-        give(Key::Data, one(&self.data));
-        give(Key::KeyFile, one(&self.key_file));
-        give(Key::Listen, self.listen.clone());
-        give(Key::TlsCert, one(&self.tls_cert));
-        give(Key::TlsKey, one(&self.tls_key));
-        give(Key::AddressFile, one(&self.address_file));
-        give(Key::AuditFile, one(&self.audit_file));
-        give(Key::AuditSync, switch(self.audit_sync));
-        give(Key::Reflection, switch(self.reflection));
-        give(Key::LogFilter, one(&self.log_filter));
-        give(Key::LogFormat, one(&self.log_format));
+        give(Item::Data, one(&self.data));
+        give(Item::KeyFile, one(&self.key_file));
+        give(Item::Listen, self.listen.clone());
+        give(Item::TlsCert, one(&self.tls_cert));
+        give(Item::TlsKey, one(&self.tls_key));
+        give(Item::AddressFile, one(&self.address_file));
+        give(Item::AuditFile, one(&self.audit_file));
+        give(Item::AuditSync, switch(self.audit_sync));
+        give(Item::Reflection, switch(self.reflection));
+        give(Item::LogFilter, one(&self.log_filter));
+        give(Item::LogFormat, one(&self.log_format));
         given
     }
 }

@@ -7,7 +7,7 @@ use tracing_subscriber::filter::Targets;
 use super::{
     AUDIT_FILE_DEFAULT, AuditLog, Config, Flags, LISTEN_DEFAULT, LISTENERS_MAX, LOG_FILTER_DEFAULT, Limits,
     ListenAddress, Log, LogFormat, Mistakes, Tls, environment, file, memory,
-    setting::{Given, Key, Setting, Source},
+    setting::{Given, Item, Setting, Source},
 };
 
 /// Most connections that can be asked for.
@@ -41,16 +41,16 @@ struct Resolver {
 
 impl Resolver {
     fn config(&mut self) -> Option<Config> {
-        let data = self.path(Key::Data);
-        self.require(Key::Data);
-        let key_file = self.path(Key::KeyFile);
-        self.require(Key::KeyFile);
+        let data = self.path(Item::Data);
+        self.require(Item::Data);
+        let key_file = self.path(Item::KeyFile);
+        self.require(Item::KeyFile);
         let tls = self.tls();
         let listen = self.listen(tls.is_some());
-        let address_file = self.path(Key::AddressFile);
-        let audit_file = self.path(Key::AuditFile);
-        let audit_sync = self.switch(Key::AuditSync);
-        let reflection = self.switch(Key::Reflection);
+        let address_file = self.path(Item::AddressFile);
+        let audit_file = self.path(Item::AuditFile);
+        let audit_sync = self.switch(Item::AuditSync);
+        let reflection = self.switch(Item::Reflection);
         let log = self.log();
         let limits = self.limits();
         let data = data?;
@@ -69,7 +69,7 @@ impl Resolver {
 
     /// Everything given for `key`, read by `read`; the strongest source's good value. Complaints continue a sentence
     /// that the source begins.
-    fn pick<T>(&mut self, key: Key, read: impl Fn(&[String]) -> Result<T, Vec<String>>) -> Option<T> {
+    fn pick<T>(&mut self, key: Item, read: impl Fn(&[String]) -> Result<T, Vec<String>>) -> Option<T> {
         let mut picked = None;
         for given in self.given.iter().filter(|given| given.key == key) {
             match read(&given.texts) {
@@ -82,11 +82,11 @@ impl Resolver {
         picked
     }
 
-    fn source(&self, key: Key) -> Option<&Source> {
+    fn source(&self, key: Item) -> Option<&Source> {
         self.given.iter().find(|given| given.key == key).map(|given| &given.source)
     }
 
-    fn require(&mut self, key: Key) {
+    fn require(&mut self, key: Item) {
         if self.source(key).is_none() {
             let setting = Setting::of(key);
             let names = [setting.flag, setting.variable].into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -94,7 +94,7 @@ impl Resolver {
         }
     }
 
-    fn path(&mut self, key: Key) -> Option<PathBuf> {
+    fn path(&mut self, key: Item) -> Option<PathBuf> {
         self.pick(key, |texts| match single(texts) {
             "" => Err(vec!["the path is empty".to_owned()]),
             text if text.contains('\0') => Err(vec!["the path contains NUL".to_owned()]),
@@ -102,7 +102,7 @@ impl Resolver {
         })
     }
 
-    fn switch(&mut self, key: Key) -> bool {
+    fn switch(&mut self, key: Item) -> bool {
         let read = |texts: &[String]| match single(texts) {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
@@ -113,8 +113,8 @@ impl Resolver {
 
     /// `Some(None)` is no TLS; `None` is TLS wanted but wrong, which is reported once and not again per listener.
     fn tls(&mut self) -> Option<Option<Tls>> {
-        let (cert, key) = (self.path(Key::TlsCert), self.path(Key::TlsKey));
-        match (self.source(Key::TlsCert), self.source(Key::TlsKey)) {
+        let (cert, key) = (self.path(Item::TlsCert), self.path(Item::TlsKey));
+        match (self.source(Item::TlsCert), self.source(Item::TlsKey)) {
             (None, None) => Some(None),
             (Some(_), Some(_)) => Some(Some(Tls { cert: cert?, key: key? })),
             (Some(source), None) => {
@@ -129,7 +129,7 @@ impl Resolver {
     }
 
     fn listen(&mut self, tls_is_settled: bool) -> Vec<ListenAddress> {
-        let has_tls = self.source(Key::TlsCert).is_some() && self.source(Key::TlsKey).is_some() || !tls_is_settled;
+        let has_tls = self.source(Item::TlsCert).is_some() && self.source(Item::TlsKey).is_some() || !tls_is_settled;
         let read = |texts: &[String]| {
             let mut complaints = Vec::new();
             if texts.is_empty() {
@@ -151,7 +151,7 @@ impl Resolver {
             }
             if complaints.is_empty() { Ok(addresses) } else { Err(complaints) }
         };
-        self.pick(Key::Listen, read).unwrap_or_else(|| LISTEN_DEFAULT.parse().into_iter().collect())
+        self.pick(Item::Listen, read).unwrap_or_else(|| LISTEN_DEFAULT.parse().into_iter().collect())
     }
 
     fn log(&mut self) -> Log {
@@ -165,7 +165,7 @@ impl Resolver {
                 _ => Err(vec![format!("{text:?} {wrong}")]),
             }
         };
-        let (filter, targets) = self.pick(Key::LogFilter, read).unwrap_or_else(|| {
+        let (filter, targets) = self.pick(Item::LogFilter, read).unwrap_or_else(|| {
             let targets = Targets::new().with_default(tracing_subscriber::filter::LevelFilter::INFO);
             (LOG_FILTER_DEFAULT.to_owned(), targets)
         });
@@ -174,14 +174,14 @@ impl Resolver {
             "json" => Ok(LogFormat::Json),
             other => Err(vec![format!("{other:?} is no log format: give text or json")]),
         };
-        let format = self.pick(Key::LogFormat, read).unwrap_or_default();
+        let format = self.pick(Item::LogFormat, read).unwrap_or_default();
         Log { filter, targets, format }
     }
 
     fn limits(&mut self) -> Limits {
-        let connections = self.count(Key::Connections, 1, CONNECTIONS_MAX);
-        let per_peer = self.count(Key::ConnectionsPerPeer, 1, CONNECTIONS_MAX);
-        let memory = self.count(Key::MemoryBytes, MEMORY_BYTES_MIN, u64::MAX);
+        let connections = self.count(Item::Connections, 1, CONNECTIONS_MAX);
+        let per_peer = self.count(Item::ConnectionsPerPeer, 1, CONNECTIONS_MAX);
+        let memory = self.count(Item::MemoryBytes, MEMORY_BYTES_MIN, u64::MAX);
         Limits {
             connections: connections.unwrap_or(Limits::CONNECTIONS_DEFAULT),
             connections_per_peer: per_peer.unwrap_or(Limits::CONNECTIONS_PER_PEER_DEFAULT),
@@ -189,7 +189,7 @@ impl Resolver {
         }
     }
 
-    fn count<T: FromStr + PartialOrd + Copy + Display>(&mut self, key: Key, least: T, most: T) -> Option<T> {
+    fn count<T: FromStr + PartialOrd + Copy + Display>(&mut self, key: Item, least: T, most: T) -> Option<T> {
         self.pick(key, |texts| match single(texts).parse::<T>() {
             Ok(count) if count >= least && count <= most => Ok(count),
             _ => Err(vec![format!("{} is not between {least} and {most}", single(texts))]),

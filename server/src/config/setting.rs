@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 /// One thing that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum Item {
     Data,
     KeyFile,
     Listen,
@@ -36,7 +36,7 @@ pub(super) enum Shape {
 /// Its names; limits are set in the file only.
 #[derive(Debug)]
 pub(super) struct Setting {
-    pub(super) key: Key,
+    pub(super) key: Item,
     pub(super) shape: Shape,
     pub(super) flag: Option<&'static str>,
     pub(super) variable: Option<&'static str>,
@@ -45,7 +45,7 @@ pub(super) struct Setting {
 }
 
 const fn everywhere(
-    key: Key,
+    key: Item,
     shape: Shape,
     flag: &'static str,
     variable: &'static str,
@@ -54,32 +54,32 @@ const fn everywhere(
     Setting { key, shape, flag: Some(flag), variable: Some(variable), file }
 }
 
-const fn in_file(key: Key, shape: Shape, file: (&'static str, &'static str)) -> Setting {
+const fn in_file(key: Item, shape: Shape, file: (&'static str, &'static str)) -> Setting {
     Setting { key, shape, flag: None, variable: None, file }
 }
 
 pub(super) const SETTINGS: &[Setting] = &[
-    everywhere(Key::Data, Shape::Path, "--data", "COFFER_SERVER_DATA", ("", "data")),
-    everywhere(Key::KeyFile, Shape::Path, "--key-file", "COFFER_SERVER_KEY_FILE", ("", "key_file")),
-    everywhere(Key::Listen, Shape::List, "--listen", "COFFER_SERVER_LISTEN", ("", "listen")),
-    everywhere(Key::TlsCert, Shape::Path, "--tls-cert", "COFFER_SERVER_TLS_CERT", ("tls", "cert")),
-    everywhere(Key::TlsKey, Shape::Path, "--tls-key", "COFFER_SERVER_TLS_KEY", ("tls", "key")),
-    everywhere(Key::AddressFile, Shape::Path, "--address-file", "COFFER_SERVER_ADDRESS_FILE", ("", "address_file")),
-    everywhere(Key::AuditFile, Shape::Path, "--audit-file", "COFFER_SERVER_AUDIT_FILE", ("audit", "file")),
-    everywhere(Key::AuditSync, Shape::Switch, "--audit-sync", "COFFER_SERVER_AUDIT_SYNC", ("audit", "sync")),
-    everywhere(Key::Reflection, Shape::Switch, "--reflection", "COFFER_SERVER_REFLECTION", ("", "reflection")),
-    everywhere(Key::LogFilter, Shape::Text, "--log", "COFFER_SERVER_LOG", ("log", "filter")),
-    everywhere(Key::LogFormat, Shape::Text, "--log-format", "COFFER_SERVER_LOG_FORMAT", ("log", "format")),
-    in_file(Key::Connections, Shape::Count, ("limits", "connections")),
-    in_file(Key::ConnectionsPerPeer, Shape::Count, ("limits", "connections_per_peer")),
-    in_file(Key::MemoryBytes, Shape::Count, ("limits", "memory_bytes")),
+    everywhere(Item::Data, Shape::Path, "--data", "COFFER_SERVER_DATA", ("", "data")),
+    everywhere(Item::KeyFile, Shape::Path, "--key-file", "COFFER_SERVER_KEY_FILE", ("", "key_file")),
+    everywhere(Item::Listen, Shape::List, "--listen", "COFFER_SERVER_LISTEN", ("", "listen")),
+    everywhere(Item::TlsCert, Shape::Path, "--tls-cert", "COFFER_SERVER_TLS_CERT", ("tls", "cert")),
+    everywhere(Item::TlsKey, Shape::Path, "--tls-key", "COFFER_SERVER_TLS_KEY", ("tls", "key")),
+    everywhere(Item::AddressFile, Shape::Path, "--address-file", "COFFER_SERVER_ADDRESS_FILE", ("", "address_file")),
+    everywhere(Item::AuditFile, Shape::Path, "--audit-file", "COFFER_SERVER_AUDIT_FILE", ("audit", "file")),
+    everywhere(Item::AuditSync, Shape::Switch, "--audit-sync", "COFFER_SERVER_AUDIT_SYNC", ("audit", "sync")),
+    everywhere(Item::Reflection, Shape::Switch, "--reflection", "COFFER_SERVER_REFLECTION", ("", "reflection")),
+    everywhere(Item::LogFilter, Shape::Text, "--log", "COFFER_SERVER_LOG", ("log", "filter")),
+    everywhere(Item::LogFormat, Shape::Text, "--log-format", "COFFER_SERVER_LOG_FORMAT", ("log", "format")),
+    in_file(Item::Connections, Shape::Count, ("limits", "connections")),
+    in_file(Item::ConnectionsPerPeer, Shape::Count, ("limits", "connections_per_peer")),
+    in_file(Item::MemoryBytes, Shape::Count, ("limits", "memory_bytes")),
 ];
 
 /// Names the configuration file itself, in the environment.
 pub(super) const CONFIG_VARIABLE: &str = "COFFER_SERVER_CONFIG";
 
 impl Setting {
-    pub(super) fn of(key: Key) -> &'static Setting {
+    pub(super) fn of(key: Item) -> &'static Setting {
         SETTINGS.iter().find(|setting| setting.key == key).unwrap_or(&SETTINGS[0])
     }
 
@@ -95,7 +95,7 @@ impl Setting {
 /// One value given for a setting, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Given {
-    pub(super) key: Key,
+    pub(super) key: Item,
     pub(super) source: Source,
     /// One text, but for lists.
     pub(super) texts: Vec<String>,

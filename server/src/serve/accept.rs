@@ -1,0 +1,188 @@
+//! Accepting connections.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Limits, Stage,
+    admission::{Admission, Slot},
+    connection::{Bytes, Connection, PeerInfo},
+    listener::{Listener, Socket},
+    wait,
+};
+
+/// How long accepting rests when the process or machine has no descriptors or memory left: the pending connection
+/// stays pending, so trying again at once would only spin.
+const EXHAUSTED_REST: Duration = Duration::from_millis(100);
+
+/// What accepting on each listener needs.
+#[derive(Clone)]
+pub(super) struct Acceptor {
+    pub(super) admission: Admission,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) limits: Limits,
+    pub(super) handshaken: mpsc::Sender<io::Result<Connection>>,
+    pub(super) is_cut: watch::Receiver<bool>,
+}
+
+/// A connection just accepted.
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(Box<dyn Bytes>),
+}
+
+/// Accepts; a test puts a failing one in a socket's place.
+pub(super) trait Accept: Send {
+    fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send;
+}
+
+impl Accept for Socket {
+    async fn accept(&mut self) -> io::Result<Accepted> {
+        match self {
+            Socket::Tcp(socket) => socket.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer)),
+            Socket::Unix { socket, .. } => socket.accept().await.map(|(stream, _)| Accepted::Unix(Box::new(stream))),
+        }
+    }
+}
+
+impl Acceptor {
+    /// Accepts until the drain begins, then closes the listener.
+    pub(super) async fn run(self, listener: Listener, stage: watch::Receiver<Stage>) {
+        self.accept_from(listener.socket, stage).await;
+    }
+
+    async fn accept_from(self, mut socket: impl Accept, mut stage: watch::Receiver<Stage>) {
+        let mut is_exhausted = false;
+        loop {
+            let accepted = tokio::select! {
+                () = wait(&mut stage, Stage::Draining) => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok(accepted) => {
+                    is_exhausted = false;
+                    self.admit(accepted);
+                }
+                Err(error) if is_exhaustion(&error) => {
+                    if !is_exhausted {
+                        tracing::error!(%error, "connections cannot be accepted; trying again");
+                    }
+                    is_exhausted = true;
+                    sleep(EXHAUSTED_REST).await;
+                }
+                // The peer was gone before it was accepted: its affair.
+                Err(error) => tracing::debug!(%error, "a connection was not accepted"),
+            }
+        }
+    }
+
+    fn admit(&self, accepted: Accepted) {
+        let peer = match &accepted {
+            Accepted::Tcp(_, peer) => Some(peer.ip()),
+            Accepted::Unix(_) => None,
+        };
+        // Without a place it is dropped here, which closes it.
+        if let Some(slot) = self.admission.admit(peer) {
+            tokio::spawn(self.clone().hand_over(accepted, slot));
+        }
+    }
+
+    /// In a task of its own, so that a slow handshake holds up nobody.
+    async fn hand_over(self, accepted: Accepted, slot: Slot) {
+        let (bytes, peer): (Box<dyn Bytes>, _) = match accepted {
+            Accepted::Unix(bytes) => (bytes, "unix".to_owned()),
+            Accepted::Tcp(stream, peer) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, %peer, "TCP_NODELAY is not set");
+                }
+                match self.tls {
+                    None => (Box::new(stream), peer.to_string()),
+                    Some(tls) => match timeout(self.limits.handshake, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => (Box::new(stream), peer.to_string()),
+                        Ok(Err(error)) => return tracing::debug!(%error, %peer, "the TLS handshake failed"),
+                        Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
+                    },
+                }
+            }
+        };
+        let info = PeerInfo::new(peer);
+        let connection = Connection::new(bytes, info, slot, self.limits.first_request, self.is_cut);
+        // Nobody takes it once the drain has begun; it is closed then.
+        let _ = self.handshaken.send(Ok(connection)).await;
+    }
+}
+
+/// Whether trying again at once would fail again: accept(2).
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn acceptor(handshaken: mpsc::Sender<io::Result<Connection>>) -> Acceptor {
+        let limits = Limits::new(10, 10);
+        Acceptor { admission: Admission::new(10, 10), tls: None, limits, handshaken, is_cut: watch::channel(false).1 }
+    }
+
+    /// Fails `failures` times, then accepts once.
+    struct Failing {
+        failures: u32,
+        error: rustix::io::Errno,
+        tries: Arc<AtomicU32>,
+    }
+
+    impl Accept for Failing {
+        async fn accept(&mut self) -> io::Result<Accepted> {
+            match self.tries.fetch_add(1, Ordering::Relaxed) {
+                tries if tries < self.failures => Err(self.error.into()),
+                tries if tries == self.failures => Ok(Accepted::Unix(Box::new(tokio::io::duplex(1).0))),
+                _ => pending().await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn exhaustion_rests_and_recovers() {
+        use rustix::io::Errno;
+        for (error, rest) in [(Errno::MFILE, EXHAUSTED_REST), (Errno::CONNABORTED, Duration::ZERO)] {
+            let (sender, mut incoming) = mpsc::channel(1);
+            let (_stage, stage) = watch::channel(Stage::Serving);
+            let started = Instant::now();
+            let socket = Failing { failures: 3, error, tries: Arc::default() };
+            tokio::spawn(acceptor(sender).accept_from(socket, stage));
+            assert!(incoming.recv().await.expect("a connection").is_ok());
+            assert_eq!(started.elapsed().as_millis(), (rest * 3).as_millis(), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_drain_ends_accepting() {
+        let (sender, mut incoming) = mpsc::channel(1);
+        let (stage, followed) = watch::channel(Stage::Serving);
+        let socket = Failing { failures: 0, error: rustix::io::Errno::MFILE, tries: Arc::default() };
+        let accepting = tokio::spawn(acceptor(sender).accept_from(socket, followed));
+        incoming.recv().await.expect("a connection").expect("good");
+        stage.send_replace(Stage::Draining);
+        accepting.await.expect("ends");
+    }
+}

@@ -1,0 +1,173 @@
+//! Sockets, TLS, limits and the drain: everything between the network and the services.
+//!
+//! The caller owns the listeners and the end: [`serve`] takes bound [`Listener`]s and a [`Stage`] to follow. Connections
+//! are accepted, counted and handshaken here and then fed to tonic, whose own accept loop spins when descriptors run
+//! out and never reloads a certificate.
+
+mod accept;
+mod admission;
+mod calls;
+mod certificates;
+mod connection;
+mod health;
+mod listener;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{service::Routes, transport::Server};
+
+use self::{accept::Acceptor, admission::Admission, calls::CallsLayer};
+
+pub use certificates::{Certificates, CertificatesError};
+pub use connection::PeerInfo;
+pub use health::health;
+pub use listener::{BindError, Listener};
+
+/// Streams at once of one connection.
+const STREAMS_MAX: u32 = 128;
+/// Largest header list of one request, in bytes: a token and a few names fit in a tenth of it.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// How often an otherwise silent peer is asked whether it is there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it may take to answer that.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams that a peer may open and reset before they were looked at (CVE-2023-44487); more closes the connection.
+const PENDING_RESETS_MAX: usize = 20;
+/// Handshaken connections that wait for tonic to take them.
+const HANDSHAKEN_QUEUE_MAX: usize = 64;
+/// How long cut connections may take to notice.
+const CUT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Limits of serving. The first two come from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once, over all listeners.
+    pub connections: u32,
+    /// Connections at once from one IPv4 address or one IPv6 /64 network.
+    pub connections_per_peer: u32,
+    /// Calls at once, over all connections; more are answered with RESOURCE_EXHAUSTED.
+    pub calls: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long a connection may exist without a first request.
+    pub first_request: Duration,
+    /// How long a call may take until its answer begins.
+    pub call: Duration,
+    /// How long calls may go on after the server was told to stop.
+    pub drain: Duration,
+}
+
+impl Limits {
+    /// The limits of a server with these connection caps.
+    pub fn new(connections: u32, connections_per_peer: u32) -> Self {
+        Self {
+            connections,
+            connections_per_peer,
+            calls: 4_096,
+            handshake: Duration::from_secs(5),
+            first_request: Duration::from_secs(10),
+            call: Duration::from_secs(10),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// How far the end has come; it only ever advances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// No end in sight.
+    Serving,
+    /// No new connections; calls under way are finished.
+    Draining,
+    /// Everything is cut.
+    Aborting,
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every call was finished.
+    Drained,
+    /// Calls were cut, because the drain took too long or was aborted.
+    Cut,
+}
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
+    /// tonic gave up.
+    #[error("the gRPC server ended: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves `routes` on `listeners` until `stage` says otherwise, then drains. TCP listeners speak TLS if there are
+/// `certificates`; unix sockets never do.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    routes: Routes,
+    limits: Limits,
+    certificates: Option<Arc<Certificates>>,
+    mut stage: watch::Receiver<Stage>,
+) -> Result<End, ServeError> {
+    let (cut, is_cut) = watch::channel(false);
+    let (handshaken, incoming) = mpsc::channel(HANDSHAKEN_QUEUE_MAX);
+    let acceptor = Acceptor {
+        admission: Admission::new(limits.connections, limits.connections_per_peer),
+        tls: certificates.map(Certificates::acceptor).transpose()?,
+        limits,
+        handshaken,
+        is_cut,
+    };
+    for listener in listeners {
+        tokio::spawn(acceptor.clone().run(listener, stage.clone()));
+    }
+    // Only the accepting tasks hold it from here on.
+    drop(acceptor);
+
+    let mut draining = stage.clone();
+    let server = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .layer(CallsLayer::new(limits.calls, limits.call))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
+            wait(&mut draining, Stage::Draining).await;
+        });
+    let mut server = Box::pin(server);
+
+    let patience = async {
+        wait(&mut stage, Stage::Draining).await;
+        tokio::select! {
+            () = sleep(limits.drain) => tracing::warn!("calls are still under way after the drain; they are cut"),
+            () = wait(&mut stage, Stage::Aborting) => tracing::warn!("aborted; calls under way are cut"),
+        }
+    };
+    tokio::select! {
+        ended = &mut server => return Ok(ended.map(|()| End::Drained)?),
+        () = patience => {}
+    }
+    cut.send_replace(true);
+    match tokio::time::timeout(CUT_WAIT_MAX, server).await {
+        Ok(ended) => Ok(ended.map(|()| End::Cut)?),
+        Err(_) => Ok(End::Cut),
+    }
+}
+
+/// Waits until the end has come as far as `wanted`; whoever drops the sender wants everything to end.
+pub(crate) async fn wait(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
+    let _ = stage.wait_for(|stage| *stage >= wanted).await;
+}
+
+#[cfg(test)]
+mod tests;

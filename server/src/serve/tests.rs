@@ -1,0 +1,254 @@
+//! A whole server over real sockets, with short limits.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, version},
+};
+use tonic::{Request, Response, Status, transport::Endpoint};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_client::HealthClient,
+    health_server::{Health, HealthServer},
+};
+
+use super::*;
+use crate::config::ListenAddress;
+
+const SHORT: Duration = Duration::from_millis(200);
+/// Far more than anything here takes; only a broken server waits so long.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A service whose `check` waits until it is released, and tells the peer's address as a status message.
+#[derive(Clone, Default)]
+struct Slow {
+    begun: Arc<Notify>,
+    release: Arc<Notify>,
+}
+
+#[tonic::async_trait]
+impl Health for Slow {
+    type WatchStream = ReceiverStream<Result<HealthCheckResponse, Status>>;
+
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let peer = request.extensions().get::<PeerInfo>().map(|info| info.peer.clone());
+        if request.get_ref().service == "peer" {
+            return Err(Status::aborted(peer.unwrap_or_default()));
+        }
+        self.begun.notify_one();
+        self.release.notified().await;
+        Ok(Response::new(HealthCheckResponse::default()))
+    }
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    slow: Slow,
+    stage: watch::Sender<Stage>,
+    server: JoinHandle<Result<End, ServeError>>,
+}
+
+async fn start(limits: Limits, certificates: Option<Arc<Certificates>>) -> Running {
+    let listener = Listener::bind(&"127.0.0.1:0".parse().expect("an address")).await.expect("binds");
+    let ListenAddress::Tcp(address) = *listener.address() else { panic!("a TCP address") };
+    let slow = Slow::default();
+    let routes = Routes::new(HealthServer::new(slow.clone()));
+    let (stage, followed) = watch::channel(Stage::Serving);
+    let server = tokio::spawn(serve(vec![listener], routes, limits, certificates, followed));
+    Running { address, slow, stage, server }
+}
+
+impl Running {
+    async fn client(&self) -> HealthClient<tonic::transport::Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("a URI");
+        HealthClient::new(endpoint.connect().await.expect("connects"))
+    }
+
+    async fn end(self) -> End {
+        timeout(LONG, self.server).await.expect("ends").expect("no panic").expect("no error")
+    }
+}
+
+fn ask(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    timeout(LONG, stream.read_to_end(&mut rest)).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_call_under_way_is_finished_before_the_end() {
+    let running = start(Limits::new(10, 10), None).await;
+    let mut client = running.client().await;
+    let call = tokio::spawn(async move { client.check(ask("")).await });
+    running.slow.begun.notified().await;
+    running.stage.send_replace(Stage::Draining);
+    // The listener is closed: the next connection is refused, or reset if it was still in the backlog.
+    while let Ok(mut stream) = TcpStream::connect(running.address).await {
+        assert!(is_closed(&mut stream).await);
+    }
+    running.slow.release.notify_one();
+    call.await.expect("a task").expect("an answer");
+    assert_eq!(running.end().await, End::Drained);
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_is_cut() {
+    let running = start(Limits { drain: SHORT, ..Limits::new(10, 10) }, None).await;
+    let mut client = running.client().await;
+    let call = tokio::spawn(async move { client.check(ask("")).await });
+    running.slow.begun.notified().await;
+    let started = Instant::now();
+    running.stage.send_replace(Stage::Draining);
+    assert_eq!(running.end().await, End::Cut);
+    assert!(started.elapsed() >= SHORT);
+    call.await.expect("a task").expect_err("no answer");
+}
+
+#[tokio::test]
+async fn an_abort_does_not_wait() {
+    let running = start(Limits { drain: LONG * 100, ..Limits::new(10, 10) }, None).await;
+    let mut client = running.client().await;
+    let call = tokio::spawn(async move { client.check(ask("")).await });
+    running.slow.begun.notified().await;
+    running.stage.send_replace(Stage::Draining);
+    running.stage.send_replace(Stage::Aborting);
+    assert_eq!(running.end().await, End::Cut);
+    call.await.expect("a task").expect_err("no answer");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_and_one_with_is_kept() {
+    let running = start(Limits { first_request: SHORT, ..Limits::new(10, 10) }, None).await;
+    let mut used = running.client().await;
+    used.check(ask("peer")).await.expect_err("its answer is a status");
+    let started = Instant::now();
+    let mut silent = TcpStream::connect(running.address).await.expect("connects");
+    let mut preface_only = TcpStream::connect(running.address).await.expect("connects");
+    preface_only.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+    assert!(is_closed(&mut silent).await && is_closed(&mut preface_only).await);
+    assert!(started.elapsed() >= SHORT);
+    let answer = used.check(ask("peer")).await.expect_err("its answer is a status");
+    assert_eq!(answer.code(), tonic::Code::Aborted, "the same connection still serves");
+}
+
+#[tokio::test]
+async fn a_request_knows_its_peer() {
+    let running = start(Limits::new(10, 10), None).await;
+    let answer = running.client().await.check(ask("peer")).await.expect_err("its answer is a status");
+    assert!(answer.message().starts_with("127.0.0.1:"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("s");
+    let listener = Listener::bind(&ListenAddress::Unix(path.clone())).await.expect("binds");
+    let (stage, followed) = watch::channel(Stage::Serving);
+    let routes = Routes::new(HealthServer::new(Slow::default()));
+    let server = tokio::spawn(serve(vec![listener], routes, Limits::new(10, 10), None, followed));
+    let channel = Endpoint::from_shared(format!("unix://{}", path.display())).expect("a URI").connect().await;
+    let answer = HealthClient::new(channel.expect("connects")).check(ask("peer")).await.expect_err("a status");
+    assert_eq!(answer.message(), "unix");
+    stage.send_replace(Stage::Draining);
+    server.await.expect("a task").expect("ends");
+    assert!(!path.exists(), "the socket goes with the server");
+}
+
+#[tokio::test]
+async fn connections_beyond_a_peers_share_are_closed_at_once() {
+    let running = start(Limits { first_request: LONG * 100, ..Limits::new(10, 2) }, None).await;
+    let _first = running.client().await;
+    let second = TcpStream::connect(running.address).await.expect("connects");
+    let mut third = TcpStream::connect(running.address).await.expect("connects");
+    assert!(is_closed(&mut third).await);
+    drop(second);
+    // The place is free as soon as the server has seen the second one go.
+    let freed = async {
+        loop {
+            let endpoint = Endpoint::from_shared(format!("http://{}", running.address)).expect("a URI");
+            if let Ok(channel) = endpoint.connect().await
+                && HealthClient::new(channel).check(ask("peer")).await.is_err_and(|e| e.code() == tonic::Code::Aborted)
+            {
+                return;
+            }
+        }
+    };
+    timeout(LONG, freed).await.expect("the place is given back");
+}
+
+mod tls {
+    use rustls_pki_types::{CertificateDer, ServerName};
+
+    use super::{super::certificates::tests::write_pair, *};
+
+    fn connector(
+        trusted: &CertificateDer<'static>,
+        versions: &[&'static tokio_rustls::rustls::SupportedProtocolVersion],
+    ) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.clone()).expect("a certificate");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .expect("a version")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        TlsConnector::from(Arc::new(config))
+    }
+
+    async fn handshake(running: &Running, connector: &TlsConnector) -> std::io::Result<Option<Vec<u8>>> {
+        let stream = TcpStream::connect(running.address).await?;
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut stream = timeout(LONG, connector.connect(name, stream)).await.expect("an outcome")?;
+        // The server's refusal may come after the client's half of the handshake.
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+        stream.read_u8().await?;
+        Ok(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
+    }
+
+    #[tokio::test]
+    async fn new_connections_get_the_new_certificate() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (files, first) = write_pair(directory.path());
+        let certificates = Arc::new(Certificates::load(files).expect("a pair"));
+        let running = start(Limits::new(10, 10), Some(Arc::clone(&certificates))).await;
+        // A connector of its own each time: with an old one's ticket no certificate would be shown at all.
+        let trusts_first = || connector(&first, &[&version::TLS13]);
+        assert_eq!(handshake(&running, &trusts_first()).await.expect("TLS 1.3").as_deref(), Some(&b"h2"[..]));
+        handshake(&running, &connector(&first, &[&version::TLS12])).await.expect_err("TLS 1.2 is refused");
+
+        let (_, second) = write_pair(directory.path());
+        certificates.reload();
+        handshake(&running, &trusts_first()).await.expect_err("the old certificate is gone");
+        handshake(&running, &connector(&second, &[&version::TLS13])).await.expect("the new one is served");
+    }
+
+    #[tokio::test]
+    async fn a_slow_handshake_is_closed_and_holds_up_nobody() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (files, trusted) = write_pair(directory.path());
+        let certificates = Arc::new(Certificates::load(files).expect("a pair"));
+        let limits = Limits { handshake: SHORT, ..Limits::new(10, 10) };
+        let running = start(limits, Some(certificates)).await;
+        let mut silent = TcpStream::connect(running.address).await.expect("connects");
+        let started = Instant::now();
+        handshake(&running, &connector(&trusted, &[&version::TLS13])).await.expect("others are served");
+        assert!(is_closed(&mut silent).await);
+        assert!(started.elapsed() < limits.first_request, "closed by the handshake's limit");
+    }
+}

@@ -1,0 +1,142 @@
+//! Logs, on stderr, and what a panic may say.
+//!
+//! The filter of the configuration steers coffer's own targets. Dependencies are capped at WARN whatever it says: at
+//! TRACE and DEBUG h2 and hyper print header lists and frames, which are bearer tokens and values. Records of the `log`
+//! crate (sled, rustls) are not collected at all.
+
+use std::{
+    io::{self, IsTerminal as _},
+    panic,
+};
+
+use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer,
+    filter::{FilterFn, Targets, filter_fn},
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry,
+};
+
+use crate::config::{Log, LogFormat};
+
+/// Targets of this project begin so: crates are `coffer_…`.
+const OWN_PREFIX: &str = "coffer_";
+
+/// Starts logging to stderr and puts the panic hook in place. Only the first call of a process has an effect.
+pub fn start(log: &Log, has_no_color: bool) {
+    let has_color = !has_no_color && io::stderr().is_terminal();
+    if tracing::subscriber::set_global_default(subscriber(log, has_color, io::stderr)).is_ok() {
+        hide_panic_payloads();
+    }
+}
+
+fn subscriber<W>(log: &Log, has_color: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = filter(log.targets.clone());
+    let layer = fmt::layer().with_writer(writer).with_ansi(has_color);
+    match log.format {
+        LogFormat::Text => Box::new(registry().with(layer.with_filter(filter))),
+        LogFormat::Json => Box::new(registry().with(layer.json().flatten_event(true).with_filter(filter))),
+    }
+}
+
+fn filter(targets: Targets) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    // A filter that asks for less than WARN of everything gets it.
+    let dependencies = targets.default_level().unwrap_or(LevelFilter::WARN).min(LevelFilter::WARN);
+    filter_fn(move |metadata| {
+        if metadata.target().starts_with(OWN_PREFIX) {
+            targets.would_enable(metadata.target(), metadata.level())
+        } else {
+            *metadata.level() <= dependencies && *metadata.level() <= Level::WARN
+        }
+    })
+}
+
+/// A panic's message may quote what the code was working on, so only its place is told.
+fn hide_panic_payloads() {
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "a task of the server panicked, which is a mistake in coffer");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("a lock").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(filter: &str, format: LogFormat, act: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let targets = filter.parse().expect("a filter");
+        let log = Log { filter: filter.to_owned(), targets, format };
+        let writer = captured.clone();
+        tracing::subscriber::with_default(subscriber(&log, false, move || writer.clone()), act);
+        let bytes = captured.0.lock().expect("a lock").clone();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn dependencies_are_capped_whatever_the_filter_says() {
+        for filter in ["trace", "trace,h2=trace,hyper=debug", "h2=trace"] {
+            let text = logged(filter, LogFormat::Text, || {
+                tracing::trace!(target: "h2::codec", "authorization: Bearer 1");
+                tracing::debug!(target: "hyper", "authorization: Bearer 2");
+                tracing::info!(target: "tonic::transport", "authorization: Bearer 3");
+                tracing::warn!(target: "tower", "a warning");
+            });
+            assert!(!text.contains("Bearer"), "{filter}: {text}");
+            assert!(text.contains("a warning"), "{filter}: {text}");
+        }
+        let text = logged("error", LogFormat::Text, || tracing::warn!(target: "tower", "a warning"));
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn the_filter_steers_our_own_targets() {
+        let text = logged("warn,coffer_server::serve=debug", LogFormat::Text, || {
+            tracing::debug!(target: "coffer_server::serve::calls", "one call");
+            tracing::info!(target: "coffer_server::vault", "quiet");
+            tracing::warn!(target: "coffer_server::vault", "loud");
+        });
+        assert!(text.contains("one call") && text.contains("loud") && !text.contains("quiet"), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let text = logged("info", LogFormat::Json, || {
+            tracing::info!(target: "coffer_server", number = 1, "two\nlines");
+        });
+        let line: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((line["message"].as_str(), line["number"].as_u64()), (Some("two\nlines"), Some(1)));
+    }
+
+    #[test]
+    fn a_panic_tells_its_place_and_not_its_payload() {
+        let before = panic::take_hook();
+        hide_panic_payloads();
+        let text = logged("info", LogFormat::Text, || {
+            let value = "hunter2";
+            panic::catch_unwind(|| panic!("cannot handle {value}")).expect_err("a panic");
+        });
+        panic::set_hook(before);
+        assert!(text.contains("telemetry.rs") && !text.contains("hunter2"), "{text}");
+    }
+}

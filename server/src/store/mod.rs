@@ -10,6 +10,12 @@
 //!
 //! `conformance` is the contract as tests; every store and decorator passes it.
 
+pub mod conformance;
+pub mod embedded;
+pub mod faulty;
+mod history;
+pub mod memory;
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;

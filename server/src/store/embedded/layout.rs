@@ -1,0 +1,210 @@
+//! The directory of a store, and who may touch it.
+//!
+//! ```text
+//! DIR/format                           the format's version and the store's random instance: there is a store if it stands
+//! DIR/lock                             locked while a process has the store open
+//! DIR/log/00000000000000000001.log …   the log's segments, by their first revision
+//! DIR/sled/                            sled's files
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    disk::{Disk, DiskFile},
+    log::segment,
+};
+use crate::store::{Epoch, Revision};
+
+/// The format that this version writes, and the newest it reads.
+const FORMAT: u32 = 1;
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Why a store cannot be opened or created. One line each, which names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process, or another handle in this one, has it open.
+    #[error("{}: the store is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// There is none.
+    #[error("{}: there is no store here", .0.display())]
+    Missing(PathBuf),
+    /// There is one already, or something that looks like the remains of one.
+    #[error("{}: there is already a store here, or parts of one", .0.display())]
+    Exists(PathBuf),
+    /// A newer version wrote it. It was not touched.
+    #[error("{}: the store has format {found}, and this version reads formats up to {FORMAT}: use a newer one", .dir.display())]
+    Newer {
+        /// The store.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// What stands there is not what was written. It was not touched.
+    #[error("{}: damaged: {what}", .file.display())]
+    Damaged {
+        /// The file or directory.
+        file: PathBuf,
+        /// Where in it, and what is wrong.
+        what: String,
+    },
+    /// The system refused something.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// For `map_err`: says which path an I/O error is about.
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Io { path: path.into(), source }
+    }
+
+    pub(super) fn damaged(file: &Path, what: impl ToString) -> Self {
+        Self::Damaged { file: file.into(), what: what.to_string() }
+    }
+}
+
+/// Where a store's files are.
+#[derive(Clone, Debug)]
+pub(super) struct Layout(PathBuf);
+
+/// Held by everything that may touch the store's files; the last one dropped lets the next process in.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "closing it unlocks")] File);
+
+impl Layout {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    pub(super) fn sled(&self) -> PathBuf {
+        self.0.join("sled")
+    }
+
+    fn format(&self) -> PathBuf {
+        self.0.join("format")
+    }
+
+    /// Creates an empty store of a new instance.
+    ///
+    /// The format file comes last: a creation that was interrupted left no store, and one without it is never taken for
+    /// an empty one.
+    pub(super) fn create(&self, instance: [u8; 16], disk: &dyn Disk) -> Result<(), OpenError> {
+        create_directory(&self.0)?;
+        let _lock = self.lock()?;
+        for part in [self.format(), self.log(), self.sled()] {
+            if part.try_exists().map_err(OpenError::at(&part))? {
+                return Err(OpenError::Exists(self.0.clone()));
+            }
+        }
+        create_directory(&self.log())?;
+        let header = segment::Header { instance, epoch: Epoch(1), first: Revision(1), chain: 0 };
+        let segment = segment_path(&self.log(), header.first);
+        create_file(disk, &segment, &segment::encode_header(&header)).map_err(OpenError::at(&segment))?;
+        let format = format!("coffer store {FORMAT}\ninstance {:032x}\n", u128::from_be_bytes(instance));
+        let unfinished = self.0.join("format.new");
+        // Left by a creation that was interrupted just before its end.
+        let _ = fs::remove_file(&unfinished);
+        create_file(disk, &unfinished, format.as_bytes()).map_err(OpenError::at(&unfinished))?;
+        fs::rename(&unfinished, self.format()).map_err(OpenError::at(&self.format()))?;
+        disk.sync_directory(&self.0).map_err(OpenError::at(&self.0))?;
+        let parent = self.0.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        disk.sync_directory(parent).map_err(OpenError::at(parent))
+    }
+
+    /// The instance of the store here. Changes nothing.
+    pub(super) fn instance(&self) -> Result<[u8; 16], OpenError> {
+        let path = self.format();
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.without_format()),
+            Err(error) => return Err(OpenError::at(&path)(error)),
+        };
+        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let found: u32 = first
+            .strip_prefix("coffer store ")
+            .and_then(|version| version.parse().ok())
+            .ok_or_else(|| OpenError::damaged(&path, "its first line is not a format"))?;
+        if found > FORMAT {
+            return Err(OpenError::Newer { dir: self.0.clone(), found });
+        }
+        rest.strip_prefix("instance ")
+            .and_then(|line| line.strip_suffix('\n'))
+            .filter(|digits| digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|digits| u128::from_str_radix(digits, 16).ok())
+            .filter(|_| found == FORMAT)
+            .map(u128::to_be_bytes)
+            .ok_or_else(|| OpenError::damaged(&path, "it does not name the store's instance"))
+    }
+
+    fn without_format(&self) -> OpenError {
+        match self.log().exists() || self.sled().exists() {
+            true => OpenError::damaged(&self.format(), "it is missing, and other parts of a store are there"),
+            false => OpenError::Missing(self.0.clone()),
+        }
+    }
+
+    /// Locks the store for this process, or says that it is in use.
+    pub(super) fn lock(&self) -> Result<Lock, OpenError> {
+        let path = self.0.join("lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(FILE_MODE);
+        let file = options.open(&path).map_err(OpenError::at(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse(self.0.clone())),
+            Err(TryLockError::Error(error)) => Err(OpenError::at(&path)(error)),
+        }
+    }
+}
+
+/// A segment's file.
+pub(super) fn segment_path(log: &Path, first: Revision) -> PathBuf {
+    log.join(format!("{:020}.log", first.0))
+}
+
+/// Creates a file with its first bytes; the file and its directory are durable afterwards.
+pub(super) fn create_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn DiskFile>> {
+    let mut file = disk.create(path)?;
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    disk.sync_directory(path.parent().unwrap_or(Path::new(".")))?;
+    Ok(file)
+}
+
+/// Creates a directory and those above it, for its owner alone. One that exists is left as it is.
+pub(super) fn create_directory(path: &Path) -> Result<(), OpenError> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(OpenError::at(path))
+}
+
+/// Takes everyone but the owner out of files that were created without asking us.
+pub(super) fn restrict(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(DIRECTORY_MODE))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.file_type()? {
+            kind if kind.is_dir() => restrict(&entry.path())?,
+            kind if kind.is_file() => fs::set_permissions(entry.path(), fs::Permissions::from_mode(FILE_MODE))?,
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Writes the log.
+
+use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
+
+use super::{
+    super::{
+        disk::{Disk, DiskFile, is_full},
+        layout::{create_file, segment_path},
+    },
+    frame::{self, Kind},
+    group::{self, Logged},
+    segment::{self, Header},
+};
+use crate::store::{Epoch, Revision};
+
+/// The log's end. Lives in the writer's thread alone.
+#[derive(Debug)]
+pub(in super::super) struct Log {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) instance: [u8; 16],
+    pub(super) epoch: Epoch,
+    /// A segment of this size is the last one's predecessor.
+    pub(super) segment_bytes: u64,
+    /// The first revisions of all segments, the current one's at the back.
+    pub(super) segments: VecDeque<Revision>,
+    pub(super) file: Box<dyn DiskFile>,
+    /// Where the next frame goes.
+    pub(super) end: u64,
+    pub(super) last: Revision,
+    pub(super) chain: u32,
+}
+
+/// Why a group is not in the log.
+#[derive(Debug)]
+pub(in super::super) enum Append {
+    /// No room, and nothing of it stands. The log can go on.
+    Full(String),
+    /// It may stand or not. The log must not be written again until it has been opened anew.
+    Failed(String),
+}
+
+impl Log {
+    /// The last revision in it.
+    pub(in super::super) fn last(&self) -> Revision {
+        self.last
+    }
+
+    /// The epoch of its revisions.
+    pub(in super::super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Adds a group of commits, which must continue the last revision. Durable when it returns `Ok`.
+    pub(in super::super) fn append(&mut self, commits: &[Logged]) -> Result<(), Append> {
+        let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
+        if self.end >= self.segment_bytes && self.segments.back() <= Some(&self.last) {
+            self.rotate()?;
+        }
+        self.write(Kind::Group, first.revision, last.revision, &group::encode(commits))
+    }
+
+    /// Says that nothing is under way. The next opening has nothing to repair.
+    pub(in super::super) fn close(&mut self) -> Result<(), Append> {
+        self.write(Kind::Closed, self.last, self.last, &[])
+    }
+
+    /// Removes segments that hold nothing after a revision, but never the current one.
+    pub(in super::super) fn retire(&mut self, applied: Revision) -> io::Result<()> {
+        while let (Some(&first), Some(&next)) = (self.segments.front(), self.segments.get(1))
+            && next.0 <= applied.0 + 1
+        {
+            self.disk.remove(&segment_path(&self.dir, first))?;
+            // One by one: whatever a power loss brings back, the segments that stand have no gap.
+            self.disk.sync_directory(&self.dir)?;
+            self.segments.pop_front();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, kind: Kind, first: Revision, last: Revision, payload: &[u8]) -> Result<(), Append> {
+        let bytes = frame::encode(kind, first, last, self.chain, payload);
+        if let Err(error) = self.file.write_at(self.end, &bytes) {
+            if !is_full(&error) {
+                return Err(Append::Failed(format!("writing the log: {error}")));
+            }
+            return Err(match self.file.truncate(self.end) {
+                Ok(()) => Append::Full(format!("writing the log: {error}")),
+                Err(cut) => Append::Failed(format!("writing the log: {error}; cutting it back: {cut}")),
+            });
+        }
+        self.file.sync().map_err(|error| Append::Failed(format!("syncing the log: {error}")))?;
+        self.end += bytes.len() as u64;
+        self.last = last;
+        // Its checksum covers everything before it, through the chain.
+        self.chain = frame::decode_header(&bytes).map_or(self.chain, |header| header.checksum);
+        Ok(())
+    }
+
+    /// Begins a new segment. Without room for it, the current one grows further.
+    fn rotate(&mut self) -> Result<(), Append> {
+        let header =
+            Header { instance: self.instance, epoch: self.epoch, first: Revision(self.last.0 + 1), chain: self.chain };
+        let path = segment_path(&self.dir, header.first);
+        match create_file(&*self.disk, &path, &segment::encode_header(&header)) {
+            Ok(file) => {
+                self.file = file;
+                self.end = segment::HEADER_BYTES as u64;
+                self.segments.push_back(header.first);
+                Ok(())
+            }
+            Err(error) if is_full(&error) => self
+                .disk
+                .remove(&path)
+                .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+                .and_then(|()| self.disk.sync_directory(&self.dir))
+                .map_err(|error| Append::Failed(format!("removing an unfinished segment: {error}"))),
+            Err(error) => Err(Append::Failed(format!("beginning a segment of the log: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The write-ahead log: the one history that is the truth.
+//!
+//! Segments named by their first revision hold frames; a frame holds one group of commits and the checksum of the frame
+//! before it. A group is one write and one sync, so only the last frame of the last segment can be torn: it is cut when
+//! the store opens. Everything else that does not check out is damage, which is reported with file and offset.
+
+pub mod frame;
+pub mod group;
+pub mod segment;
+
+mod append;
+mod recover;
+
+pub(super) use append::{Append, Log};
+pub(super) use recover::Recovered;

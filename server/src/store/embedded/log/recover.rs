@@ -1,0 +1,170 @@
+//! Reads the log when the store opens: first everything is checked and nothing touched, then it is mended and replayed.
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    super::{
+        disk::Disk,
+        layout::{OpenError, segment_path},
+    },
+    Log,
+    group::Logged,
+    segment::{self, Summary},
+};
+use crate::store::{Epoch, Revision};
+
+/// A log that was read and is whole, but for a torn last frame.
+#[derive(Debug)]
+pub(in super::super) struct Recovered {
+    dir: PathBuf,
+    segments: Vec<Summary>,
+    current: Summary,
+    /// A segment whose creation a crash interrupted, before anything was in it.
+    unborn: Option<PathBuf>,
+}
+
+impl Recovered {
+    /// Reads and checks the whole log. Changes nothing.
+    pub(in super::super) fn read(dir: &Path, instance: [u8; 16]) -> Result<Self, OpenError> {
+        let mut firsts = segment_revisions(dir)?;
+        let mut unborn = None;
+        if let [.., _, last] = firsts[..] {
+            let path = segment_path(dir, last);
+            let bytes = fs::read(&path).map_err(OpenError::at(&path))?;
+            if bytes.len() <= segment::HEADER_BYTES && segment::decode_header(&bytes).is_err() {
+                unborn = Some(path);
+                firsts.pop();
+            }
+        }
+        let mut segments: Vec<Summary> = Vec::new();
+        for (at, &first) in firsts.iter().enumerate() {
+            let path = segment_path(dir, first);
+            let summary = scan(&path, at + 1 == firsts.len(), &mut |_| {})?;
+            let header = &summary.header;
+            let continues = segments.last().is_none_or(|before| {
+                before.last.0 + 1 == first.0 && before.chain == header.chain && before.header.epoch == header.epoch
+            });
+            if header.instance != instance {
+                return Err(OpenError::damaged(&path, "it belongs to another store"));
+            }
+            if header.first != first || !continues {
+                return Err(OpenError::damaged(&path, "it does not continue the segment before it"));
+            }
+            segments.push(summary);
+        }
+        let current = segments.pop().ok_or_else(|| OpenError::damaged(dir, "the log has no segments"))?;
+        Ok(Self { dir: dir.into(), segments, current, unborn })
+    }
+
+    /// The first revision that it may hold.
+    pub(in super::super) fn first(&self) -> Revision {
+        self.segments.first().unwrap_or(&self.current).header.first
+    }
+
+    /// The last revision that it holds.
+    pub(in super::super) fn last(&self) -> Revision {
+        self.current.last
+    }
+
+    /// Where its last segment's frames end, in bytes from that segment's start.
+    pub(in super::super) fn end(&self) -> usize {
+        self.current.end
+    }
+
+    /// The epoch of its revisions.
+    pub(in super::super) fn epoch(&self) -> Epoch {
+        self.current.header.epoch
+    }
+
+    /// The current segment's file.
+    pub(in super::super) fn current_path(&self) -> PathBuf {
+        segment_path(&self.dir, self.current.header.first)
+    }
+
+    /// Cuts what a crash left unfinished and makes the rest durable; then the log can be written.
+    pub(in super::super) fn mend(&self, disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Log, OpenError> {
+        if let Some(path) = &self.unborn {
+            disk.remove(path).and_then(|()| disk.sync_directory(&self.dir)).map_err(OpenError::at(path))?;
+            tracing::warn!(file = %path.display(), "removed a segment of the log that was never begun");
+        }
+        let path = self.current_path();
+        let mut file = disk.open(&path).map_err(OpenError::at(&path))?;
+        let mut mend = || -> io::Result<()> {
+            if self.current.torn > 0 {
+                file.truncate(self.current.end as u64)?;
+                let (offset, bytes) = (self.current.end, self.current.torn);
+                tracing::warn!(file = %path.display(), offset, bytes, "cut an unfinished frame off the log");
+            }
+            if let Some(range) = self.current.last_frame.clone().filter(|_| !self.current.closed) {
+                // The process before may have died of a failed sync of this frame. Then what was read here is only in
+                // the page cache, marked clean, and a sync alone would report success: so it is written once more.
+                let bytes = fs::read(&path)?;
+                file.write_at(range.start as u64, &bytes[range])?;
+            }
+            file.sync()
+        };
+        mend().map_err(OpenError::at(&path))?;
+        Ok(Log {
+            disk,
+            dir: self.dir.clone(),
+            instance: self.current.header.instance,
+            epoch: self.epoch(),
+            segment_bytes,
+            segments: self
+                .segments
+                .iter()
+                .chain([&self.current])
+                .map(|summary| summary.header.first)
+                .collect::<VecDeque<_>>(),
+            file,
+            end: self.current.end as u64,
+            last: self.current.last,
+            chain: self.current.chain,
+        })
+    }
+
+    /// Gives every group with revisions after one, in order.
+    pub(in super::super) fn replay(
+        &self,
+        after: Revision,
+        each: &mut dyn FnMut(Vec<Logged>) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        for summary in self.segments.iter().chain([&self.current]).filter(|summary| summary.last > after) {
+            let mut outcome = Ok(());
+            let mut give = |commits: Vec<Logged>| {
+                if outcome.is_ok() && commits.last().is_some_and(|commit| commit.revision > after) {
+                    outcome = each(commits);
+                }
+            };
+            scan(&segment_path(&self.dir, summary.header.first), true, &mut give)?;
+            outcome?;
+        }
+        Ok(())
+    }
+}
+
+fn scan(path: &Path, is_last: bool, each: &mut dyn FnMut(Vec<Logged>)) -> Result<Summary, OpenError> {
+    let bytes = fs::read(path).map_err(OpenError::at(path))?;
+    segment::scan(&bytes, is_last, each).map_err(|damage| OpenError::damaged(path, damage))
+}
+
+/// The first revisions of all segments, by their file names.
+fn segment_revisions(dir: &Path) -> Result<Vec<Revision>, OpenError> {
+    let names = match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let mut revisions: Vec<_> = names
+        .map_err(OpenError::at(dir))?
+        .iter()
+        .filter_map(|name| name.to_str()?.strip_suffix(".log")?.parse().ok().map(Revision))
+        .collect();
+    revisions.sort();
+    Ok(revisions)
+}

@@ -1,0 +1,163 @@
+//! The embedded store: a write-ahead log, and sled behind it.
+//!
+//! ```text
+//!   commit ─► writer ─► log: append, one fdatasync for all that wait ─► followers ─► answer
+//!                                            │
+//!                                            └─► applier ─► sled (at most 64 groups behind) ─► load
+//! ```
+//! The log is the truth and one history; sled only holds the records of it, so that the log can be cut behind. Opening
+//! checks both, changes nothing if either is damaged, and rolls sled forward from the log. After an error of a sync
+//! nothing is answered with success and nothing is retried: the store has failed until it is opened again.
+
+mod applier;
+mod checkpoint;
+mod disk;
+mod index;
+mod layout;
+mod load;
+pub mod log;
+mod open;
+mod progress;
+mod sled;
+mod space;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::layout::OpenError;
+use self::{
+    disk::{Disk, RealDisk},
+    progress::Progress,
+    sled::Records,
+    writer::{Request, Waiting},
+};
+use super::{
+    Conflict, Error, Follow, Load, Position, Store, Transaction,
+    history::{History, Limits},
+};
+
+/// How much of the past is kept for followers.
+const HISTORY: Limits = Limits { commits: 8_192, bytes: 32 << 20 };
+
+/// What can be configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Sled's cache, in bytes; at most 256 MiB is used.
+    pub cache_bytes: u64,
+    /// The log begins a new segment when one has this many bytes.
+    pub log_segment_bytes: u64,
+    /// Below this many free bytes only deletes pass. By default 64 MiB or 5 % of the file system, whichever is smaller.
+    pub reserve_bytes: Option<u64>,
+    /// Below this many free bytes nothing is written. By default a quarter of the reserve.
+    pub floor_bytes: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, log_segment_bytes: 64 << 20, reserve_bytes: None, floor_bytes: None }
+    }
+}
+
+/// What a store stands on; tests stand it on something worse.
+#[derive(Clone, Debug)]
+struct Ground {
+    disk: Arc<dyn Disk>,
+    space_every: Duration,
+    history: Limits,
+}
+
+impl Default for Ground {
+    fn default() -> Self {
+        Self { disk: Arc::new(RealDisk), space_every: space::CHECK_EVERY, history: HISTORY }
+    }
+}
+
+/// A store in a directory. Clones are handles of one store.
+///
+/// Dropping the last handle is as safe as killing the process; [`Embedded::close`] leaves less to do for the next
+/// opening and says when the directory is free.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    requests: mpsc::Sender<Request>,
+    history: Arc<History>,
+    progress: Arc<Progress>,
+    records: Weak<Records>,
+}
+
+impl Embedded {
+    /// Creates an empty store, of epoch 1 and a new instance. Refuses a directory that holds one, or parts of one.
+    pub async fn create(dir: impl AsRef<Path>) -> Result<(), OpenError> {
+        let dir = dir.as_ref().to_owned();
+        blocking(dir.clone(), move || open::create(dir, &RealDisk)).await
+    }
+
+    /// Opens the store in a directory, which nobody else may have open.
+    pub async fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        Self::open_on(dir.as_ref(), options, Ground::default()).await
+    }
+
+    async fn open_on(dir: &Path, options: Options, ground: Ground) -> Result<Self, OpenError> {
+        let dir = dir.to_owned();
+        blocking(dir.clone(), move || open::open(dir, options, ground)).await
+    }
+
+    /// Ends the store in good order: what was asked before is done, sled has it all, the log says so, the directory is
+    /// free. Afterwards every handle answers with [`Error::Unavailable`]. After an error the store is as after a kill.
+    pub async fn close(&self) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        match self.requests.send(Request::Close(answer)).await {
+            Ok(()) => answered.await.map_err(|_| self.ended())?,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Why the writer does not answer.
+    fn ended(&self) -> Error {
+        self.progress.check().err().unwrap_or_else(|| Error::Unavailable("it is closed".into()))
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    /// Sled stands still while its records are read: take the pages without pause. A reader that takes none for ten
+    /// seconds is cut off, since in the end commits wait for it.
+    async fn load(&self) -> Result<Box<dyn Load>, Error> {
+        Ok(Box::new(load::load(self.records.clone(), Arc::clone(&self.progress), self.history.head()).await?))
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Result<Position, Conflict>, Error> {
+        transaction.check()?;
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Commit(Waiting { transaction, answer });
+        self.requests.send(request).await.map_err(|_| self.ended())?;
+        answered.await.unwrap_or_else(|_| Err(Error::Unknown("the store ended before it answered".into())))
+    }
+
+    /// A position that the store has not reached, or of another epoch, is a gap.
+    async fn changes(&self, after: Position) -> Result<Box<dyn Follow>, Error> {
+        Ok(Box::new(self.history.follow(after)))
+    }
+
+    async fn latest(&self) -> Result<Position, Error> {
+        Ok(self.history.head())
+    }
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    dir: PathBuf,
+    run: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let failed = |error| OpenError::Io { path: dir, source: io::Error::other(error) };
+    tokio::task::spawn_blocking(run).await.map_err(failed)?
+}

@@ -1,0 +1,90 @@
+//! What the threads of a store tell each other: how far sled is, and whether the store has failed.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::store::{Error, Revision};
+
+/// Shared by the log's thread, sled's thread and the store's handles.
+#[derive(Debug)]
+pub(super) struct Progress {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Sled holds everything up to here.
+    applied: Revision,
+    /// Groups handed to sled's thread and not applied yet.
+    behind: usize,
+    /// Why nothing is written any more.
+    failed: Option<String>,
+}
+
+impl Progress {
+    pub(super) fn new(applied: Revision) -> Self {
+        Self { state: Mutex::new(State { applied, behind: 0, failed: None }), changed: Condvar::new() }
+    }
+
+    /// Sled holds everything up to here.
+    pub(super) fn applied(&self) -> Revision {
+        self.state().applied
+    }
+
+    /// A group is handed to sled's thread.
+    pub(super) fn handed(&self) {
+        self.state().behind += 1;
+    }
+
+    /// A group has been applied.
+    pub(super) fn advance(&self, applied: Revision) {
+        let mut state = self.state();
+        state.applied = applied;
+        state.behind -= 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Nothing is written from now on. The first reason stays.
+    pub(super) fn fail(&self, why: String) {
+        tracing::error!(why, "the store has failed; it takes no writes until it is opened again");
+        self.state().failed.get_or_insert(why);
+        self.changed.notify_all();
+    }
+
+    /// The reason, if it has failed.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.state().failed.as_ref().map_or(Ok(()), |why| Err(Error::Failed(why.clone())))
+    }
+
+    /// Waits until fewer than `groups` are behind, or the store has failed.
+    pub(super) fn wait_until_behind_less(&self, groups: usize) -> Result<(), Error> {
+        let waits = |state: &mut State| state.behind >= groups && state.failed.is_none();
+        drop(self.changed.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner));
+        self.check()
+    }
+
+    /// Waits until sled holds everything up to a revision. Writing may have failed: reading goes on.
+    pub(super) fn wait_until_applied(&self, revision: Revision, patience: Duration) -> Result<(), Error> {
+        let until = Instant::now() + patience;
+        let mut state = self.state();
+        while state.applied < revision {
+            if let Some(why) = &state.failed {
+                return Err(Error::Failed(why.clone()));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Unavailable("the records are behind the log".into()));
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

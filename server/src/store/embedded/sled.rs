@@ -1,0 +1,171 @@
+//! The records in sled. The only file that names it.
+//!
+//! The rules for sled 0.34.7, each learnt by measuring:
+//! - `flush()` is not a sync: on Linux it is `sync_file_range`. After it, `fdatasync` on a descriptor of our own.
+//! - Items over a quarter of a segment go to blob files that are never synced: segments of 8 MiB, records far smaller.
+//! - One tree, one writer, batches of at most about 1 MiB, no background flush, a bounded cache.
+//! - Never `flush_async` (deadlocks), `transaction`, `generate_id` (repeats after a crash), `export`.
+//! - Its first I/O error blocks every later write, and it may panic: the log is the truth, sled only follows it.
+
+use std::{
+    fmt, fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use super::{
+    checkpoint::Checkpoint,
+    disk::{Disk, DiskFile},
+    index::{Digest, Writes},
+    layout::{Lock, OpenError, create_directory, restrict},
+};
+use crate::store::{Key, Record, Revision};
+
+const SEGMENT_BYTES: usize = 8 << 20;
+/// Largest cache, in bytes, whatever is asked for.
+pub(super) const CACHE_BYTES_MAX: u64 = 256 << 20;
+
+/// The checkpoint's key. No record's: those begin with [`RECORD`].
+const CHECKPOINT: &[u8] = b"checkpoint";
+/// What a record's key begins with.
+const RECORD: u8 = b'r';
+/// Before a record's bytes: its revision and the CRC-32 of key, revision and bytes.
+const RECORD_HEADER_BYTES: usize = 8 + 4;
+
+/// Sled, open.
+pub(super) struct Records {
+    db: ::sled::Db,
+    /// Sled's file, on a descriptor of our own.
+    file: Mutex<Box<dyn DiskFile>>,
+    /// Shared by those who read records of one position, exclusive for the next group.
+    gate: RwLock<()>,
+    path: PathBuf,
+    /// After `db`, so that it is let go when sled is closed.
+    _lock: Arc<Lock>,
+}
+
+impl Records {
+    /// Opens what is there, or creates it empty.
+    pub(super) fn open(path: &Path, cache_bytes: u64, disk: &dyn Disk, lock: Arc<Lock>) -> Result<Self, OpenError> {
+        create_directory(path)?;
+        let config = ::sled::Config::new()
+            .path(path)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(cache_bytes.min(CACHE_BYTES_MAX))
+            .flush_every_ms(None);
+        let db = guard(|| config.open()).map_err(|what| OpenError::damaged(path, what))?;
+        restrict(path).map_err(OpenError::at(path))?;
+        let data = path.join("db");
+        let file = disk.open(&data).map_err(OpenError::at(&data))?;
+        for directory in [Some(path), path.parent()].into_iter().flatten() {
+            disk.sync_directory(directory).map_err(OpenError::at(directory))?;
+        }
+        Ok(Self { db, file: Mutex::new(file), gate: RwLock::new(()), path: path.into(), _lock: lock })
+    }
+
+    /// How far it has come, if it has begun.
+    pub(super) fn checkpoint(&self) -> Result<Option<Checkpoint>, String> {
+        match guard(|| self.db.get(CHECKPOINT))? {
+            Some(bytes) => Checkpoint::decode(&bytes).map(Some).ok_or_else(|| "the checkpoint is damaged".into()),
+            None => Ok(None),
+        }
+    }
+
+    /// Applies a group, whole, and makes it durable. One caller at a time; after an error it must not be called again.
+    pub(super) fn apply(&self, writes: &Writes, checkpoint: &Checkpoint) -> Result<(), String> {
+        let mut batch = ::sled::Batch::default();
+        for (key, write) in writes {
+            match write {
+                Some((revision, value)) => batch.insert(key_bytes(key), encode(key, *revision, value)),
+                None => batch.remove(key_bytes(key)),
+            }
+        }
+        batch.insert(CHECKPOINT, checkpoint.encode());
+        let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        guard(|| {
+            self.db.apply_batch(batch)?;
+            self.db.flush().map(drop)
+        })?;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.sync().map_err(|error| format!("{}: {error}", self.path.join("db").display()))
+    }
+
+    /// Gives all records, ordered by key, to `each`, until it returns `false`; `begin` is told their position first, and
+    /// nothing is applied meanwhile. `Ok(true)`: these are all, and they are the right ones.
+    pub(super) fn read(
+        &self,
+        begin: impl FnOnce(Option<Checkpoint>),
+        mut each: impl FnMut(Record) -> bool,
+    ) -> Result<bool, String> {
+        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let checkpoint = self.checkpoint()?;
+        begin(checkpoint);
+        let mut digest = Digest::default();
+        let mut records = guard(|| Ok(self.db.scan_prefix([RECORD])))?;
+        while let Some((key, value)) = guard(|| records.next().transpose())? {
+            let record = decode(&key, &value).ok_or_else(|| {
+                format!("the record {} does not match its checksum", String::from_utf8_lossy(&key[1..]).escape_debug())
+            })?;
+            digest.add(&record.key, record.revision);
+            if !each(record) {
+                return Ok(false);
+            }
+        }
+        let expected = checkpoint.map(|checkpoint| checkpoint.digest).unwrap_or_default();
+        if digest == expected {
+            return Ok(true);
+        }
+        Err(format!("these are not its records: {} where the checkpoint has {}", digest.records, expected.records))
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Whether sled has files here.
+pub(super) fn exists(path: &Path) -> bool {
+    fs::exists(path.join("db")).unwrap_or(true)
+}
+
+/// Sled panics on damage it did not expect; here a panic is one more error.
+fn guard<T>(run: impl FnOnce() -> ::sled::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(_) => Err("sled panicked".into()),
+    }
+}
+
+fn key_bytes(key: &Key) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.as_str().len());
+    bytes.push(RECORD);
+    bytes.extend(key.as_str().as_bytes());
+    bytes
+}
+
+fn encode(key: &Key, revision: Revision, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(RECORD_HEADER_BYTES + value.len());
+    bytes.extend(revision.0.to_le_bytes());
+    bytes.extend(checksum(key, revision, value).to_le_bytes());
+    bytes.extend(value);
+    bytes
+}
+
+fn decode(key: &[u8], bytes: &[u8]) -> Option<Record> {
+    let key = Key::new(std::str::from_utf8(key.get(1..)?).ok()?);
+    let (header, value) = bytes.split_first_chunk::<RECORD_HEADER_BYTES>()?;
+    let revision = Revision(u64::from_le_bytes(*header.first_chunk()?));
+    let stored = u32::from_le_bytes(*header.last_chunk()?);
+    (checksum(&key, revision, value) == stored).then(|| Record { key, value: value.into(), revision })
+}
+
+fn checksum(key: &Key, revision: Revision, value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key.as_str().as_bytes());
+    hasher.update(&revision.0.to_le_bytes());
+    hasher.update(value);
+    hasher.finalize()
+}

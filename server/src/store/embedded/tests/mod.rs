@@ -1,0 +1,3 @@
+//! Tests of the embedded store as a whole.
+
+mod conform;

@@ -2,10 +2,16 @@
 //!
 //! [`harness`] starts servers and runs tools; every other module is one behaviour.
 
+mod audit;
 mod bad_input;
+mod canary;
+mod crash;
+mod drain;
 mod environment;
 mod harness;
+mod operations;
 mod permissions;
 mod platform;
 mod products;
 mod tidy;
+mod tls;

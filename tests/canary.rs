@@ -1,0 +1,105 @@
+//! One value through every path, with the log at its loudest: afterwards its bytes are found nowhere.
+
+use coffer_proto::v1::{self, import_secrets_request::Conflict};
+
+use crate::harness::{Server, forms_of, holds, occurrences, secret};
+
+const VALUE: &str = "canary-w8Kq2ZrT-Lx90vYpE41";
+const PLAIN: &str = "canary-plain-P0dJ3nB7-mQ5s";
+const HINT: &str = "cana…pE41";
+
+fn request() -> v1::CreateSecretRequest {
+    secret("projects/p", "KEY", VALUE)
+}
+
+#[tokio::test]
+async fn the_value_is_nowhere_but_where_it_belongs() {
+    let mut server = Server::builder().args(["--log", "trace"]).start();
+    let manager = server.manager(&["projects/p", "projects/q"]).await;
+    let secrets = || manager.secrets();
+    let plain = v1::CreateSecretRequest { kind: v1::SecretKind::Plain.into(), ..secret("projects/p", "OPEN", PLAIN) };
+    secrets().create_secret(plain).await.expect("created");
+    secrets().create_secret(request()).await.expect("created");
+    secrets().create_secret(request()).await.map(drop).expect_err("exists");
+    secrets().create_secret(secret("projects/p", "bad", VALUE)).await.map(drop).expect_err("a bad name");
+    secrets().create_secret(secret("projects/p", "LD_PRELOAD", VALUE)).await.map(drop).expect_err("a reserved name");
+    secrets().create_secret(secret("projects/x", "KEY", VALUE)).await.map(drop).expect_err("forbidden");
+    secrets().create_secret(secret("projects/p", "NUL", &format!("{VALUE}\0"))).await.map(drop).expect_err("NUL");
+    // A value in every field that is not one.
+    for misplaced in [secret(VALUE, "K", "v"), secret("projects/p", VALUE, "v")] {
+        secrets().create_secret(misplaced).await.map(drop).expect_err("misplaced");
+    }
+    let name = "projects/p/secrets/KEY".to_owned();
+    let update = v1::UpdateSecretRequest { name: name.clone(), value: Some(VALUE.into()), ..Default::default() };
+    secrets().update_secret(update.clone()).await.expect("updated");
+    let stale = v1::UpdateSecretRequest { etag: VALUE.into(), ..update };
+    secrets().update_secret(stale).await.map(drop).expect_err("no etag of ours");
+    let entries = vec![v1::ImportEntry { secret_id: "IMPORTED".into(), value: VALUE.into(), ..Default::default() }];
+    let import = v1::ImportSecretsRequest {
+        parent: "projects/p".into(),
+        entries,
+        conflict: Conflict::Fail.into(),
+        validate_only: false,
+    };
+    manager.imports().import_secrets(import.clone()).await.expect("imported");
+    manager.imports().import_secrets(import).await.map(drop).expect_err("exists");
+    let clone = v1::CloneSecretsRequest {
+        names: vec!["projects/p/secrets/-".into()],
+        destination: "projects/q".into(),
+        ..Default::default()
+    };
+    secrets().clone_secrets(clone).await.expect("cloned");
+    let list = v1::ListSecretsRequest { parent: "projects/-".into(), page_token: VALUE.into(), ..Default::default() };
+    secrets().list_secrets(list).await.map(drop).expect_err("no page token of ours");
+    let bad = format!("Bearer {VALUE}");
+    let empty = Vec::new();
+    server
+        .raw()
+        .call_with("/coffer.v1.Scopes/ListScopes", Some(bad.as_bytes()), empty)
+        .await
+        .map(drop)
+        .expect_err("no token");
+
+    let got = server.environment("projects/p/servers/s").await;
+    assert_eq!(got[1], ("KEY".to_owned(), VALUE.to_owned()), "it was there all the time");
+    server.kill_and_restart();
+    assert_eq!(server.environment("projects/q/servers/s").await[1].1, VALUE);
+    secrets_after(&server, &name).await;
+    let token = server.workload_token("projects/p/servers/s").await;
+    let run = server.inject(&token).args(["--", "sh", "-c", "printf %s \"$KEY$IMPORTED\""]).run();
+    assert!(run.stderr.is_empty(), "{}", run.stderr);
+    let manager_token = server.token("users/manager").await;
+    for args in [&["secret", "list", "projects/p"][..], &["--output", "json", "secret", "list", "projects/p"]] {
+        let listed = server.cli(&manager_token).args(args).run();
+        let shown = [listed.stdout.clone(), listed.stderr.clone().into_bytes()].concat();
+        assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+        assert!(forms_of(VALUE).iter().all(|form| !holds(&shown, form)), "{args:?} shows it");
+    }
+    assert!(server.stop().success());
+
+    assert!(server.log().len() > 1000, "trace says something: {}", server.log());
+    let secret_part = |token: &str| token.split('_').nth(3).expect("a secret part")[..40].to_owned();
+    let operator = secret_part(&server.operator_token());
+    for (what, text) in [("value", VALUE), ("plain value", PLAIN), ("hint", HINT)] {
+        assert_eq!(occurrences(server.home(), &forms_of(text)), Vec::<String>::new(), "the {what}");
+    }
+    let found = occurrences(server.home(), &forms_of(&operator));
+    let elsewhere: Vec<_> =
+        found.iter().filter(|at| !at.contains("operator.token") && !at.contains("/token-")).collect();
+    assert!(elsewhere.is_empty(), "the operator's token: {elsewhere:#?}");
+    let issued = occurrences(server.home(), &forms_of(&secret_part(&manager_token)));
+    assert!(issued.iter().all(|at| at.contains("/token-")), "an issued token: {issued:#?}");
+    let root = std::fs::read_to_string(server.key_file()).expect("the key");
+    let found = occurrences(server.home(), &[root.trim().as_bytes().to_vec(), decoded(root.trim())]);
+    assert!(found.iter().all(|at| at.contains("root.key")), "the root key: {} places", found.len());
+}
+
+fn decoded(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
+}
+
+async fn secrets_after(server: &Server, name: &str) {
+    let manager = server.client(&server.token("users/manager").await);
+    let got = manager.secrets().get_secret(v1::GetSecretRequest { name: name.to_owned() }).await.expect("it stands");
+    assert_eq!(got.into_inner().hint, HINT, "the hint is for readers");
+}

@@ -1,0 +1,120 @@
+//! TLS by certificate files, from every client.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use coffer_client::{Client, Config, Credential};
+use coffer_proto::v1;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+
+use crate::harness::{Server, secret};
+
+/// A certificate authority and a server certificate of 127.0.0.1, as files.
+struct Authority {
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Authority {
+    fn write_to(home: &TempDir, name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority =
+            CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        let certificate = params.signed_by(&key, &authority).expect("a certificate");
+        let write = |what: &str, text: String| {
+            let path = home.path().join(format!("{name}-{what}.pem"));
+            fs::write(&path, text).expect("written");
+            path
+        };
+        Self {
+            ca: write("ca", authority.pem()),
+            certificate: write("cert", certificate.pem()),
+            key: write("key", key.serialize_pem()),
+        }
+    }
+}
+
+fn serve() -> (Server, Authority) {
+    let home = TempDir::new().expect("a directory");
+    let authority = Authority::write_to(&home, "good");
+    let builder = Server::builder().args([
+        "--tls-cert".as_ref(),
+        authority.certificate.as_os_str(),
+        "--tls-key".as_ref(),
+        authority.key.as_os_str(),
+    ]);
+    (builder.start_in(home), authority)
+}
+
+fn client(server: &Server, ca: &Authority) -> Client {
+    let token = server.operator_token().parse_token();
+    Client::lazy(Config {
+        address: server.address().parse().expect("its own"),
+        credential: Some(Credential::Token(token)),
+        ca_file: Some(ca.ca.clone()),
+        connect_timeout: Duration::from_secs(5),
+        call_timeout: Duration::from_secs(10),
+    })
+    .expect("a client")
+}
+
+trait ParseToken {
+    fn parse_token(&self) -> coffer_proto::token::Token;
+}
+
+impl ParseToken for String {
+    fn parse_token(&self) -> coffer_proto::token::Token {
+        coffer_proto::token::Token::parse(self).expect("a token")
+    }
+}
+
+#[tokio::test]
+async fn every_client_speaks_tls_to_a_server_it_can_verify() {
+    let (server, authority) = serve();
+    assert!(server.address().starts_with("https://127.0.0.1:"), "{}", server.address());
+    let operator = client(&server, &authority);
+    operator.scopes().list_scopes(v1::ListScopesRequest::default()).await.expect("listed");
+
+    let manager = server.socket_client(&server.operator_token());
+    for (principal, permission) in [("users/m", "secrets:manage"), ("services/i", "secrets:inject")] {
+        let request = v1::CreateGrantRequest {
+            principal: principal.into(),
+            permission: permission.into(),
+            pattern: "projects/p".into(),
+        };
+        manager.access().create_grant(request).await.expect("granted");
+    }
+    let token = server.issue(&manager, "users/m", None).await;
+    server.socket_client(&token).secrets().create_secret(secret("projects/p", "KEY", "over TLS")).await.expect("made");
+    let ca = authority.ca.as_os_str();
+    let listed = server.cli(&token).env("COFFER_CA_FILE", ca).args(["secret", "list", "projects/p"]).run().ok();
+    assert!(listed.contains("KEY"), "{listed}");
+    let injector = server.issue(&manager, "services/i", None).await;
+    let run = server.inject(&injector).env("COFFER_CA_FILE", ca);
+    let run = run.args(["--workload", "projects/p/servers/s", "--", "sh", "-c", "printf %s \"$KEY\""]).run();
+    assert_eq!(run.ok(), "over TLS");
+}
+
+#[tokio::test]
+async fn nobody_speaks_to_a_server_it_cannot_verify_nor_without_tls() {
+    let (server, _) = serve();
+    let stranger = Authority::write_to(&TempDir::new().expect("a directory"), "other");
+    let home = TempDir::new().expect("a directory");
+    let other = Authority::write_to(&home, "other");
+    drop(stranger);
+    let failed = client(&server, &other).scopes().list_scopes(v1::ListScopesRequest::default()).await;
+    assert!(failed.is_err(), "a certificate of another authority");
+
+    let token = server.operator_token();
+    let unverified = server.cli(&token).args(["scope", "list"]).run();
+    assert_ne!(unverified.code, Some(0), "the system's authorities do not know it");
+    assert!(unverified.stderr.starts_with("error: "), "{}", unverified.stderr);
+    let plain = server.cli(&token).env("COFFER_ADDRESS", server.address().replace("https", "http"));
+    assert_ne!(plain.args(["scope", "list"]).run().code, Some(0));
+    let operator = server.socket_client(&token);
+    operator.scopes().list_scopes(v1::ListScopesRequest::default()).await.expect("the socket needs none");
+}

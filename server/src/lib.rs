@@ -21,6 +21,13 @@
 
 pub mod audit;
 pub mod clock;
+pub mod config;
+pub mod access;
+pub mod identity;
 pub mod record;
 pub mod seal;
+pub mod serve;
 pub mod store;
+pub mod telemetry;
+pub mod vault;
+pub mod view;

@@ -1,3 +1,8 @@
+use std::{
+    borrow::Borrow,
+    hash::{Hash, Hasher},
+};
+
 use super::{InvalidName, WILDCARD, check_id, textual};
 
 /// The kinds of scopes.
@@ -18,8 +23,9 @@ pub enum ScopeKind {
 }
 
 /// What owns secrets, for example `organizations/o/workspaces/w`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope {
+    // First, so that scopes order as their texts do: see `Borrow<str>`.
     text: String,
     kind: ScopeKind,
 }
@@ -203,6 +209,20 @@ pub(super) fn covers_text(pattern: &str, other: &str) -> bool {
             (Some(a), Some(b)) if a == b || a == WILDCARD => {}
             _ => return false,
         }
+    }
+}
+
+/// The text decides everything else, so ranges of a map by scope can be asked for by text.
+impl Borrow<str> for Scope {
+    fn borrow(&self) -> &str {
+        &self.text
+    }
+}
+
+/// As the text's, which `Borrow` demands.
+impl Hash for Scope {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 

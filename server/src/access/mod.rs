@@ -1,0 +1,273 @@
+//! May they: a pure decision over the view. Deny by default; nothing flows down.
+//!
+//! A [`Permit`] is made here only, and whatever acts takes one. It remembers the records it rests on, which a write
+//! compares in its transaction: a grant or token revoked meanwhile permits nothing.
+
+mod pattern;
+
+use std::sync::Arc;
+
+use coffer_proto::name::{Permission, Principal, ResourcePattern, Scope, ScopePattern, Workload};
+
+use crate::{
+    identity::Caller,
+    view::{At, Grant, State},
+};
+
+pub use pattern::{Target, covering};
+
+/// That a caller may do one thing.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    basis: Vec<At>,
+}
+
+/// Why somebody may do something.
+#[derive(Clone)]
+pub enum Why {
+    /// A grant on the very scope, or on a pattern.
+    Grant(Arc<Grant>),
+    /// The account is theirs.
+    Owner,
+    /// They are an operator.
+    Operator(Arc<Grant>),
+    /// It is their own: a workload's environment, one's own token.
+    Own,
+}
+
+impl Permit {
+    fn new(caller: &Caller, why: &Why) -> Self {
+        let mut basis = vec![caller.at().clone()];
+        match why {
+            Why::Grant(grant) | Why::Operator(grant) => basis.push(grant.at.clone()),
+            Why::Owner | Why::Own => {}
+        }
+        Self { basis }
+    }
+
+    /// The records it rests on.
+    pub fn basis(&self) -> &[At] {
+        &self.basis
+    }
+}
+
+/// May the caller do this to secrets, workloads or access in a place?
+pub fn permit(state: &State, caller: &Caller, permission: Permission, place: &Target<'_>) -> Option<Permit> {
+    why(state, caller.principal(), permission, place).map(|why| Permit::new(caller, &why))
+}
+
+/// Whether a principal may, and why.
+pub fn why(state: &State, principal: &Principal, permission: Permission, place: &Target<'_>) -> Option<Why> {
+    match principal {
+        Principal::Workload(workload) => {
+            let own = permission == Permission::SecretsInject && matches!(place, Target::Workload(named) if *named == workload);
+            own.then_some(Why::Own)
+        }
+        Principal::User(_) | Principal::Service(_) => granted(state, principal, permission, place)
+            .map(Why::Grant)
+            .or_else(|| owns(principal, permission, place).then_some(Why::Owner)),
+    }
+}
+
+/// A grant that allows it: of the permission itself or one that implies it, on any pattern that covers the place.
+fn granted(state: &State, principal: &Principal, permission: Permission, place: &Target<'_>) -> Option<Arc<Grant>> {
+    let patterns = covering(place);
+    implied_by(permission)
+        .iter()
+        .flat_map(|permission| patterns.iter().map(move |pattern| (pattern, *permission)))
+        .filter_map(|(pattern, permission)| state.grant(pattern, principal, permission))
+        .find(|grant| in_force(state, grant))
+        .cloned()
+}
+
+/// The permissions that allow it.
+fn implied_by(permission: Permission) -> &'static [Permission] {
+    match permission {
+        Permission::SecretsRead => &[Permission::SecretsRead, Permission::SecretsManage],
+        Permission::SecretsManage => &[Permission::SecretsManage],
+        Permission::SecretsInject => &[Permission::SecretsInject],
+        Permission::WorkloadsIssue => &[Permission::WorkloadsIssue],
+        Permission::AccessManage => &[Permission::AccessManage],
+        Permission::TokensIssue => &[Permission::TokensIssue],
+        Permission::Operator => &[Permission::Operator],
+    }
+}
+
+/// A grant on one scope dies with that scope's incarnation, even should its record outlive it.
+pub fn in_force(state: &State, grant: &Grant) -> bool {
+    let Some(uid) = grant.scope_uid else { return true };
+    let scope = ResourcePattern::parse(&grant.pattern).ok().and_then(|pattern| pattern.scope().as_scope());
+    scope.and_then(|scope| state.scope(&scope)).is_some_and(|scope| scope.uid == uid)
+}
+
+/// The owner rule: `users/{id}` reads and manages `accounts/{id}` and its plugins, no more.
+fn owns(principal: &Principal, permission: Permission, place: &Target<'_>) -> bool {
+    let Principal::User(user) = principal else { return false };
+    if !matches!(permission, Permission::SecretsRead | Permission::SecretsManage) {
+        return false;
+    }
+    match place {
+        Target::Scope(scope) => scope.account_id() == Some(user),
+        Target::Scopes(pattern) => is_of_account(pattern, user),
+        Target::Workload(_) | Target::Pattern(_) => false,
+    }
+}
+
+fn is_of_account(pattern: &ScopePattern, user: &str) -> bool {
+    let mut parts = pattern.as_str().split('/');
+    parts.next() == Some("accounts") && parts.next() == Some(user)
+}
+
+/// Whether the principal is an operator.
+pub fn operator(state: &State, principal: &Principal) -> Option<Arc<Grant>> {
+    state.grant("", principal, Permission::Operator).cloned()
+}
+
+/// May the caller act as an operator?
+pub fn permit_operator(state: &State, caller: &Caller) -> Option<Permit> {
+    operator(state, caller.principal()).map(|grant| Permit::new(caller, &Why::Operator(grant)))
+}
+
+/// May the caller make or remove this grant? The caller's own pattern must cover it; tokens:issue and operator are
+/// an operator's to give.
+pub fn permit_grant(state: &State, caller: &Caller, permission: Permission, pattern: &str) -> Option<Permit> {
+    if let Some(permit) = permit_operator(state, caller) {
+        return Some(permit);
+    }
+    if matches!(permission, Permission::TokensIssue | Permission::Operator) {
+        return None;
+    }
+    let pattern = ResourcePattern::parse(pattern).ok()?;
+    permit(state, caller, Permission::AccessManage, &Target::Pattern(&pattern))
+}
+
+/// May the caller issue or revoke tokens of this principal?
+///
+/// Whoever may issue an operator's token is one, so that needs an operator.
+pub fn permit_token(state: &State, caller: &Caller, principal: &Principal) -> Option<Permit> {
+    if let Principal::Workload(workload) = principal {
+        return permit(state, caller, Permission::WorkloadsIssue, &Target::Workload(workload));
+    }
+    if let Some(permit) = permit_operator(state, caller) {
+        return Some(permit);
+    }
+    if operator(state, principal).is_some() {
+        return None;
+    }
+    let (one, every) = match principal {
+        Principal::User(id) => (format!("users/{id}"), "users/-"),
+        Principal::Service(id) => (format!("services/{id}"), "services/-"),
+        Principal::Workload(_) => return None,
+    };
+    [one.as_str(), every]
+        .into_iter()
+        .find_map(|pattern| state.grant(pattern, caller.principal(), Permission::TokensIssue))
+        .map(|grant| Permit::new(caller, &Why::Grant(grant.clone())))
+}
+
+/// May the caller revoke this token? Whoever may issue it, and its bearer.
+pub fn permit_revoke(state: &State, caller: &Caller, principal: &Principal) -> Option<Permit> {
+    if caller.principal() == principal {
+        return Some(Permit::new(caller, &Why::Own));
+    }
+    permit_token(state, caller, principal)
+}
+
+/// The permit of somebody who needs none: the caller is known, and that is enough.
+pub fn permit_self(caller: &Caller) -> Permit {
+    Permit::new(caller, &Why::Own)
+}
+
+/// Whether the caller may read a scope.
+pub fn may_read(state: &State, caller: &Caller, scope: &Scope) -> bool {
+    why(state, caller.principal(), Permission::SecretsRead, &Target::Scope(scope)).is_some()
+}
+
+/// Whether the caller may fetch a workload's environment.
+pub fn permit_inject(state: &State, caller: &Caller, workload: &Workload) -> Option<Permit> {
+    permit(state, caller, Permission::SecretsInject, &Target::Workload(workload))
+}
+
+/// Where in the names of scopes the caller may read anything: prefixes, none of them within another, in order.
+///
+/// Listing looks there only, so that it costs what the caller may see and not what there is.
+pub fn readable_prefixes(state: &State, principal: &Principal) -> Vec<String> {
+    let mut prefixes: Vec<String> = state
+        .grants_of(principal)
+        .filter(|grant| matches!(grant.permission, Permission::SecretsRead | Permission::SecretsManage))
+        .filter_map(|grant| ScopePattern::parse(&grant.pattern).ok())
+        .map(|pattern| pattern.literal_prefix().to_owned())
+        .collect();
+    if let Principal::User(id) = principal {
+        prefixes.push(format!("accounts/{id}"));
+    }
+    outermost(prefixes)
+}
+
+/// Where in the keys of grants the caller may manage anything.
+pub fn manageable_grant_prefixes(state: &State, principal: &Principal) -> Vec<String> {
+    if operator(state, principal).is_some() {
+        return vec!["grant/".to_owned()];
+    }
+    let own = state.grants_of(principal).filter(|grant| grant.permission == Permission::AccessManage);
+    let patterns = own.filter_map(|grant| ScopePattern::parse(&grant.pattern).ok());
+    outermost(patterns.map(|pattern| format!("grant/{}", pattern.literal_prefix())).collect())
+}
+
+/// Where in the keys of tokens the caller may revoke any.
+pub fn revocable_token_prefixes(state: &State, principal: &Principal) -> Vec<String> {
+    let mut prefixes = vec![crate::record::key::tokens_of(principal).as_str().to_owned()];
+    if operator(state, principal).is_some() {
+        prefixes.extend(["token/users/".to_owned(), "token/services/".to_owned()]);
+    }
+    for grant in state.grants_of(principal) {
+        let prefix = match grant.permission {
+            Permission::TokensIssue => match grant.pattern.strip_suffix('-') {
+                Some(every) => format!("token/{every}"),
+                None => format!("token/{}:", grant.pattern),
+            },
+            Permission::WorkloadsIssue => match ResourcePattern::parse(&grant.pattern) {
+                Ok(pattern) => format!("token/{}", pattern.scope().literal_prefix()),
+                Err(_) => continue,
+            },
+            _ => continue,
+        };
+        prefixes.push(prefix);
+    }
+    outermost(prefixes)
+}
+
+/// Sorted, without those that lie within another.
+fn outermost(mut prefixes: Vec<String>) -> Vec<String> {
+    prefixes.sort();
+    prefixes.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
+    prefixes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outermost_prefixes_cover_each_once_and_in_order() {
+        let prefixes = ["b/c", "a", "b/", "a/b", "b/d/e", "c"].map(str::to_owned).to_vec();
+        assert_eq!(outermost(prefixes), ["a", "b/", "c"]);
+    }
+
+    #[test]
+    fn the_owner_rule_reaches_the_account_and_its_plugins() {
+        let user = Principal::User("a".into());
+        let owns_scope = |text: &str, permission| {
+            owns(&user, permission, &Target::Scope(&Scope::parse(text).expect("a scope")))
+        };
+        assert!(owns_scope("accounts/a", Permission::SecretsManage));
+        assert!(owns_scope("accounts/a/plugins/g", Permission::SecretsRead));
+        assert!(!owns_scope("accounts/b", Permission::SecretsRead));
+        assert!(!owns_scope("projects/a", Permission::SecretsRead));
+        assert!(!owns_scope("accounts/a", Permission::AccessManage));
+        assert!(!owns_scope("accounts/a", Permission::SecretsInject));
+        let service = Principal::Service("a".into());
+        let scope = Scope::parse("accounts/a").expect("a scope");
+        assert!(!owns(&service, Permission::SecretsRead, &Target::Scope(&scope)), "services own nothing");
+    }
+}

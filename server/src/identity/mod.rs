@@ -1,0 +1,114 @@
+//! Who calls: from a presented credential to a [`Caller`], by what the view holds.
+
+use std::time::SystemTime;
+
+use coffer_proto::{
+    name::Principal,
+    token::{Token, TokenId},
+};
+
+use crate::{
+    record::TokenSecretHash,
+    view::{At, State},
+};
+
+/// A presented bearer token, reduced to what comparing it needs.
+#[derive(Clone)]
+pub struct Credential {
+    id: TokenId,
+    hash: TokenSecretHash,
+}
+
+/// Somebody who proved who they are.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    principal: Principal,
+    token: TokenId,
+    at: At,
+}
+
+/// Why nobody is known to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Nothing was presented.
+    Missing,
+    /// What was presented is malformed, unknown, revoked, or of a deleted scope.
+    Invalid,
+    /// It was right but has ended.
+    Expired,
+}
+
+impl Credential {
+    /// Reads the value of an `authorization` header: `Bearer cof_…`.
+    pub fn from_header(header: Option<&[u8]>) -> Result<Self, Error> {
+        let text = std::str::from_utf8(header.ok_or(Error::Missing)?).map_err(|_| Error::Invalid)?;
+        // The scheme's case does not matter (RFC 9110, 11.1).
+        let (scheme, token) = text.split_once(' ').ok_or(Error::Invalid)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Error::Invalid);
+        }
+        let token = Token::parse(token.trim()).map_err(|_| Error::Invalid)?;
+        Ok(Self { id: token.id().clone(), hash: TokenSecretHash::of(&token) })
+    }
+
+    /// The public part, for the audit log. Nothing is proved by it.
+    pub fn token(&self) -> &TokenId {
+        &self.id
+    }
+}
+
+impl Caller {
+    /// Who.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Which token proved it.
+    pub fn token(&self) -> &TokenId {
+        &self.token
+    }
+
+    /// The token's record, which every write of this caller compares, so that a revoked token writes nothing more.
+    pub fn at(&self) -> &At {
+        &self.at
+    }
+}
+
+/// Who presents this credential now.
+pub fn authenticate(state: &State, credential: &Credential, now: SystemTime) -> Result<Caller, Error> {
+    let entry = state.token(&credential.id).ok_or(Error::Invalid)?;
+    if !credential.hash.matches(&entry.hash) {
+        return Err(Error::Invalid);
+    }
+    if SystemTime::try_from(entry.expire_time).map_or(true, |end| end <= now) {
+        return Err(Error::Expired);
+    }
+    // A workload's token dies with the incarnation of its scope.
+    if let Principal::Workload(workload) = &entry.principal {
+        let scope = state.scope(workload.scope()).ok_or(Error::Invalid)?;
+        if entry.scope_uid != Some(scope.uid) {
+            return Err(Error::Invalid);
+        }
+    }
+    Ok(Caller { principal: entry.principal.clone(), token: entry.id.clone(), at: entry.at.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_proto::token::TokenKind;
+
+    use super::*;
+
+    #[test]
+    fn reads_bearer_headers_only() {
+        let token = Token::generate(TokenKind::User);
+        let header = |text: String| Credential::from_header(Some(text.as_bytes())).map(|c| c.id).map_err(|e| e);
+        assert_eq!(header(format!("Bearer {}", token.expose())), Ok(token.id().clone()));
+        assert_eq!(header(format!("bearer  {} ", token.expose())), Ok(token.id().clone()));
+        assert_eq!(header(token.expose().to_owned()), Err(Error::Invalid));
+        assert_eq!(header(format!("Basic {}", token.expose())), Err(Error::Invalid));
+        assert_eq!(header(format!("Bearer {}x", token.expose())), Err(Error::Invalid));
+        assert_eq!(Credential::from_header(Some(b"Bearer \xff")).err(), Some(Error::Invalid));
+        assert_eq!(Credential::from_header(None).err(), Some(Error::Missing));
+    }
+}

@@ -1,0 +1,95 @@
+//! One call, as the vault and the audit log know it.
+
+use std::time::SystemTime;
+
+use coffer_proto::name::Principal;
+
+use super::{Error, Vault};
+use crate::{
+    audit::{Event, Phase, Subject},
+    identity::{self, Caller, Credential},
+    seal,
+    view::State,
+};
+
+/// A call being served.
+#[derive(Clone)]
+pub struct Call {
+    pub(super) id: [u8; 16],
+    pub(super) method: &'static str,
+    pub(super) peer: Option<String>,
+    pub(super) credential: Result<Credential, identity::Error>,
+}
+
+/// What one line of the audit log says beyond the call itself.
+#[derive(Default)]
+pub(super) struct Line {
+    pub principal: Option<Principal>,
+    pub subjects: Vec<Subject>,
+    pub reason: Option<&'static str>,
+    pub details: Vec<(&'static str, String)>,
+    pub leads_to_values: bool,
+    pub values_leave: bool,
+    pub position: Option<String>,
+}
+
+impl Call {
+    /// A call of a method, from a peer, with the value of its `authorization` header.
+    pub fn new(method: &'static str, peer: Option<String>, authorization: Option<&[u8]>) -> Result<Self, Error> {
+        Ok(Self { id: seal::random()?, method, peer, credential: Credential::from_header(authorization) })
+    }
+
+    /// Who calls, by the state given.
+    pub(super) fn caller(&self, state: &State, now: SystemTime) -> Result<Caller, Error> {
+        Ok(identity::authenticate(state, self.credential.as_ref().map_err(|error| *error)?, now)?)
+    }
+}
+
+impl Vault {
+    pub(super) fn now(&self) -> SystemTime {
+        self.0.clock.now()
+    }
+
+    pub(super) async fn record(&self, call: &Call, phase: Phase, line: Line) -> Result<(), Error> {
+        let event = Event {
+            time: self.now(),
+            call: call.id,
+            phase,
+            method: call.method,
+            principal: line.principal.map(|principal| principal.to_string()).unwrap_or_default(),
+            token: call.credential.as_ref().ok().map(|credential| credential.token().to_string()),
+            peer: call.peer.clone(),
+            subjects: line.subjects,
+            reason: line.reason,
+            details: line.details,
+            leads_to_values: line.leads_to_values,
+            values_leave: line.values_leave,
+            position: line.position,
+        };
+        Ok(self.0.audit.record(event).await?)
+    }
+
+    /// Writes down why a call got nothing, and gives the reason back. If even that cannot be written, that is the
+    /// answer: a refusal tells something, too.
+    pub(super) async fn refused(&self, call: &Call, caller: Option<&Caller>, names: &[String], error: Error) -> Error {
+        let line = Line {
+            principal: caller.map(|caller| caller.principal().clone()),
+            subjects: names.iter().map(|name| named(name)).collect(),
+            reason: Some(error.reason().as_str()),
+            ..Line::default()
+        };
+        let phase = if error.is_refusal() { Phase::Refused } else { Phase::Failed };
+        if let Some(detail) = error.detail() {
+            tracing::error!(method = call.method, reason = error.reason().as_str(), detail, "a call failed");
+        }
+        match self.record(call, phase, line).await {
+            Ok(()) => error,
+            Err(unavailable) => unavailable,
+        }
+    }
+}
+
+/// A subject of which only the name is known.
+pub(super) fn named(name: impl ToString) -> Subject {
+    Subject { name: name.to_string(), uid: None, version: None }
+}

@@ -1,0 +1,236 @@
+//! Why the vault did not do what was asked, in two texts: one for the caller, which never holds a value and never tells
+//! more than the caller may know, and one for the log.
+
+use std::fmt;
+
+use coffer_proto::{
+    name::{InvalidName, Scope, SecretName},
+    reason::Reason,
+};
+
+use crate::{audit, identity, record, seal, store, view};
+
+/// A field that breaks its rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its name in the request, for example `entries[3].value`.
+    pub field: String,
+    /// What is wrong. Never holds what was given.
+    pub message: String,
+    /// Which rule.
+    pub reason: Reason,
+}
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Error {
+    /// Nobody is known to call.
+    Unauthenticated(identity::Error),
+    /// Forbidden, or absent where the caller may not know it.
+    Denied,
+    /// Fields break their rules. At least one.
+    Invalid(Vec<Violation>),
+    /// An update that gives nothing.
+    NoChanges,
+    /// A page token of another call.
+    PageToken,
+    /// No such secret.
+    SecretNotFound(SecretName),
+    /// No such scope.
+    ScopeNotFound(Scope),
+    /// No such grant.
+    GrantNotFound,
+    /// No such token.
+    TokenNotFound,
+    /// These names are taken.
+    SecretExists(Vec<SecretName>),
+    /// The grant stands.
+    GrantExists,
+    /// The etag or uid is of before.
+    EtagMismatch,
+    /// Others were faster too often.
+    Contention,
+    /// These may not be cloned.
+    NotClonable(Vec<SecretName>),
+    /// The scope would hold too much.
+    ScopeFull(&'static str),
+    /// Too many of something.
+    TooMany(&'static str),
+    /// No room in memory or on disk.
+    StorageFull(&'static str),
+    /// The store does not answer; nothing was written.
+    StoreUnavailable(String),
+    /// No audit line can be written, so nothing is done.
+    AuditUnavailable,
+    /// It may have happened or not.
+    OutcomeUnknown(String),
+    /// What is stored does not open.
+    Damaged(String),
+    /// A mistake of ours.
+    Internal(String),
+}
+
+impl Error {
+    /// One field that breaks its rule.
+    pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Invalid(vec![Violation { field: field.into(), message: message.into(), reason: Reason::FieldInvalid }])
+    }
+
+    /// A name that breaks its rule.
+    pub fn name(field: impl Into<String>, error: InvalidName) -> Self {
+        Error::field(field, error.message())
+    }
+
+    /// The reason on the wire.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::Unauthenticated(identity::Error::Missing) => Reason::CredentialMissing,
+            Error::Unauthenticated(identity::Error::Invalid) => Reason::CredentialInvalid,
+            Error::Unauthenticated(identity::Error::Expired) => Reason::CredentialExpired,
+            Error::Denied => Reason::PermissionDenied,
+            Error::Invalid(violations) => violations.first().map_or(Reason::FieldInvalid, |first| first.reason),
+            Error::NoChanges => Reason::NoChanges,
+            Error::PageToken => Reason::PageTokenInvalid,
+            Error::SecretNotFound(_) => Reason::SecretNotFound,
+            Error::ScopeNotFound(_) => Reason::ScopeNotFound,
+            Error::GrantNotFound => Reason::GrantNotFound,
+            Error::TokenNotFound => Reason::TokenNotFound,
+            Error::SecretExists(_) => Reason::SecretExists,
+            Error::GrantExists => Reason::GrantExists,
+            Error::EtagMismatch => Reason::EtagMismatch,
+            Error::Contention => Reason::Contention,
+            Error::NotClonable(_) => Reason::SecretNotClonable,
+            Error::ScopeFull(_) => Reason::ScopeFull,
+            Error::TooMany(_) => Reason::TooMany,
+            Error::StorageFull(_) => Reason::StorageFull,
+            Error::StoreUnavailable(_) => Reason::StoreUnavailable,
+            Error::AuditUnavailable => Reason::AuditUnavailable,
+            Error::OutcomeUnknown(_) => Reason::OutcomeUnknown,
+            Error::Damaged(_) => Reason::StoreDamaged,
+            Error::Internal(_) => Reason::Internal,
+        }
+    }
+
+    /// Whether the caller was turned away before anything was looked at.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::Unauthenticated(_) | Error::Denied)
+    }
+
+    /// What the log should say beyond the caller's text.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Error::StoreUnavailable(detail)
+            | Error::OutcomeUnknown(detail)
+            | Error::Damaged(detail)
+            | Error::Internal(detail) => Some(detail),
+            _ => None,
+        }
+    }
+}
+
+/// At most this many names in one text; the rest is counted.
+const NAMES_MAX: usize = 10;
+
+fn names(f: &mut fmt::Formatter<'_>, names: &[SecretName]) -> fmt::Result {
+    for (at, name) in names.iter().take(NAMES_MAX).enumerate() {
+        write!(f, "{}{name}", if at > 0 { ", " } else { "" })?;
+    }
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Unauthenticated(identity::Error::Missing) => f.write_str("no token was sent"),
+            Error::Unauthenticated(identity::Error::Invalid) => f.write_str("the token is not valid"),
+            Error::Unauthenticated(identity::Error::Expired) => f.write_str("the token has expired"),
+            Error::Denied => f.write_str("permission denied, or there is no such thing"),
+            Error::Invalid(violations) => {
+                for (at, violation) in violations.iter().enumerate() {
+                    f.write_str(if at > 0 { "; " } else { "" })?;
+                    // Sentences of the products' documents stand as they are.
+                    if violation.message.starts_with("Secret ") {
+                        f.write_str(&violation.message)?;
+                    } else {
+                        write!(f, "{}: {}", violation.field, violation.message)?;
+                    }
+                }
+                Ok(())
+            }
+            Error::NoChanges => f.write_str("No changes to save"),
+            Error::PageToken => f.write_str("page_token: not from a page of this call with these fields"),
+            Error::SecretNotFound(name) => write!(f, "there is no secret {name}"),
+            Error::ScopeNotFound(name) => write!(f, "there is no scope {name}"),
+            Error::GrantNotFound => f.write_str("there is no such grant"),
+            Error::TokenNotFound => f.write_str("there is no such token"),
+            Error::SecretExists(taken) => {
+                f.write_str("already there: ")?;
+                names(f, taken)
+            }
+            Error::GrantExists => f.write_str("this grant stands already"),
+            Error::EtagMismatch => f.write_str("it was changed meanwhile: the etag or uid given is no longer its own"),
+            Error::Contention => f.write_str("too many others changed the same at the same time; try again"),
+            Error::NotClonable(refused) => {
+                f.write_str("may not be cloned: ")?;
+                names(f, refused)
+            }
+            Error::ScopeFull(limit) => write!(f, "the scope is full: {limit}"),
+            Error::TooMany(limit) => write!(f, "too many: {limit}"),
+            Error::StorageFull(what) => write!(f, "no room: {what}"),
+            Error::StoreUnavailable(_) => f.write_str("the store does not answer; nothing was changed"),
+            Error::AuditUnavailable => f.write_str("the audit log cannot be written, so nothing was done"),
+            Error::OutcomeUnknown(_) => f.write_str("the store's answer was lost: the change may or may not have happened"),
+            Error::Damaged(_) => f.write_str("stored data is damaged; the server's log says where"),
+            Error::Internal(_) => f.write_str("internal error; the server's log says more"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<identity::Error> for Error {
+    fn from(error: identity::Error) -> Self {
+        Error::Unauthenticated(error)
+    }
+}
+
+impl From<audit::Unavailable> for Error {
+    fn from(audit::Unavailable: audit::Unavailable) -> Self {
+        Error::AuditUnavailable
+    }
+}
+
+impl From<seal::NoRandomness> for Error {
+    fn from(error: seal::NoRandomness) -> Self {
+        Error::Internal(error.to_string())
+    }
+}
+
+impl From<record::Error> for Error {
+    fn from(error: record::Error) -> Self {
+        Error::Damaged(error.to_string())
+    }
+}
+
+impl From<view::Error> for Error {
+    fn from(error: view::Error) -> Self {
+        match error {
+            view::Error::Damaged { .. } => Error::Damaged(error.to_string()),
+            view::Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Unavailable(detail) | store::Error::Failed(detail) => Error::StoreUnavailable(detail),
+            store::Error::Full(_) => Error::StorageFull("the server's disk is full; deletes still work"),
+            store::Error::Unknown(detail) => Error::OutcomeUnknown(detail),
+            store::Error::Invalid(detail) => Error::Internal(detail),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Removes expired tokens, so that they take no room. They let nobody in before that either.
+
+use std::{sync::Weak, time::Duration};
+
+use super::{Inner, Vault, tokens::has_ended};
+use crate::store::{Change, Expect, Transaction, TransactionId};
+
+/// How often expired tokens are looked for.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Tokens removed in one transaction: each is compared, and a transaction has at most 100 expectations.
+const BATCH: usize = 100;
+
+/// Runs until the vault is gone.
+pub(super) async fn sweep(vault: Weak<Inner>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    loop {
+        interval.tick().await;
+        let Some(inner) = vault.upgrade() else { return };
+        if let Err(error) = Vault(inner).remove_expired().await {
+            tracing::warn!(%error, "expired tokens could not be removed; trying again later");
+        }
+    }
+}
+
+impl Vault {
+    /// Removes tokens that have ended.
+    async fn remove_expired(&self) -> Result<(), super::Error> {
+        loop {
+            let ended: Vec<_> = {
+                let now = self.now();
+                let state = self.0.view.read();
+                let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(token, now));
+                tokens.take(BATCH).map(|(_, token)| token.at.clone()).collect()
+            };
+            if ended.is_empty() {
+                return Ok(());
+            }
+            let count = ended.len();
+            let transaction = Transaction {
+                id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
+                expectations: ended.iter().map(|at| (at.key.clone(), Expect::At(at.revision))).collect(),
+                changes: ended.into_iter().map(|at| Change::Delete(at.key)).collect(),
+            };
+            match self.0.store.commit(transaction).await? {
+                Ok(position) => {
+                    self.0.view.reached(position).await?;
+                    tracing::debug!(count, "removed expired tokens");
+                }
+                // Somebody removed one of them first; the next round sees it.
+                Err(_overtaken) => return Ok(()),
+            }
+        }
+    }
+}

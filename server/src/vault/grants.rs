@@ -1,0 +1,329 @@
+//! Who may do what: makes, removes and explains grants.
+
+use std::sync::Arc;
+
+use coffer_proto::{
+    limits,
+    name::{Permission, Principal, PrincipalPattern, ResourcePattern, Scope, ScopeKind},
+};
+
+use super::{
+    Call, Error, Page, PageRequest, Vault,
+    call::named,
+    fields::Fields,
+    read::Answer,
+    write::{Context, Plan},
+};
+use crate::{
+    access::{self, Target, covering},
+    record::{GrantRecord, key},
+    seal::{Uid, hex},
+    store::Expect,
+    view::Grant,
+};
+
+/// A new grant, its fields well-formed by themselves.
+#[derive(Clone, Debug)]
+pub struct NewGrant {
+    /// Who.
+    pub principal: Principal,
+    /// What.
+    pub permission: Permission,
+    /// Where.
+    pub pattern: String,
+}
+
+/// Why a principal may do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EffectiveReason {
+    /// A grant on the very scope.
+    Grant,
+    /// A grant on a pattern.
+    Wildcard,
+    /// The account is theirs.
+    Owner,
+    /// An operator.
+    Operator,
+}
+
+/// That a principal may do something.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// Who.
+    pub principal: Principal,
+    /// What.
+    pub permission: Permission,
+    /// Why.
+    pub reason: EffectiveReason,
+    /// The grant's id and pattern; none for owners.
+    pub grant: Option<(String, String)>,
+}
+
+impl NewGrant {
+    /// Checks who may hold what, and where it may hold.
+    pub fn check(&self, fields: &mut Fields) {
+        match &self.principal {
+            Principal::Workload(_) => fields.wrong("principal", "must be users/{id} or services/{id}"),
+            Principal::User(_) if !self.permission.held_by_users() => {
+                fields.wrong("principal", format!("{} is held by services only", self.permission));
+            }
+            Principal::User(_) | Principal::Service(_) => {}
+        }
+        match self.permission {
+            Permission::Operator if !self.pattern.is_empty() => {
+                fields.wrong("pattern", "must be empty: an operator is one everywhere");
+            }
+            Permission::Operator => {}
+            Permission::TokensIssue => {
+                fields.take("pattern", PrincipalPattern::parse(&self.pattern));
+            }
+            Permission::SecretsInject | Permission::WorkloadsIssue => {
+                if let Some(pattern) = fields.take("pattern", ResourcePattern::parse(&self.pattern))
+                    && pattern.scope().kind() == ScopeKind::Organization
+                {
+                    fields.wrong("pattern", "an organization has no workloads of its own; name its workspaces");
+                }
+            }
+            Permission::SecretsRead | Permission::SecretsManage | Permission::AccessManage => {
+                if let Some(pattern) = fields.take("pattern", ResourcePattern::parse(&self.pattern))
+                    && pattern.names_workloads()
+                {
+                    fields.wrong("pattern", format!("{} holds on scopes, not on workloads", self.permission));
+                }
+            }
+        }
+    }
+
+    /// The one scope it is bound to, if it is just one.
+    fn scope(&self) -> Option<Scope> {
+        match self.permission {
+            Permission::Operator | Permission::TokensIssue => None,
+            _ => ResourcePattern::parse(&self.pattern).ok()?.scope().as_scope(),
+        }
+    }
+}
+
+impl Vault {
+    /// Makes a grant.
+    pub async fn create_grant(&self, call: &Call, new: NewGrant) -> Result<Arc<Grant>, Error> {
+        let line = new.scope().map_or_else(|| new.pattern.clone(), |scope| scope.to_string());
+        self.write(call, &line, vec![new.pattern.clone()], move |context| plan_create(context, &new)).await
+    }
+
+    /// Removes a grant. A pure delete: it passes when the disk is full.
+    pub async fn delete_grant(&self, call: &Call, id: String) -> Result<(), Error> {
+        self.write(call, &format!("grants/{id}"), vec![format!("grants/{id}")], move |context| {
+            // Without the right to remove it, nobody learns whether it is there; an operator may know.
+            let Some(grant) = context.state.grant_by_id(&id) else {
+                let operator = access::permit_operator(context.state, context.caller);
+                return Err(if operator.is_some() { Error::GrantNotFound } else { Error::Denied });
+            };
+            let permit = access::permit_grant(context.state, context.caller, grant.permission, &grant.pattern)
+                .ok_or(Error::Denied)?;
+            let mut plan = Plan::new(&permit, ());
+            describe(&mut plan, grant);
+            plan.expect(grant.at.key.clone(), Expect::At(grant.at.revision));
+            plan.delete(grant.at.key.clone());
+            Ok(plan)
+        })
+        .await
+    }
+
+    /// A page of the grants that the caller may remove.
+    pub async fn list_grants(
+        &self,
+        call: &Call,
+        pattern: Option<String>,
+        principal: Option<Principal>,
+        page: Result<PageRequest, Error>,
+    ) -> Result<Page<Arc<Grant>>, Error> {
+        let names = pattern.iter().cloned().collect();
+        self.read(call, names, |state, caller| {
+            let page = page?;
+            let wanted = |grant: &Grant| {
+                pattern.as_ref().is_none_or(|pattern| within(pattern, &grant.pattern))
+                    && principal.as_ref().is_none_or(|principal| *principal == grant.principal)
+                    && access::permit_grant(state, caller, grant.permission, &grant.pattern).is_some()
+            };
+            let prefixes = access::manageable_grant_prefixes(state, caller.principal());
+            let grants = prefixes.iter().flat_map(|prefix| state.grants_from(prefix, page.after()));
+            let grants = grants.filter(|(_, grant)| wanted(grant));
+            let page = page.take(grants.map(|(key, grant)| (key.as_str().to_owned(), 300, grant.clone())));
+            Ok(Answer::new(&access::permit_self(caller), page))
+        })
+        .await
+    }
+
+    /// A page of who can do what on a scope, and why.
+    pub async fn list_effective_access(
+        &self,
+        call: &Call,
+        scope: Scope,
+        page: Result<PageRequest, Error>,
+    ) -> Result<Page<Effective>, Error> {
+        self.read(call, vec![scope.to_string()], |state, caller| {
+            let permit = access::permit(state, caller, Permission::AccessManage, &Target::Scope(&scope))
+                .or_else(|| access::permit_operator(state, caller))
+                .ok_or(Error::Denied)?;
+            let page = page?;
+            let mut entries = Vec::new();
+            for pattern in covering(&Target::Scope(&scope)).iter().chain([&String::new()]) {
+                let prefix = key::grants_on(pattern);
+                for (_, grant) in state.grants_from(prefix.as_str(), "") {
+                    if access::in_force(state, grant) {
+                        entries.push(effective(grant, &scope));
+                    }
+                }
+            }
+            if let Some(user) = scope.account_id() {
+                entries.extend([Permission::SecretsRead, Permission::SecretsManage].map(|permission| Effective {
+                    principal: Principal::User(user.to_owned()),
+                    permission,
+                    reason: EffectiveReason::Owner,
+                    grant: None,
+                }));
+            }
+            let key = |entry: &Effective| {
+                let pattern = entry.grant.as_ref().map_or("", |(_, pattern)| pattern);
+                format!("{}:{}:{pattern}", entry.principal, entry.permission)
+            };
+            let mut entries: Vec<_> = entries.into_iter().map(|entry| (key(&entry), entry)).collect();
+            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            let rest = entries.into_iter().filter(|(key, _)| key.as_str() > page.after());
+            Ok(Answer::new(&permit, page.take(rest.map(|(key, entry)| (key, 300, entry)))))
+        })
+        .await
+    }
+
+    /// Which of these the caller may do. `resource` is empty, a principal, or a scope or workload, or a pattern.
+    pub async fn test_permissions(
+        &self,
+        call: &Call,
+        resource: String,
+        permissions: Result<Vec<Permission>, Error>,
+    ) -> Result<Vec<Permission>, Error> {
+        self.read(call, vec![resource.clone()], |state, caller| {
+            let mut held = Vec::new();
+            for permission in permissions? {
+                if holds(state, caller, permission, &resource) {
+                    held.push(permission);
+                }
+            }
+            Ok(Answer::new(&access::permit_self(caller), held))
+        })
+        .await
+    }
+}
+
+fn holds(
+    state: &crate::view::State,
+    caller: &crate::identity::Caller,
+    permission: Permission,
+    resource: &str,
+) -> bool {
+    match permission {
+        Permission::Operator => access::permit_operator(state, caller).is_some(),
+        Permission::TokensIssue => match Principal::parse(resource) {
+            Ok(principal) if principal.as_workload().is_none() => {
+                access::permit_token(state, caller, &principal).is_some()
+            }
+            _ => false,
+        },
+        _ => {
+            if let Ok(scope) = Scope::parse(resource) {
+                return access::permit(state, caller, permission, &Target::Scope(&scope)).is_some();
+            }
+            match coffer_proto::name::Workload::parse(resource) {
+                Ok(workload) => access::permit(state, caller, permission, &Target::Workload(&workload)).is_some(),
+                Err(_) => false,
+            }
+        }
+    }
+}
+
+fn plan_create(context: &Context<'_>, new: &NewGrant) -> Result<Plan<Arc<Grant>>, Error> {
+    let permit =
+        access::permit_grant(context.state, context.caller, new.permission, &new.pattern).ok_or(Error::Denied)?;
+    let mut fields = Fields::new();
+    new.check(&mut fields);
+    fields.finish()?;
+    let record_key = key::grant(&new.pattern, &new.principal, new.permission);
+    if context.state.grant(&new.pattern, &new.principal, new.permission).is_some() {
+        return Err(Error::GrantExists);
+    }
+    let on_pattern = key::grants_on(&new.pattern);
+    if context.state.grants_from(on_pattern.as_str(), "").count() >= limits::PATTERN_GRANTS {
+        return Err(Error::TooMany("at most 1,000 grants on one pattern"));
+    }
+    let mut plan = Plan::new(&permit, ());
+    let scope_uid = match new.scope() {
+        Some(scope) => Some(plan.write_scope(context, &scope)?.uid),
+        None => None,
+    };
+    let id = hex(&Uid::random()?.0);
+    let stored = GrantRecord {
+        id: id.clone(),
+        principal: new.principal.to_string(),
+        permission: new.permission.to_string(),
+        pattern: new.pattern.clone(),
+        scope_uid: scope_uid.map(|uid| uid.0.to_vec()).unwrap_or_default(),
+        create_time: Some(context.timestamp()),
+        creator: context.caller.principal().to_string(),
+    };
+    plan.expect(record_key.clone(), Expect::Absent);
+    plan.put_system(context.state, record_key.clone(), &stored)?;
+    plan.check_memory(context)?;
+    let grant = Grant {
+        id,
+        principal: new.principal.clone(),
+        permission: new.permission,
+        pattern: new.pattern.clone(),
+        scope_uid,
+        create_time: context.timestamp(),
+        creator: stored.creator,
+        at: crate::view::At { key: record_key, revision: crate::store::Revision::default() },
+    };
+    describe(&mut plan, &grant);
+    Ok(plan.with_answer(Arc::new(grant)))
+}
+
+/// What the audit log says of a grant made or removed.
+fn describe<T>(plan: &mut Plan<T>, grant: &Grant) {
+    plan.subjects = vec![named(format!("grants/{}", grant.id))];
+    plan.details = vec![
+        ("principal", grant.principal.to_string()),
+        ("permission", grant.permission.to_string()),
+        ("pattern", grant.pattern.clone()),
+    ];
+    plan.leads_to_values = grant.permission.leads_to_values();
+}
+
+/// Whether a grant's pattern is the one asked for or covered by it.
+fn within(asked: &str, pattern: &str) -> bool {
+    if asked == pattern {
+        return true;
+    }
+    if let (Ok(asked), Ok(pattern)) = (ResourcePattern::parse(asked), ResourcePattern::parse(pattern)) {
+        return asked.covers(&pattern);
+    }
+    match (PrincipalPattern::parse(asked), PrincipalPattern::parse(pattern)) {
+        (Ok(asked), Ok(pattern)) => asked.covers(&pattern),
+        _ => false,
+    }
+}
+
+fn effective(grant: &Grant, scope: &Scope) -> Effective {
+    let reason = if grant.permission == Permission::Operator {
+        EffectiveReason::Operator
+    } else if grant.pattern == scope.as_str() {
+        EffectiveReason::Grant
+    } else {
+        EffectiveReason::Wildcard
+    };
+    Effective {
+        principal: grant.principal.clone(),
+        permission: grant.permission,
+        reason,
+        grant: Some((grant.id.clone(), grant.pattern.clone())),
+    }
+}

@@ -1,0 +1,69 @@
+//! What coffer does. Nothing acts without a [`crate::access::Permit`], and nothing acts without an audit record.
+//!
+//! The order of things is written once: [`read`] for what only answers, [`write`] for what changes. Every verb is a
+//! decision over one state of the view: the first says what to answer, the second what to commit.
+
+mod call;
+mod clone;
+mod environment;
+mod error;
+mod expiry;
+pub mod fields;
+mod grants;
+mod import;
+mod open;
+mod page;
+mod read;
+mod scopes;
+mod secrets;
+mod tokens;
+mod write;
+
+use std::{hash::RandomState, sync::Arc};
+
+use tokio::sync::{Mutex, watch};
+
+use crate::{audit::Audit, clock::Clock, store::Store, view::View};
+
+pub use call::Call;
+pub use clone::Clone as CloneRequest;
+pub use environment::{Described, DescribedEntry, EntryState, Environment, Fetched, FetchedVariable};
+pub use error::{Error, Violation};
+pub use grants::{Effective, EffectiveReason, NewGrant};
+pub use import::{Conflict, Import, ImportAction, ImportEntry, ImportOutcome};
+pub use open::{Limits, OpenError, init};
+pub use page::{Page, PageRequest};
+pub use scopes::ShownScope;
+pub use secrets::{NewSecret, SecretChange, ShownSecret, Stats};
+pub use tokens::{IssuedToken, NewToken};
+
+/// Writers of one scope wait for each other here instead of in conflicts of the store; this many scopes can be
+/// written at once without waiting for another by chance.
+const LOCKS: usize = 1_024;
+
+/// The vault of one store. Cheap to clone.
+#[derive(Clone)]
+pub struct Vault(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    view: Arc<View>,
+    audit: Arc<dyn Audit>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    locks: Vec<Mutex<()>>,
+    line_hasher: RandomState,
+    healthy: watch::Sender<bool>,
+}
+
+impl Vault {
+    /// `true` while calls can be served; `false` once the store or the view has failed.
+    pub fn watch_health(&self) -> watch::Receiver<bool> {
+        self.0.healthy.subscribe()
+    }
+
+    /// The view, for status and tests.
+    pub fn view(&self) -> &View {
+        &self.0.view
+    }
+}

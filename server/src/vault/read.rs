@@ -1,0 +1,88 @@
+//! What only answers: one decision over one state, written down before the answer leaves.
+
+use crate::{
+    access::Permit,
+    audit::{Phase, Subject},
+    identity::Caller,
+    view::State,
+};
+
+use super::{
+    Call, Error, Vault,
+    call::{Line, named},
+};
+
+/// An answer and what the audit log says of it.
+pub(super) struct Answer<T> {
+    pub value: T,
+    pub subjects: Vec<Subject>,
+    pub values_leave: bool,
+}
+
+impl<T> Answer<T> {
+    /// An answer that a permit allows.
+    pub fn new(_permit: &Permit, value: T) -> Self {
+        Self { value, subjects: Vec::new(), values_leave: false }
+    }
+
+    pub fn about(mut self, subjects: impl IntoIterator<Item = Subject>) -> Self {
+        self.subjects.extend(subjects);
+        self
+    }
+}
+
+impl Vault {
+    /// Waits until the view shows everything acknowledged before now, by any replica.
+    pub(super) async fn fresh(&self) -> Result<(), Error> {
+        let latest = self.0.store.latest().await?;
+        Ok(self.0.view.reached(latest).await?)
+    }
+
+    /// Answers a call. `names` is what it asked about, for the log should it be refused.
+    pub(super) async fn read<T>(
+        &self,
+        call: &Call,
+        names: Vec<String>,
+        decide: impl FnOnce(&State, &Caller) -> Result<Answer<T>, Error>,
+    ) -> Result<T, Error> {
+        self.fresh().await?;
+        let now = self.now();
+        let (caller, result) = {
+            let state = self.0.view.read();
+            match call.caller(&state, now) {
+                Ok(caller) => {
+                    let result = decide(&state, &caller);
+                    (Some(caller), result)
+                }
+                Err(error) => (None, Err(error)),
+            }
+        };
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.refused(call, caller.as_ref(), &names, error).await),
+        };
+        let subjects =
+            if answer.subjects.is_empty() { names.iter().map(named).collect() } else { answer.subjects };
+        let line = Line {
+            principal: caller.map(|caller| caller.principal().clone()),
+            subjects,
+            values_leave: answer.values_leave,
+            ..Line::default()
+        };
+        self.record(call, Phase::Read, line).await?;
+        Ok(answer.value)
+    }
+
+    /// Refuses a call whose credential is not good, before its fields are looked at.
+    pub async fn authenticate(&self, call: &Call) -> Result<(), Error> {
+        self.fresh().await?;
+        let result = {
+            let state = self.0.view.read();
+            call.caller(&state, self.now()).map(drop)
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refused(call, None, &[], error).await),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Issues, lists and revokes tokens.
+
+use std::{sync::Arc, time::Duration};
+
+use coffer_proto::{
+    limits,
+    name::Principal,
+    token::{Token, TokenId, TokenKind},
+};
+
+use super::{
+    Call, Error, Page, PageRequest, Vault,
+    call::named,
+    read::Answer,
+    write::Plan,
+};
+use crate::{
+    access,
+    record::{TokenRecord, TokenSecretHash, key},
+    store::{Expect, Revision},
+    view::{At, TokenEntry},
+};
+
+/// A token to issue, its fields checked.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// How long it is valid; none means the default.
+    pub ttl: Option<Duration>,
+    /// What it is for.
+    pub description: String,
+}
+
+/// A new token. The only time it is shown.
+pub struct IssuedToken {
+    /// The token.
+    pub token: Token,
+    /// What is known of it.
+    pub entry: Arc<TokenEntry>,
+}
+
+impl Vault {
+    /// Issues a token.
+    pub async fn issue_token(
+        &self,
+        call: &Call,
+        principal: Principal,
+        fields: Result<NewToken, Error>,
+    ) -> Result<IssuedToken, Error> {
+        // A workload's first token may make its scope.
+        let line = principal.as_workload().map_or_else(|| principal.to_string(), |w| w.scope().to_string());
+        self.write(call, &line, vec![principal.to_string()], move |context| {
+            let permit = access::permit_token(context.state, context.caller, &principal).ok_or(Error::Denied)?;
+            let new = fields.clone()?;
+            let ttl = ttl(&principal, new.ttl)?;
+            let prefix = key::tokens_of(&principal);
+            let live = context.state.tokens_from(prefix.as_str(), "").filter(|(_, token)| token.principal == principal);
+            if live.count() >= limits::PRINCIPAL_TOKENS {
+                return Err(Error::TooMany("at most 1,000 unexpired tokens of one principal"));
+            }
+            let mut plan = Plan::new(&permit, ());
+            let scope_uid = match &principal {
+                Principal::Workload(workload) => Some(plan.write_scope(context, workload.scope())?.uid),
+                Principal::User(_) | Principal::Service(_) => None,
+            };
+            let token = Token::generate(token_kind(&principal));
+            let stored = TokenRecord {
+                id: token.id().to_string(),
+                hash: TokenSecretHash::of(&token).to_stored(),
+                principal: principal.to_string(),
+                scope_uid: scope_uid.map(|uid| uid.0.to_vec()).unwrap_or_default(),
+                create_time: Some(context.timestamp()),
+                expire_time: Some((context.now + ttl).into()),
+                issuer: context.caller.principal().to_string(),
+                description: new.description,
+            };
+            let record_key = key::token(&principal, token.id());
+            plan.expect(record_key.clone(), Expect::Absent);
+            plan.put_system(context.state, record_key.clone(), &stored)?;
+            plan.check_memory(context)?;
+            plan.subjects = vec![named(format!("tokens/{}", token.id()))];
+            plan.details = vec![("bearer", principal.to_string()), ("ttl_seconds", ttl.as_secs().to_string())];
+            plan.leads_to_values = principal.as_workload().is_some();
+            let entry = TokenEntry {
+                id: token.id().clone(),
+                hash: stored.hash,
+                principal: principal.clone(),
+                scope_uid,
+                create_time: context.timestamp(),
+                expire_time: (context.now + ttl).into(),
+                issuer: stored.issuer,
+                description: stored.description,
+                at: At { key: record_key, revision: Revision::default() },
+            };
+            Ok(plan.with_answer(IssuedToken { token, entry: Arc::new(entry) }))
+        })
+        .await
+    }
+
+    /// A page of the tokens that the caller may revoke.
+    pub async fn list_tokens(
+        &self,
+        call: &Call,
+        principal: Option<Principal>,
+        page: Result<PageRequest, Error>,
+    ) -> Result<Page<Arc<TokenEntry>>, Error> {
+        let now = self.now();
+        let names = principal.iter().map(ToString::to_string).collect();
+        self.read(call, names, |state, caller| {
+            let page = page?;
+            let within = principal.as_ref().map_or_else(|| "token/".to_owned(), |p| key::tokens_of(p).as_str().into());
+            let prefixes =
+                super::secrets::narrowed(access::revocable_token_prefixes(state, caller.principal()), &within);
+            let tokens = prefixes.iter().flat_map(|prefix| state.tokens_from(prefix, page.after()));
+            let tokens = tokens.filter(|(_, token)| {
+                principal.as_ref().is_none_or(|principal| *principal == token.principal)
+                    && !has_ended(token, now)
+                    && access::permit_revoke(state, caller, &token.principal).is_some()
+            });
+            let page = page.take(tokens.map(|(key, token)| (key.as_str().to_owned(), 500, token.clone())));
+            Ok(Answer::new(&access::permit_self(caller), page))
+        })
+        .await
+    }
+
+    /// Revokes a token. A pure delete: it passes when the disk is full.
+    pub async fn revoke_token(&self, call: &Call, id: TokenId) -> Result<(), Error> {
+        self.write(call, &format!("tokens/{id}"), vec![format!("tokens/{id}")], move |context| {
+            let Some(token) = context.state.token(&id) else {
+                let operator = access::permit_operator(context.state, context.caller);
+                return Err(if operator.is_some() { Error::TokenNotFound } else { Error::Denied });
+            };
+            let permit =
+                access::permit_revoke(context.state, context.caller, &token.principal).ok_or(Error::Denied)?;
+            let mut plan = Plan::new(&permit, ());
+            plan.subjects = vec![named(format!("tokens/{id}"))];
+            plan.details = vec![("bearer", token.principal.to_string())];
+            plan.expect(token.at.key.clone(), Expect::At(token.at.revision));
+            plan.delete(token.at.key.clone());
+            Ok(plan)
+        })
+        .await
+    }
+}
+
+pub(super) fn token_kind(principal: &Principal) -> TokenKind {
+    match principal {
+        Principal::User(_) => TokenKind::User,
+        Principal::Service(_) => TokenKind::Service,
+        Principal::Workload(_) => TokenKind::Workload,
+    }
+}
+
+pub(super) fn has_ended(token: &TokenEntry, now: std::time::SystemTime) -> bool {
+    std::time::SystemTime::try_from(token.expire_time).map_or(true, |end| end <= now)
+}
+
+/// The validity asked for, within what this kind of principal may have.
+fn ttl(principal: &Principal, asked: Option<Duration>) -> Result<Duration, Error> {
+    let (default, most, text) = match principal {
+        Principal::User(_) => (limits::TOKEN_TTL_DEFAULT, limits::TOKEN_TTL_MAX, "must be 1 second to 366 days"),
+        Principal::Service(_) => {
+            (limits::SERVICE_TOKEN_TTL_DEFAULT, limits::TOKEN_TTL_MAX, "must be 1 second to 366 days")
+        }
+        Principal::Workload(_) => {
+            (limits::TOKEN_TTL_DEFAULT, limits::WORKLOAD_TOKEN_TTL_MAX, "must be 1 second to 30 days for a workload")
+        }
+    };
+    let ttl = asked.unwrap_or(default);
+    if (Duration::from_secs(1)..=most).contains(&ttl) { Ok(ttl) } else { Err(Error::field("ttl", text)) }
+}

@@ -1,0 +1,257 @@
+//! How changes become state. A record that does not open stops the view: damage is reported, never served.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use prost::Message as _;
+
+use coffer_proto::{
+    name::{Permission, Principal, Scope, VariableName},
+    token::TokenId,
+};
+
+use super::{
+    At, Error,
+    state::{Grant, ScopeKey, ScopeState, SecretEntry, State, TokenEntry},
+};
+use crate::{
+    record::{self, GrantRecord, ScopeRecord, SecretRecord, TokenRecord, key::Kind},
+    seal::{Keyring, Uid, digest::DigestKey},
+    store::{Change, Commit, Key, Record},
+};
+
+/// What an entry takes beside its record's bytes: maps, names and metadata, measured on entries of usual size.
+const ENTRY_BYTES: u64 = 700;
+
+impl State {
+    /// Puts a commit's changes in, keys first, so that what they open is readable.
+    pub(super) fn apply(&mut self, keyring: &Keyring, commit: &Commit) -> Result<(), Error> {
+        let revision = commit.position.revision;
+        let is_key = |change: &&Change| matches!(change, Change::Put(key, _) if record::key::comes_first(key));
+        for change in commit.changes.iter().filter(is_key) {
+            self.change(keyring, change, revision)?;
+        }
+        for change in commit.changes.iter().filter(|change| !is_key(change)) {
+            self.change(keyring, change, revision)?;
+        }
+        self.position = commit.position;
+        Ok(())
+    }
+
+    /// Puts loaded records in. Pages come in key order, in which keys precede what they open and scopes precede their
+    /// secrets.
+    pub(super) fn load(&mut self, keyring: &Keyring, page: Vec<Record>) -> Result<(), Error> {
+        for record in page {
+            self.put(keyring, record)?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, keyring: &Keyring, change: &Change, revision: crate::store::Revision) -> Result<(), Error> {
+        match change {
+            Change::Put(key, value) => self.put(keyring, Record { key: key.clone(), value: value.clone(), revision }),
+            Change::Delete(key) => {
+                self.delete(key);
+                Ok(())
+            }
+            Change::DeletePrefix(prefix) => {
+                self.delete_prefix(prefix);
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, keyring: &Keyring, record: Record) -> Result<(), Error> {
+        let key = record.key.clone();
+        self.put_record(keyring, record).map_err(|error| Error::Damaged { key, error })
+    }
+
+    fn put_record(&mut self, keyring: &Keyring, record: Record) -> Result<(), record::Error> {
+        let at = At { key: record.key, revision: record.revision };
+        let bytes = record.value;
+        match record::key::parse(&at.key).ok_or(record::Error::NotUnderstood)? {
+            // Opened before the view is: it holds the root key.
+            Kind::Header => {}
+            Kind::SystemKey => {
+                let (key, _) = keyring.open_data_key(at.key.as_str(), &bytes)?;
+                self.system = Some(Arc::new(key));
+            }
+            Kind::Digest => {
+                let plaintext = self.open(&at.key, &bytes)?;
+                let key = DigestKey::from_slice(&plaintext).ok_or(record::Error::NotUnderstood)?;
+                self.digest = Some(Arc::new(key));
+            }
+            Kind::ScopeKey(scope) => {
+                let (key, uid) = keyring.open_data_key(at.key.as_str(), &bytes)?;
+                self.keys.insert(scope, ScopeKey { key: Arc::new(key), uid });
+            }
+            Kind::Scope(name) => self.put_scope(name, at, &bytes)?,
+            Kind::Secret(scope, variable) => self.put_secret(&scope, variable, at, bytes)?,
+            Kind::Grant => self.put_grant(at, &bytes)?,
+            Kind::Token => self.put_token(at, &bytes)?,
+        }
+        Ok(())
+    }
+
+    fn open(&self, key: &Key, bytes: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, record::Error> {
+        let system = self.system.as_ref().ok_or(record::Error::KeyMissing)?;
+        record::open_system(self.store, system, key, bytes)
+    }
+
+    fn put_scope(&mut self, name: Scope, at: At, bytes: &[u8]) -> Result<(), record::Error> {
+        let plaintext = self.open(&at.key, bytes)?;
+        let stored = ScopeRecord::decode(plaintext.as_slice()).map_err(|_| record::Error::NotUnderstood)?;
+        let uid = uid(&stored.uid)?.ok_or(record::Error::NotUnderstood)?;
+        let create_time = stored.create_time.ok_or(record::Error::NotUnderstood)?;
+        let key = self.keys.get(&name).filter(|key| key.uid == uid).ok_or(record::Error::KeyMissing)?.key.clone();
+        match self.scopes.get_mut(&name) {
+            Some(scope) if scope.uid == uid => {
+                let scope = Arc::make_mut(scope);
+                scope.at = at;
+                scope.key = key;
+            }
+            _ => {
+                self.memory_bytes += ENTRY_BYTES;
+                let secrets = BTreeMap::new();
+                let scope = ScopeState { name: name.clone(), uid, create_time, at, key, secrets, value_bytes: 0 };
+                self.scopes.insert(name, Arc::new(scope));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_secret(
+        &mut self,
+        scope: &Scope,
+        variable: VariableName,
+        at: At,
+        bytes: Arc<[u8]>,
+    ) -> Result<(), record::Error> {
+        let scope = Arc::make_mut(self.scopes.get_mut(scope).ok_or(record::Error::KeyMissing)?);
+        let record = SecretRecord::from_stored(bytes);
+        let meta = record.open_metadata(self.store, scope.uid, &scope.key, &at.key)?;
+        self.memory_bytes += entry_bytes(&record);
+        scope.value_bytes += meta.value_bytes;
+        if let Some(old) = scope.secrets.insert(variable, Arc::new(SecretEntry { meta, record, at })) {
+            self.memory_bytes -= entry_bytes(&old.record);
+            scope.value_bytes -= old.meta.value_bytes;
+        }
+        Ok(())
+    }
+
+    fn put_grant(&mut self, at: At, bytes: &[u8]) -> Result<(), record::Error> {
+        let plaintext = self.open(&at.key, bytes)?;
+        let stored = GrantRecord::decode(plaintext.as_slice()).map_err(|_| record::Error::NotUnderstood)?;
+        let understood = record::Error::NotUnderstood;
+        let grant = Grant {
+            principal: Principal::parse(&stored.principal).map_err(|_| understood)?,
+            permission: Permission::parse(&stored.permission).map_err(|_| understood)?,
+            scope_uid: uid(&stored.scope_uid)?,
+            create_time: stored.create_time.ok_or(understood)?,
+            id: stored.id,
+            pattern: stored.pattern,
+            creator: stored.creator,
+            at,
+        };
+        let key = grant.at.key.clone();
+        self.delete_grant(&key);
+        self.memory_bytes += ENTRY_BYTES;
+        self.grant_ids.insert(grant.id.clone(), key.clone());
+        self.grants_by_principal.insert((grant.principal.to_string(), key.clone()));
+        self.grants.insert(key, Arc::new(grant));
+        Ok(())
+    }
+
+    fn put_token(&mut self, at: At, bytes: &[u8]) -> Result<(), record::Error> {
+        let plaintext = self.open(&at.key, bytes)?;
+        let stored = TokenRecord::decode(plaintext.as_slice()).map_err(|_| record::Error::NotUnderstood)?;
+        let understood = record::Error::NotUnderstood;
+        let token = TokenEntry {
+            id: TokenId::parse(&stored.id).map_err(|_| understood)?,
+            principal: Principal::parse(&stored.principal).map_err(|_| understood)?,
+            scope_uid: uid(&stored.scope_uid)?,
+            create_time: stored.create_time.ok_or(understood)?,
+            expire_time: stored.expire_time.ok_or(understood)?,
+            hash: stored.hash,
+            issuer: stored.issuer,
+            description: stored.description,
+            at,
+        };
+        let key = token.at.key.clone();
+        self.delete_token(&key);
+        self.memory_bytes += ENTRY_BYTES;
+        self.token_ids.insert(token.id.clone(), key.clone());
+        self.tokens.insert(key, Arc::new(token));
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &Key) {
+        match record::key::parse(key) {
+            Some(Kind::Scope(name)) => {
+                if let Some(scope) = self.scopes.remove(&name) {
+                    self.memory_bytes -= ENTRY_BYTES;
+                    self.memory_bytes -= scope.secrets.values().map(|old| entry_bytes(&old.record)).sum::<u64>();
+                }
+            }
+            Some(Kind::ScopeKey(name)) => {
+                self.keys.remove(&name);
+            }
+            Some(Kind::Secret(scope, variable)) => {
+                if let Some(scope) = self.scopes.get_mut(&scope)
+                    && scope.secrets.contains_key(&variable)
+                    && let Some(old) = Arc::make_mut(scope).secrets.remove(&variable)
+                {
+                    Arc::make_mut(scope).value_bytes -= old.meta.value_bytes;
+                    self.memory_bytes -= entry_bytes(&old.record);
+                }
+            }
+            Some(Kind::Grant) => self.delete_grant(key),
+            Some(Kind::Token) => self.delete_token(key),
+            // Never deleted by coffer; should they be, nothing more can be opened, and the next start says so.
+            Some(Kind::Header | Kind::Digest | Kind::SystemKey) | None => {}
+        }
+    }
+
+    /// Prefixes are those of `record::key`: the secrets of a scope, grants, tokens.
+    fn delete_prefix(&mut self, prefix: &Key) {
+        let text = prefix.as_str();
+        let doomed: Vec<Key> = if let Some(scope) = text.strip_prefix("secret/").and_then(|rest| rest.strip_suffix(':'))
+        {
+            let scope = Scope::parse(scope).ok().and_then(|name| self.scopes.get(&name));
+            scope.map(|scope| scope.secrets.values().map(|secret| secret.at.key.clone()).collect()).unwrap_or_default()
+        } else if text.starts_with("grant/") {
+            self.grants_from(text, "").map(|(key, _)| key.clone()).collect()
+        } else if text.starts_with("token/") {
+            self.tokens_from(text, "").map(|(key, _)| key.clone()).collect()
+        } else {
+            Vec::new()
+        };
+        doomed.iter().for_each(|key| self.delete(key));
+    }
+
+    fn delete_grant(&mut self, key: &Key) {
+        if let Some(old) = self.grants.remove(key) {
+            self.memory_bytes -= ENTRY_BYTES;
+            self.grant_ids.remove(&old.id);
+            self.grants_by_principal.remove(&(old.principal.to_string(), key.clone()));
+        }
+    }
+
+    fn delete_token(&mut self, key: &Key) {
+        if let Some(old) = self.tokens.remove(key) {
+            self.memory_bytes -= ENTRY_BYTES;
+            self.token_ids.remove(&old.id);
+        }
+    }
+}
+
+fn entry_bytes(record: &SecretRecord) -> u64 {
+    ENTRY_BYTES + record.bytes().len() as u64
+}
+
+/// An absent uid is stored as no bytes.
+fn uid(bytes: &[u8]) -> Result<Option<Uid>, record::Error> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    bytes.try_into().map(|bytes| Some(Uid(bytes))).map_err(|_| record::Error::NotUnderstood)
+}

@@ -1,0 +1,105 @@
+//! The state in memory, fed only by committed changes. Reads never touch the store.
+//!
+//! One lock over maps to immutable, shared entries: a reader holds the guard while it decides and clones what it needs,
+//! so that everything it sees is of one position, and opens values after it has let go. Metadata is opened when a
+//! change arrives; values stay sealed.
+
+mod apply;
+mod follow;
+mod state;
+
+use std::sync::{RwLock, RwLockReadGuard};
+
+use tokio::sync::watch;
+
+use crate::{
+    seal::Keyring,
+    store::{Position, Revision},
+};
+
+pub use follow::{LoadError, follow};
+pub use state::{Counts, Grant, OwnedSecret, ScopeState, SecretEntry, State, TokenEntry};
+
+/// Why the view cannot be built or go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A stored record does not open. Damage is reported, never served.
+    #[error("{key}: {error}")]
+    Damaged {
+        /// The record's key.
+        key: crate::store::Key,
+        /// What is wrong.
+        error: crate::record::Error,
+    },
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+}
+
+/// How far the view has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Progress {
+    At(Position),
+    Failed(Error),
+}
+
+/// The view of one store.
+pub struct View {
+    keyring: Keyring,
+    state: RwLock<State>,
+    progress: watch::Sender<Progress>,
+}
+
+impl View {
+    /// The state of one moment. Hold it briefly and never across an await: changes wait for it.
+    pub fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The keys of the store.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// Waits until the view shows a position, or says why it never will.
+    pub async fn reached(&self, position: Position) -> Result<(), Error> {
+        let mut progress = self.progress.subscribe();
+        let seen = progress
+            .wait_for(|progress| match progress {
+                Progress::At(at) => *at >= position,
+                Progress::Failed(_) => true,
+            })
+            .await
+            .expect("the view itself holds the sender");
+        match &*seen {
+            Progress::At(_) => Ok(()),
+            Progress::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    /// Waits until the view has failed for good and says why; `None` if it was dropped before.
+    pub fn failure(&self) -> impl Future<Output = Option<Error>> + Send + use<> {
+        let mut progress = self.progress.subscribe();
+        async move {
+            let seen = progress.wait_for(|progress| matches!(progress, Progress::Failed(_))).await.ok()?;
+            match &*seen {
+                Progress::Failed(error) => Some(error.clone()),
+                Progress::At(_) => None,
+            }
+        }
+    }
+
+    /// Whether it still follows the store.
+    pub fn is_following(&self) -> bool {
+        matches!(&*self.progress.borrow(), Progress::At(_))
+    }
+}
+
+/// A record's place in the store: what a transaction compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Its key.
+    pub key: crate::store::Key,
+    /// The transaction that put it last.
+    pub revision: Revision,
+}

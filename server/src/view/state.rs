@@ -1,0 +1,310 @@
+//! What the view holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use coffer_proto::{
+    name::{Permission, Principal, Scope, ScopePattern, VariableName},
+    token::TokenId,
+    value::SecretValue,
+};
+
+use super::At;
+use crate::{
+    record::{self, Kind, SecretMeta, SecretRecord},
+    seal::{DataKey, Uid, digest::DigestKey},
+    store::{Key, Position},
+};
+
+/// Everything, at one position.
+pub struct State {
+    pub(super) store: Uid,
+    pub(super) position: Position,
+    pub(super) system: Option<Arc<DataKey>>,
+    pub(super) digest: Option<Arc<DigestKey>>,
+    pub(super) keys: HashMap<Scope, ScopeKey>,
+    pub(super) scopes: BTreeMap<Scope, Arc<ScopeState>>,
+    pub(super) grants: BTreeMap<Key, Arc<Grant>>,
+    pub(super) grant_ids: HashMap<String, Key>,
+    pub(super) grants_by_principal: BTreeSet<(String, Key)>,
+    pub(super) tokens: BTreeMap<Key, Arc<TokenEntry>>,
+    pub(super) token_ids: HashMap<TokenId, Key>,
+    pub(super) memory_bytes: u64,
+}
+
+/// A scope's data key, and the incarnation it seals for.
+#[derive(Clone)]
+pub(super) struct ScopeKey {
+    pub key: Arc<DataKey>,
+    pub uid: Uid,
+}
+
+/// A scope and its secrets. Immutable once shared.
+#[derive(Clone)]
+pub struct ScopeState {
+    /// Its name.
+    pub name: Scope,
+    /// Unique for ever.
+    pub uid: Uid,
+    /// When it was made.
+    pub create_time: prost_types::Timestamp,
+    /// Its record, which every write of the scope compares.
+    pub at: At,
+    /// What seals its secrets.
+    pub key: Arc<DataKey>,
+    /// By name.
+    pub secrets: BTreeMap<VariableName, Arc<SecretEntry>>,
+    /// The size of all values.
+    pub value_bytes: u64,
+}
+
+/// A secret: metadata open, value sealed.
+pub struct SecretEntry {
+    /// What is known of it.
+    pub meta: SecretMeta,
+    /// The sealed record.
+    pub record: SecretRecord,
+    /// Its record.
+    pub at: At,
+}
+
+/// A secret with its scope: what is needed to show or open it after the guard is gone.
+#[derive(Clone)]
+pub struct OwnedSecret {
+    /// The scope.
+    pub scope: Arc<ScopeState>,
+    /// The secret.
+    pub entry: Arc<SecretEntry>,
+    /// Its name within the scope.
+    pub variable: VariableName,
+}
+
+/// A grant.
+pub struct Grant {
+    /// Names it: `grants/{id}`.
+    pub id: String,
+    /// Who.
+    pub principal: Principal,
+    /// What.
+    pub permission: Permission,
+    /// Where: a resource pattern, a principal pattern, or nothing.
+    pub pattern: String,
+    /// The incarnation of the scope it is bound to; none for wildcards and where no scope is concerned.
+    pub scope_uid: Option<Uid>,
+    /// When it was made.
+    pub create_time: prost_types::Timestamp,
+    /// Who made it.
+    pub creator: String,
+    /// Its record.
+    pub at: At,
+}
+
+/// A token; the token itself is not stored.
+pub struct TokenEntry {
+    /// Names it.
+    pub id: TokenId,
+    /// The hash to compare.
+    pub hash: Vec<u8>,
+    /// Who bears it.
+    pub principal: Principal,
+    /// For a workload: the incarnation of its scope.
+    pub scope_uid: Option<Uid>,
+    /// When it was issued.
+    pub create_time: prost_types::Timestamp,
+    /// When it ends.
+    pub expire_time: prost_types::Timestamp,
+    /// Who issued it.
+    pub issuer: String,
+    /// What it is for.
+    pub description: String,
+    /// Its record.
+    pub at: At,
+}
+
+impl State {
+    pub(super) fn new(store: Uid, position: Position) -> Self {
+        Self {
+            store,
+            position,
+            system: None,
+            digest: None,
+            keys: HashMap::new(),
+            scopes: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            grant_ids: HashMap::new(),
+            grants_by_principal: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            token_ids: HashMap::new(),
+            memory_bytes: 0,
+        }
+    }
+
+    /// The position shown.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The store's identity.
+    pub fn store(&self) -> Uid {
+        self.store
+    }
+
+    /// The system's data key. Present once a store is loaded.
+    pub fn system_key(&self) -> Option<&Arc<DataKey>> {
+        self.system.as_ref()
+    }
+
+    /// The key of environment revisions. Present once a store is loaded.
+    pub fn digest_key(&self) -> Option<&Arc<DigestKey>> {
+        self.digest.as_ref()
+    }
+
+    /// A scope, if it exists.
+    pub fn scope(&self, name: &Scope) -> Option<&Arc<ScopeState>> {
+        self.scopes.get(name)
+    }
+
+    /// A secret, if it exists.
+    pub fn secret(&self, scope: &Scope, variable: &VariableName) -> Option<OwnedSecret> {
+        let scope = self.scopes.get(scope)?;
+        let entry = scope.secrets.get(variable)?;
+        Some(OwnedSecret { scope: scope.clone(), entry: entry.clone(), variable: variable.clone() })
+    }
+
+    /// The scopes of a pattern whose names come after `after`, in order.
+    pub fn scopes_matching<'a>(
+        &'a self,
+        pattern: &'a ScopePattern,
+        after: Option<&Scope>,
+    ) -> impl Iterator<Item = &'a Arc<ScopeState>> + use<'a> {
+        let prefix = pattern.literal_prefix();
+        self.scopes_from(prefix, after).filter(move |scope| pattern.matches(&scope.name))
+    }
+
+    /// The scopes whose names begin with a prefix and come after `after`, in order.
+    pub fn scopes_from<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&Scope>,
+    ) -> impl Iterator<Item = &'a Arc<ScopeState>> + use<'a> {
+        use std::ops::Bound;
+        let start = match after {
+            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(prefix),
+        };
+        self.scopes
+            .range::<str, _>((start, Bound::Unbounded))
+            .take_while(move |(name, _)| name.as_str().starts_with(prefix))
+            .map(|(_, scope)| scope)
+    }
+
+    /// A grant by what it says.
+    pub fn grant(&self, pattern: &str, principal: &Principal, permission: Permission) -> Option<&Arc<Grant>> {
+        self.grants.get(&record::key::grant(pattern, principal, permission))
+    }
+
+    /// A grant by its id.
+    pub fn grant_by_id(&self, id: &str) -> Option<&Arc<Grant>> {
+        self.grants.get(self.grant_ids.get(id)?)
+    }
+
+    /// The grants whose keys begin with a prefix and come after `after`, in order.
+    pub fn grants_from<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: &str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Grant>)> + use<'a> {
+        range(&self.grants, prefix, after)
+    }
+
+    /// The grants of a principal.
+    pub fn grants_of<'a>(&'a self, principal: &Principal) -> impl Iterator<Item = &'a Arc<Grant>> + use<'a> {
+        let principal = principal.to_string();
+        self.grants_by_principal
+            .range((principal.clone(), Key::new(""))..)
+            .take_while(move |(name, _)| *name == principal)
+            .filter_map(|(_, key)| self.grants.get(key))
+    }
+
+    /// A token by its id.
+    pub fn token(&self, id: &TokenId) -> Option<&Arc<TokenEntry>> {
+        self.tokens.get(self.token_ids.get(id)?)
+    }
+
+    /// The tokens whose keys begin with a prefix and come after `after`, in order.
+    pub fn tokens_from<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: &str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<TokenEntry>)> + use<'a> {
+        range(&self.tokens, prefix, after)
+    }
+
+    /// About how much memory the records take, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// How many scopes, secrets, grants and tokens there are.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            scopes: self.scopes.len(),
+            secrets: self.scopes.values().map(|scope| scope.secrets.len()).sum(),
+            grants: self.grants.len(),
+            tokens: self.tokens.len(),
+        }
+    }
+}
+
+/// How much a state holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Scopes.
+    pub scopes: usize,
+    /// Secrets.
+    pub secrets: usize,
+    /// Grants.
+    pub grants: usize,
+    /// Tokens.
+    pub tokens: usize,
+}
+
+fn range<'a, T>(
+    map: &'a BTreeMap<Key, T>,
+    prefix: &'a str,
+    after: &str,
+) -> impl Iterator<Item = (&'a Key, &'a T)> + use<'a, T> {
+    use std::ops::Bound;
+    let start = if after >= prefix { Bound::Excluded(Key::new(after)) } else { Bound::Included(Key::new(prefix)) };
+    map.range((start, Bound::Unbounded)).take_while(move |(key, _)| key.as_str().starts_with(prefix))
+}
+
+impl ScopeState {
+    /// Its secrets, each with what is needed to show or open it.
+    pub fn owned_secrets(self: &Arc<Self>) -> impl Iterator<Item = OwnedSecret> + '_ {
+        self.secrets.iter().map(|(variable, entry)| OwnedSecret {
+            scope: self.clone(),
+            entry: entry.clone(),
+            variable: variable.clone(),
+        })
+    }
+}
+
+impl OwnedSecret {
+    /// Opens the value. Only for a caller that may have it.
+    pub fn open(&self, store: Uid) -> Result<SecretValue, record::Error> {
+        self.entry.record.open_value(store, self.scope.uid, &self.scope.key, &self.entry.at.key)
+    }
+
+    /// Whether its value may be shown to readers.
+    pub fn is_plain(&self) -> bool {
+        self.entry.meta.kind == Kind::Plain
+    }
+
+    /// Its resource name.
+    pub fn name(&self) -> coffer_proto::name::SecretName {
+        coffer_proto::name::SecretName::new(self.scope.name.clone(), self.variable.clone())
+    }
+}

@@ -9,6 +9,7 @@ mod crash;
 mod drain;
 mod environment;
 mod harness;
+mod injection;
 mod operations;
 mod permissions;
 mod platform;

@@ -1,0 +1,202 @@
+#!/bin/sh
+# Shows what coffer does, with the real binaries, from a fresh clone. Needs Rust, a C compiler and a POSIX system.
+# Everything happens in a temporary directory, which is removed at the end and on Ctrl-C; nothing listens on a port.
+set -eu
+cd "$(dirname "$0")/.."
+
+server='' workload='' dir=''
+clean_up() {
+  status=$?
+  trap - EXIT INT TERM HUP
+  for pid in $workload $server; do kill -9 "$pid" 2>/dev/null || :; done
+  wait
+  [ -z "$dir" ] || rm -rf "$dir"
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+chapter() { printf '\n== %s\n' "$*"; }
+say() { printf '\n# %s\n' "$*"; }
+fail() { printf '\ndemo failed: %s\n' "$*" >&2; exit 1; }
+
+# Prints a command line as a user would type it, runs it, and prints what it prints.
+show() {
+  printf '$ %s\n' "$1"
+  if output="$(eval "$1" 2>&1)"; then code=0; else code=$?; fi
+  [ -z "$output" ] || printf '%s\n' "$output"
+}
+# The same for a command that must succeed.
+run() { show "$1"; [ "$code" = 0 ] || fail "exit code $code"; }
+# What the last output must, or must not, hold: a demo that lies is worse than none.
+expect() { case "$output" in *"$1"*) ;; *) fail "expected: $1" ;; esac; }
+expect_not() { case "$output" in *"$1"*) fail "not expected: $1" ;; esac; }
+# Who calls from now on.
+as() { COFFER_TOKEN_FILE="$1.token"; export COFFER_TOKEN_FILE; printf '$ export COFFER_TOKEN_FILE=%s.token\n' "$1"; }
+
+chapter "Build (a debug build: it is the quicker one)"
+cargo build --locked --quiet --workspace --bins
+target="$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
+PATH="$target/debug:$PATH"
+export PATH
+unset COFFER_TOKEN COFFER_WORKLOAD COFFER_CA_FILE || :
+
+# A unix socket's path must be short, which a TMPDIR need not be.
+base="${TMPDIR:-/tmp}"
+[ "${#base}" -lt 70 ] || base=/tmp
+dir="$(mktemp -d "$base/coffer-demo.XXXXXX")"
+cd "$dir"
+
+start_server() {
+  rm -f address
+  # What init printed is in the way of the transcript; what the server logs is kept for the end.
+  coffer-server run --data data --key-file root.key --listen "unix:$dir/coffer.sock" --address-file address \
+    --audit-file audit.log 2>>server.log &
+  server=$!
+  while [ ! -s address ]; do
+    kill -0 "$server" 2>/dev/null || { cat server.log >&2; fail "the server did not start"; }
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+}
+
+chapter "Start: a store, its key, the first token, and the server"
+run 'coffer-server init --data data --key-file root.key --generate-key --token-file operator.token'
+printf '$ coffer-server run --data data --key-file root.key --listen unix:$PWD/coffer.sock --address-file address --audit-file audit.log &\n'
+start_server
+run 'ls -l root.key operator.token | cut -c1-10'
+COFFER_ADDRESS="unix://$dir/coffer.sock"
+export COFFER_ADDRESS
+printf '$ export COFFER_ADDRESS=unix://$PWD/coffer.sock\n'
+
+chapter "People: the operator lets each of them manage one scope and nothing else"
+as operator
+run 'coffer grant create users/olga  secrets:manage organizations/acme'
+run 'coffer grant create users/wendy secrets:manage organizations/acme/workspaces/web'
+run 'coffer grant create users/pat   secrets:manage projects/shop'
+run 'coffer grant create users/pat   secrets:manage projects/shop/environments/production'
+run 'coffer grant create users/pat   secrets:manage projects/blog'
+say "ann needs no grant: accounts/ann is hers. The platform's service may start workloads."
+for pattern in organizations/acme/workspaces/- projects/- projects/-/environments/- accounts/- accounts/-/plugins/-; do
+  run "coffer grant create services/platform workloads:issue $pattern"
+done
+for principal in users/olga users/wendy users/pat users/ann services/platform; do
+  run "coffer token issue $principal --out ${principal#*/}.token"
+done
+
+chapter "An organization's secrets: one for every workspace, one shared with web and not with lab"
+as olga
+run 'printf sk-live-4242424242424242wxyz | coffer secret create organizations/acme/secrets/OPENAI_API_KEY --description "Paid by the company"'
+run 'printf acme-internal-token-0123456789 | coffer secret create organizations/acme/secrets/REGISTRY_TOKEN --share-with web'
+
+chapter "A workspace's secret over the organization's"
+as wendy
+run 'printf sk-web-own-key-9876543210abcd | coffer secret create organizations/acme/workspaces/web/secrets/OPENAI_API_KEY'
+say "wendy sees what her workspace receives, and of the organization's secrets their names only."
+run 'coffer environment describe organizations/acme/workspaces/web'
+expect OPENAI_API_KEY; expect REGISTRY_TOKEN; expect_not 'sk-l'
+
+chapter "A project's secret, and a production value over it"
+as pat
+run 'printf postgres://dev@localhost/shop | coffer secret create projects/shop/secrets/DATABASE_URL --description "Ask pat for access"'
+run 'coffer secret create projects/shop/secrets/SESSION_KEY --generate'
+run 'printf postgres://shop:hunter2@db.internal/shop | coffer secret create projects/shop/environments/production/secrets/DATABASE_URL'
+
+chapter "A plugin's plain and encrypted variables, and an account's secret"
+as ann
+run 'printf ghp_0123456789abcdefghijABCDEFGHIJ | coffer secret create accounts/ann/plugins/github/secrets/GITHUB_API_TOKEN'
+run 'printf eu-west-1 | coffer secret create accounts/ann/plugins/github/secrets/REGION --plain'
+run 'printf metric | coffer secret create accounts/ann/plugins/weather/secrets/UNITS --plain'
+run 'printf AAAAAAAAAAAAAAAAAAAAAXXXXXXXXXXXX | coffer secret create accounts/ann/secrets/X_BEARER_TOKEN --description "X API, for search"'
+
+chapter "Lists: plain values shown, encrypted ones masked, with a hint and totals"
+run 'coffer secret list accounts/ann/plugins/-'
+expect eu-west-1; expect GITHUB_API_TOKEN; expect_not ghp_0123456789
+run 'coffer secret stats accounts/ann/plugins/-'
+as pat
+run 'coffer secret list projects/shop'
+expect_not 'dev@localhost'
+
+chapter "A clone: same name, same value, never shown"
+run 'coffer secret clone projects/shop/secrets/SESSION_KEY projects/blog'
+run 'coffer secret list projects/blog'
+expect SESSION_KEY
+
+chapter "Workloads: each gets exactly its own, as environment variables"
+say "The platform gives each workload a token of its own; the injector does the rest and becomes the command."
+print_environment='env | grep -v -e ^PATH= -e ^PWD= -e ^SHLVL= -e ^_= -e ^OLDPWD= | cut -c1-70 | sort'
+for workload_name in \
+  organizations/acme/workspaces/web/servers/s1 organizations/acme/workspaces/lab/servers/s1 \
+  projects/shop/servers/s1 projects/shop/environments/production/servers/s1 projects/blog/servers/s1 \
+  accounts/ann/sandboxes/s1 accounts/ann/plugins/github/servers/s1
+do
+  printf '\n'
+  as platform
+  run "coffer token issue $workload_name --ttl 1h --out workload.token"
+  as workload
+  printf '$ coffer-inject -- env | sort\n'
+  output="$(env -i PATH="$PATH" COFFER_ADDRESS="$COFFER_ADDRESS" COFFER_TOKEN_FILE=workload.token \
+    coffer-inject -- sh -c "$print_environment")" || fail "the workload was not started"
+  printf '%s\n' "$output"
+  expect_not COFFER_
+  case "$workload_name" in
+    */workspaces/web/*) expect OPENAI_API_KEY=sk-web; expect REGISTRY_TOKEN=acme ;;
+    */workspaces/lab/*) expect OPENAI_API_KEY=sk-live; expect_not REGISTRY_TOKEN ;;
+    */production/*) expect hunter2; expect SESSION_KEY= ;;
+    projects/shop/*) expect dev@localhost; expect SESSION_KEY= ;;
+    projects/blog/*) expect SESSION_KEY=; expect_not DATABASE_URL ;;
+    */plugins/*) expect GITHUB_API_TOKEN=ghp_; expect REGION=; expect_not X_BEARER_TOKEN ;;
+    accounts/*) expect X_BEARER_TOKEN=AAAA; expect_not GITHUB ;;
+  esac
+done
+
+chapter "Refused: wendy asks for the organization's secrets, and pat for a workload's values"
+as wendy
+show 'coffer secret list organizations/acme'
+[ "$code" = 77 ] || fail "exit code $code"
+as pat
+show 'coffer-inject --workload projects/shop/servers/s1 -- env'
+[ "$code" = 77 ] || fail "exit code $code"
+
+chapter "A changed value: the running workload keeps the old one, the restarted one has the new"
+as platform
+run 'coffer token issue projects/shop/servers/s1 --ttl 1h --out web.token'
+mkfifo ask answer
+start_workload() {
+  printf '$ COFFER_TOKEN_FILE=web.token coffer-inject -- ./web &\n'
+  COFFER_TOKEN_FILE=web.token coffer-inject -- \
+    sh -c 'while read -r _; do printf "web: my DATABASE_URL is %s\n" "$DATABASE_URL"; done' <ask >answer &
+  workload=$!
+  exec 3>ask 4<answer
+}
+ask_workload() { echo >&3; read -r output <&4; printf '%s\n' "$output"; }
+start_workload
+ask_workload; expect dev@localhost
+as pat
+run 'printf postgres://dev@newhost/shop | coffer secret update projects/shop/secrets/DATABASE_URL'
+ask_workload; expect dev@localhost
+exec 3>&- 4<&-
+wait "$workload"; workload=''
+say "It was stopped, and is started again:"
+start_workload
+ask_workload; expect dev@newhost
+exec 3>&- 4<&-
+wait "$workload"; workload=''
+
+chapter "kill -9 of the server: everything acknowledged is still there"
+printf '$ kill -9 %s\n' '$SERVER_PID'
+kill -9 "$server"
+wait "$server" 2>/dev/null || :
+printf '$ coffer-server run --data data --key-file root.key …  &\n'
+start_server
+run 'coffer secret list projects/shop'
+expect DATABASE_URL; expect SESSION_KEY
+run 'COFFER_TOKEN_FILE=web.token coffer-inject -- sh -c '\''echo "web: my DATABASE_URL is $DATABASE_URL"'\'''
+expect dev@newhost
+
+chapter "At rest: no value in the store, the audit log or the server's log"
+run 'grep -r -l -e hunter2 -e sk-live -e ghp_ -e newhost data audit.log server.log || echo "found nowhere"'
+expect 'found nowhere'
+run 'tail -n 1 audit.log'
+
+chapter "Done"

@@ -15,8 +15,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 const DESCRIPTOR_MIN: i64 = 3;
 
 const HELP: &str = "\
-The token comes from --token-fd or --token-file (not both); without them from COFFER_TOKEN_FILE or COFFER_TOKEN
-(not both). Other flags win over their variables; an empty variable counts as not set. The command inherits no
+The token comes from --token-fd or --token-file (not both); without them from COFFER_TOKEN_FILE or COFFER_TOKEN \
+(not both). Other flags win over their variables; an empty variable counts as not set. The command inherits no \
 COFFER_* variable.
 
 Exit codes, when the command was not started (every other code is the command's own):

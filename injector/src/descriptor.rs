@@ -21,7 +21,8 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(number) })
 }
 
-/// Undoes what Rust's runtime does before main: it ignores SIGPIPE, which an exec would pass on.
+/// Undoes what Rust's runtime does before main: it ignores SIGPIPE, which an exec would pass on. What the disposition
+/// was before that nobody can tell any more; nearly always it was the default.
 pub(crate) fn restore_sigpipe() -> io::Result<()> {
     // SAFETY: no handler is installed, only the default put back; no other thread is running.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop).map_err(io::Error::from)

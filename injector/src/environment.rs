@@ -14,8 +14,7 @@ use crate::received::Variable;
 /// Variables of this prefix are the injector's own and never the workload's.
 const OWN_PREFIX: &[u8] = b"COFFER_";
 
-/// The variables this process was started with, byte for byte.
-#[derive(Clone, Debug)]
+/// The variables this process was started with, byte for byte. No `Debug`: one of them may be the token.
 pub(crate) struct Inherited(BTreeMap<OsString, OsString>);
 
 /// Variables by name, each once.

@@ -134,6 +134,8 @@ fn usage_errors_are_64_and_ask_nobody() {
     for words in cases {
         assert_eq!(fails(injector(&server).args(*words), 64).len(), 1, "{words:?}");
     }
+    let tls = ["--address", "https://127.0.0.1:1", "--ca-file", "/no/such/file", "--", "true"];
+    assert!(fails(injector(&server).args(tls), 64)[0].contains("/no/such/file"));
     fails(injector(&server).env("COFFER_TOKEN_FILE", "/f").args(["--", "true"]), 64);
     let missing = fails(bare(crate::run::INJECTOR).args(["--", "true"]), 64);
     assert_eq!(missing.len(), 2, "no address and no token: {missing:?}");

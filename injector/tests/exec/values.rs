@@ -113,6 +113,14 @@ fn the_request_names_the_workload_and_carries_the_token() {
 }
 
 #[test]
+fn a_host_name_is_resolved() {
+    let server = Script::of(&[("A", "secret")]).start();
+    let address = server.address.replace("127.0.0.1", "localhost");
+    let printed = succeeds(injector(&server).args(["--address", &address, "--", "sh", "-c", "echo $A"]));
+    assert_eq!(text(&printed), "secret\n");
+}
+
+#[test]
 fn an_answer_for_another_workload_is_refused() {
     let server = Script { workload: Some("projects/p/servers/other"), ..Script::of(&[("A", "secret")]) }.start();
     fails(injector(&server).args(["--workload", WORKLOAD, "--", "env"]), 70);

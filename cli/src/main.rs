@@ -1,2 +1,59 @@
-//! CLI.
-fn main() {}
+//! `coffer`, the command line of the secrets service.
+//!
+//! - [`args`]: the command line; `usage` turns its mistakes into errors.
+//! - [`command`]: one file a verb: reads input, makes the calls, returns a report.
+//! - [`input`]: values, confirmations, files to import.
+//! - [`view`]: what is shown, as a table for people and as JSON for programs.
+//! - [`print`]: the only module that writes to the terminal.
+//! - [`session`]: the connection; [`failure`]: errors, hints and exit codes.
+//!
+//! A value never comes from the command line, and no error shows one.
+
+mod args;
+mod command;
+mod dotenv;
+mod failure;
+mod input;
+mod print;
+mod session;
+mod usage;
+mod view;
+
+use std::process::ExitCode;
+
+use failure::Failure;
+use session::Session;
+
+fn main() -> ExitCode {
+    match usage::parse(std::env::args_os()) {
+        Ok(args) => exit(run(args)),
+        Err(usage::Early::Help(text)) => exit(print::data(&text).map(|()| false)),
+        Err(usage::Early::Mistake(text)) => {
+            print::usage(&text);
+            ExitCode::from(failure::Exit::Usage as u8)
+        }
+    }
+}
+
+fn exit(result: Result<bool, Failure>) -> ExitCode {
+    match result {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::FAILURE,
+        Err(failure) => {
+            print::failure(&failure);
+            ExitCode::from(failure.exit() as u8)
+        }
+    }
+}
+
+/// Whether the answer to what was asked is no.
+fn run(args: args::Args) -> Result<bool, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let session = Session::new(&args.global, |name| std::env::var_os(name), print::terminal_width())?;
+    let report = runtime.block_on(args.command.run(&session))?;
+    print::report(&report)?;
+    Ok(report.negative)
+}

@@ -1,0 +1,64 @@
+//! What `coffer` does: one file a verb. Each reads its input before it connects, because a server hangs up on a
+//! connection that stays silent while somebody types.
+
+mod access;
+mod environment;
+mod grant;
+mod scope;
+mod secret;
+mod status;
+mod token;
+
+use clap::Subcommand;
+
+use crate::{failure::Failure, print::Report, session::Session};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Create, show, change, copy, import and delete secrets
+    #[command(subcommand, visible_alias = "secrets")]
+    Secret(secret::Command),
+    /// What a workload receives, and why
+    #[command(subcommand, visible_alias = "env")]
+    Environment(environment::Command),
+    /// What owns secrets
+    #[command(subcommand, visible_alias = "scopes")]
+    Scope(scope::Command),
+    /// Who may do what: give and take rights
+    #[command(subcommand, visible_alias = "grants")]
+    Grant(grant::Command),
+    /// Who can do what, and why
+    #[command(subcommand)]
+    Access(access::Command),
+    /// Issue, list and revoke tokens
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(token::Command),
+    /// Say whether the server serves; needs no token
+    Status(status::Status),
+}
+
+impl Command {
+    pub(crate) async fn run(self, session: &Session) -> Result<Report, Failure> {
+        match self {
+            Command::Secret(command) => command.run(session).await,
+            Command::Environment(command) => command.run(session).await,
+            Command::Scope(command) => command.run(session).await,
+            Command::Grant(command) => command.run(session).await,
+            Command::Access(command) => command.run(session).await,
+            Command::Token(command) => command.run(session).await,
+            Command::Status(command) => command.run(session).await,
+        }
+    }
+}
+
+/// How many entries a list shows.
+#[derive(clap::Args)]
+pub(crate) struct Limit {
+    /// Show at most this many; otherwise all of them
+    #[arg(long, value_name = "N", value_parser = positive)]
+    limit: Option<usize>,
+}
+
+fn positive(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|count| *count > 0).ok_or("must be a number of at least 1")
+}

@@ -1,0 +1,38 @@
+//! `coffer secret clone`
+
+use coffer_proto::{name::Scope, reason::Reason, v1::CloneSecretsRequest};
+
+use super::sharing::SharingOptions;
+use crate::{failure::Failure, print::Report, session::Session, view::Cloned};
+
+/// Copy secrets into another scope, values included and never shown: all or none
+#[derive(clap::Args)]
+pub(crate) struct Clone {
+    /// SCOPE/secrets/NAME, or SCOPE/secrets/- for all of a scope
+    #[arg(required = true, value_name = "SECRET")]
+    secrets: Vec<String>,
+    /// The scope to copy into
+    #[arg(long, value_name = "SCOPE", value_parser = Scope::parse)]
+    to: Scope,
+    /// Replace secrets of the same names there
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    sharing: SharingOptions,
+}
+
+impl Clone {
+    pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
+        let request = CloneSecretsRequest {
+            names: self.secrets,
+            destination: self.to.to_string(),
+            replace: self.replace,
+            sharing: self.sharing.chosen(&self.to),
+        };
+        let client = session.connect().await?;
+        let cloned = client.call(client.secrets().clone_secrets(request)).await.map_err(|error| {
+            Failure::from(error).hint_if(Reason::SecretExists, "--replace replaces what exists there")
+        })?;
+        session.show(&Cloned::new(cloned.secrets))
+    }
+}

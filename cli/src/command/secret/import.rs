@@ -1,0 +1,112 @@
+//! `coffer secret import`
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use coffer_proto::{
+    limits,
+    name::Scope,
+    reason::Reason,
+    v1::{ImportEntry, ImportSecretsRequest, SecretKind, import_secrets_request::Conflict},
+};
+
+use crate::{
+    failure::Failure,
+    input::{
+        file,
+        import::{self, Variable},
+        value::to_wire,
+    },
+    print::Report,
+    session::Session,
+    view::Imported,
+};
+
+/// Import many secrets at once: all or none
+///
+/// Reads a .env file: NAME=value lines, comments, an optional `export`, 'literal' and "escaped" values that may span
+/// lines. Nothing is expanded: `$HOME` stays `$HOME`. Or with --format json one object of strings.
+#[derive(clap::Args)]
+pub(crate) struct Import {
+    /// The scope to import into
+    #[arg(value_parser = Scope::parse)]
+    scope: Scope,
+    /// The file; otherwise stdin
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What the file is
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Only show what would happen; sends names, not values
+    #[arg(long)]
+    preview: bool,
+    /// What to do with names that exist
+    #[arg(long, value_enum, default_value_t)]
+    on_conflict: OnConflict,
+    /// Readers of the scope may see the values
+    #[arg(long)]
+    plain: bool,
+    /// Leave out names without a value, which are mistakes otherwise
+    #[arg(long)]
+    skip_empty: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// NAME=value lines
+    #[default]
+    Dotenv,
+    /// One object of strings
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum OnConflict {
+    /// Import nothing
+    #[default]
+    Fail,
+    /// Keep what is there
+    Skip,
+    /// Give it the new value
+    Replace,
+}
+
+impl Import {
+    pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
+        let (source, bytes) = match &self.file {
+            Some(path) => (path.display().to_string(), file::path(path, limits::IMPORT_REQUEST_BYTES)?),
+            None => ("stdin".to_owned(), file::stdin(limits::IMPORT_REQUEST_BYTES)?),
+        };
+        let (variables, notes) = match self.format {
+            Format::Dotenv => import::dotenv(&source, &bytes, self.skip_empty)?,
+            Format::Json => (import::json(&source, &bytes, self.skip_empty)?, Vec::new()),
+        };
+        let kind = if self.plain { SecretKind::Plain } else { SecretKind::Unspecified };
+        let entry = |variable: &Variable| ImportEntry {
+            secret_id: variable.name.to_string(),
+            value: if self.preview { Vec::new() } else { to_wire(&variable.value) },
+            kind: kind.into(),
+            description: None,
+        };
+        let conflict = match self.on_conflict {
+            OnConflict::Fail => Conflict::Fail,
+            OnConflict::Skip => Conflict::Skip,
+            OnConflict::Replace => Conflict::Replace,
+        };
+        let request = ImportSecretsRequest {
+            parent: self.scope.to_string(),
+            entries: variables.iter().map(entry).collect(),
+            conflict: conflict.into(),
+            validate_only: self.preview,
+        };
+        drop(variables);
+        let client = session.connect().await?;
+        let imported = client.call(client.imports().import_secrets(request)).await.map_err(|error| {
+            let hint = "--on-conflict skip keeps what exists, --on-conflict replace gives it the new values";
+            Failure::from(error).hint_if(Reason::SecretExists, hint)
+        })?;
+        let mut report = session.show(&Imported::new(imported, self.preview))?;
+        report.notes = notes;
+        Ok(report)
+    }
+}

@@ -1,0 +1,53 @@
+//! `coffer token issue`
+
+use std::{path::PathBuf, time::Duration};
+
+use coffer_proto::{token::Token, v1::IssueTokenRequest};
+use zeroize::Zeroizing;
+
+use super::file::TokenFile;
+use crate::{failure::Failure, print::Report, session::Session, view::Issued};
+
+/// Issue a token, on stdout or into a file
+#[derive(clap::Args)]
+pub(crate) struct Issue {
+    /// users/ID, services/ID, or a workload: SCOPE/servers/ID, SCOPE/sandboxes/ID
+    principal: String,
+    /// How long it is valid, for example 15m, 1h or 30d; otherwise 1h, and 30d for services
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+    /// What it is for
+    #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    description: String,
+    /// Write it to this file, readable by you alone
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long, requires = "out")]
+    force: bool,
+}
+
+impl Issue {
+    pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
+        let ttl = self.ttl.map(prost_types::Duration::try_from).transpose();
+        let ttl = ttl.map_err(|_| Failure::usage("--ttl: too long"))?;
+        // Before the token exists: a token that cannot be kept would be valid all the same.
+        let file = self.out.as_deref().map(|path| TokenFile::reserve(path, self.force)).transpose()?;
+        let client = session.connect().await?;
+        let request = IssueTokenRequest { principal: self.principal, ttl, description: self.description };
+        let mut issued = client.call(client.tokens().issue_token(request)).await?;
+        let text = Zeroizing::new(std::mem::take(&mut issued.token));
+        let token = Token::parse(&text).map_err(|error| Failure::failed(format!("the server's answer is {error}")))?;
+        let metadata = issued.metadata.take().unwrap_or_default();
+        let (issued, place) = match file {
+            Some(file) => {
+                let place = format!(", written to {}", file.path().display());
+                file.write(&token)?;
+                (Issued::new(None, metadata), place)
+            }
+            None => (Issued::new(Some(token), metadata), String::new()),
+        };
+        let note = format!("issued {}{place}", issued.summary());
+        Ok(session.show(&issued)?.note(note))
+    }
+}

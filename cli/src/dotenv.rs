@@ -1,0 +1,341 @@
+//! `.env` files, read and written without any expansion: what stands there is the value.
+//!
+//! The common subset of what dotenv libraries agree on:
+//! - `NAME=value`, optionally after `export `; spaces around `=` are ignored; empty lines and lines with `#` are comments.
+//! - `'…'` is literal and may span lines.
+//! - `"…"` may span lines and knows `\n \r \t \\ \" \$` and `` \` ``; any other backslash stays.
+//! - Without quotes the value ends with the line or before ` #`, and is trimmed.
+//!
+//! Libraries such as dotenvy replace `$NAME` by what the importing machine has there, which would corrupt values.
+//! Errors name lines, never names or values: in a broken file a value may stand where a name is expected.
+
+use std::fmt;
+
+use coffer_proto::{
+    name::VariableName,
+    value::{InvalidValue, SecretValue},
+};
+use zeroize::Zeroizing;
+
+/// One variable.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Where it begins, counted from 1.
+    pub(crate) line: usize,
+    /// Its name.
+    pub(crate) name: VariableName,
+    /// Its value; none if it is empty.
+    pub(crate) value: Option<SecretValue>,
+    /// Whether other programs would have expanded it.
+    pub(crate) looks_expanded: bool,
+}
+
+/// What is wrong, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    /// Counted from 1.
+    pub(crate) line: usize,
+    /// What.
+    pub(crate) what: What,
+}
+
+/// What is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    NoEquals,
+    BadName(&'static str),
+    BadValue(VariableName, InvalidValue),
+    Unclosed(char),
+    AfterQuote(VariableName),
+    Backtick(VariableName),
+}
+
+/// Every variable in order, or every mistake.
+pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, Vec<Mistake>> {
+    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
+    let mut entries = Vec::new();
+    let mut mistakes = Vec::new();
+    while !reader.rest.is_empty() {
+        let line = reader.line;
+        match reader.statement() {
+            Ok(Some(entry)) => entries.push(entry),
+            Ok(None) => {}
+            Err(what) => {
+                mistakes.push(Mistake { line, what });
+                reader.skip_line();
+            }
+        }
+    }
+    if mistakes.is_empty() { Ok(entries) } else { Err(mistakes) }
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// A line, or several if quotes span them. Leaves the reader at the next line, or after an error anywhere before.
+    fn statement(&mut self) -> Result<Option<Entry>, What> {
+        let line = self.line;
+        let current = self.current_line().trim();
+        if current.is_empty() || current.starts_with('#') {
+            self.skip_line();
+            return Ok(None);
+        }
+        let (left, _) = self.current_line().split_once('=').ok_or(What::NoEquals)?;
+        let name = left.trim();
+        let name = name.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])).map_or(name, str::trim);
+        let name = VariableName::parse(name).map_err(|error| What::BadName(error.message()))?;
+        self.take(left.len() + 1);
+        let blanks = self.rest.len() - self.rest.trim_start_matches([' ', '\t']).len();
+        self.take(blanks);
+
+        let (value, looks_expanded) = match self.rest.chars().next() {
+            Some('\'') => (self.quoted('\'', &name)?, false),
+            Some('"') => self.double_quoted(&name)?,
+            Some('`') => return Err(What::Backtick(name)),
+            _ => self.unquoted(blanks > 0),
+        };
+        let value = match SecretValue::new(value.into_bytes()) {
+            Ok(value) => Some(value),
+            Err(InvalidValue::Empty) => None,
+            Err(error) => return Err(What::BadValue(name, error)),
+        };
+        Ok(Some(Entry { line, name, value, looks_expanded }))
+    }
+
+    fn unquoted(&mut self, after_blank: bool) -> (String, bool) {
+        let line = self.current_line();
+        let mut end = line.len();
+        let mut blank_before = after_blank;
+        for (at, c) in line.char_indices() {
+            if c == '#' && blank_before {
+                end = at;
+                break;
+            }
+            blank_before = c == ' ' || c == '\t';
+        }
+        let value = line[..end].trim().to_owned();
+        self.skip_line();
+        let looks_expanded = looks_expanded(&value);
+        (value, looks_expanded)
+    }
+
+    /// Text between two quotes, without a look at what it says.
+    fn quoted(&mut self, quote: char, name: &VariableName) -> Result<String, What> {
+        let inner = &self.rest[1..];
+        let end = inner.find(quote).ok_or(What::Unclosed(quote))?;
+        let value = inner[..end].to_owned();
+        self.take(end + 2);
+        self.end_of_line(name)?;
+        Ok(value)
+    }
+
+    fn double_quoted(&mut self, name: &VariableName) -> Result<(String, bool), What> {
+        let mut value = Zeroizing::new(String::with_capacity(self.rest.len().min(coffer_proto::limits::VALUE_BYTES)));
+        let mut looks_expanded = false;
+        let mut chars = self.rest.char_indices().skip(1).peekable();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => {
+                    self.take(at + 1);
+                    self.end_of_line(name)?;
+                    return Ok((std::mem::take(&mut *value), looks_expanded));
+                }
+                '\\' => match chars.next() {
+                    Some((_, 'n')) => value.push('\n'),
+                    Some((_, 'r')) => value.push('\r'),
+                    Some((_, 't')) => value.push('\t'),
+                    Some((_, escaped @ ('\\' | '"' | '$' | '`'))) => value.push(escaped),
+                    Some((_, other)) => value.extend(['\\', other]),
+                    None => break,
+                },
+                '$' => {
+                    looks_expanded |= chars.peek().is_some_and(|(_, next)| begins_expansion(*next));
+                    value.push('$');
+                }
+                other => value.push(other),
+            }
+        }
+        Err(What::Unclosed('"'))
+    }
+
+    /// After a closing quote only blanks and a comment may follow.
+    fn end_of_line(&mut self, name: &VariableName) -> Result<(), What> {
+        let left = self.current_line().trim();
+        if left.is_empty() || left.starts_with('#') {
+            self.skip_line();
+            Ok(())
+        } else {
+            Err(What::AfterQuote(name.clone()))
+        }
+    }
+
+    /// Up to the line break, without it and without the carriage return before it.
+    fn current_line(&self) -> &'a str {
+        self.rest.lines().next().unwrap_or_default()
+    }
+
+    fn skip_line(&mut self) {
+        let end = self.rest.find('\n').map_or(self.rest.len(), |at| at + 1);
+        self.take(end);
+    }
+
+    fn take(&mut self, bytes: usize) {
+        let (taken, rest) = self.rest.split_at(bytes);
+        self.line += taken.matches('\n').count();
+        self.rest = rest;
+    }
+}
+
+fn begins_expansion(c: char) -> bool {
+    c == '{' || c == '(' || c == '_' || c.is_ascii_alphabetic()
+}
+
+fn looks_expanded(value: &str) -> bool {
+    value.split('$').skip(1).any(|rest| rest.starts_with(begins_expansion))
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: ", self.line)?;
+        match &self.what {
+            What::NoEquals => f.write_str("must be NAME=value, empty, or a comment"),
+            What::BadName(rule) => write!(f, "the name {rule}"),
+            What::BadValue(name, error) => write!(f, "{name}: {error}"),
+            What::Unclosed(quote) => write!(f, "the {quote} that opens the value is never closed"),
+            What::AfterQuote(name) => write!(f, "{name}: only a comment may follow the closing quote"),
+            What::Backtick(name) => write!(f, "{name}: backticks do not quote; use ' or \""),
+        }
+    }
+}
+
+/// `NAME=value` with quotes, read back by [`parse`] as it was. Without `'` in the value also a shell reads it so.
+pub(crate) fn write(name: &str, value: &SecretValue, out: &mut String) {
+    let value = value.expose();
+    out.push_str(name);
+    out.push('=');
+    if value.contains('\'') {
+        out.push('"');
+        for c in value.chars() {
+            if matches!(c, '\\' | '"' | '$' | '`') {
+                out.push('\\');
+            }
+            out.push(c);
+        }
+        out.push('"');
+    } else {
+        out.push('\'');
+        out.push_str(value);
+        out.push('\'');
+    }
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Vec<(usize, String, String)> {
+        let entries = parse(text).expect("no mistakes");
+        let value = |entry: &Entry| entry.value.as_ref().map(|v| v.expose().to_owned()).unwrap_or_default();
+        entries.iter().map(|entry| (entry.line, entry.name.to_string(), value(entry))).collect()
+    }
+
+    fn one(text: &str) -> String {
+        let mut entries = read(text);
+        assert_eq!(entries.len(), 1, "{text}");
+        entries.remove(0).2
+    }
+
+    fn mistakes(text: &str) -> Vec<String> {
+        parse(text).expect_err("mistakes").iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn values_of_every_form() {
+        let cases = [
+            ("A=value", "value"),
+            ("A=", ""),
+            ("export A=value", "value"),
+            ("export\tA = value ", "value"),
+            ("A = spaced out ", "spaced out"),
+            ("A=value # comment", "value"),
+            ("A=value#no comment", "value#no comment"),
+            ("A=#value", "#value"),
+            ("A= # comment", ""),
+            ("A=it's \"fine\"", "it's \"fine\""),
+            ("A=back\\slash\\n", "back\\slash\\n"),
+            ("A=$HOME ${HOME} $(id)", "$HOME ${HOME} $(id)"),
+            ("A='$HOME \\n \"x\" # y'", "$HOME \\n \"x\" # y"),
+            ("A='' # comment", ""),
+            ("A=\"\"", ""),
+            ("A=\"a\\nb\\r\\t\\\\\\\"\\$\\`\\d\"", "a\nb\r\t\\\"$`\\d"),
+            ("A=\"$HOME # x\" # comment", "$HOME # x"),
+            ("A=b=c", "b=c"),
+            ("A=value\r\n", "value"),
+            ("A='a\r\nb'\r\n", "a\r\nb"),
+            ("\u{feff}A=value", "value"),
+            ("A=ünïcödé 漢", "ünïcödé 漢"),
+        ];
+        for (text, value) in cases {
+            assert_eq!(one(text), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_are_counted_through_quotes() {
+        let text = "# comment\n\nKEY=\"-----BEGIN\nline\n-----END\"\nB='x\ny'\n  C=1\n";
+        let expected = [(3, "KEY", "-----BEGIN\nline\n-----END"), (6, "B", "x\ny"), (8, "C", "1")];
+        let expected: Vec<_> = expected.iter().map(|(l, n, v)| (*l, (*n).to_owned(), (*v).to_owned())).collect();
+        assert_eq!(read(text), expected);
+    }
+
+    #[test]
+    fn every_mistake_is_named_without_values() {
+        let text = "A=1\nhunter2\nlower=hunter2\nB='hunter2' hunter2\nC=`hunter2`\nD=\"hunter2";
+        let found = mistakes(text);
+        assert_eq!(found.len(), 5, "{found:?}");
+        for (mistake, line) in found.iter().zip(2..) {
+            assert!(mistake.starts_with(&format!("line {line}: ")), "{mistake}");
+            assert!(!mistake.contains("hunter2") && !mistake.contains("lower"), "{mistake}");
+        }
+        assert_eq!(found[2], "line 4: B: only a comment may follow the closing quote");
+        assert_eq!(mistakes("A=a\0b"), ["line 1: A: must not contain NUL, which an environment variable cannot hold"]);
+    }
+
+    #[test]
+    fn what_others_would_expand_is_noticed() {
+        let noticed = |text: &str| parse(text).expect("good")[0].looks_expanded;
+        for text in ["A=$HOME", "A=x${B}y", "A=\"$(id)\"", "A=\"a$b\""] {
+            assert!(noticed(text), "{text}");
+        }
+        for text in ["A='$HOME'", "A=\"\\$HOME\"", "A=5$", "A=$5", "A=plain"] {
+            assert!(!noticed(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(?s).{0,200}|([A-C =#'\"\\\\$`\\n\\r\\t]|export){0,60}") {
+            if let Err(mistakes) = parse(&text) {
+                prop_assert!(!mistakes.is_empty());
+                let lines = text.lines().count();
+                prop_assert!(mistakes.iter().all(|mistake| (1..=lines).contains(&mistake.line)));
+            }
+        }
+
+        #[test]
+        fn what_is_written_reads_back(values in prop::collection::vec("[^\\x00]{1,60}|[ '\"\\\\$`#\\n\\r\\t=a]{1,20}", 1..4)) {
+            let mut text = String::new();
+            for (index, value) in values.iter().enumerate() {
+                let value = SecretValue::new(value.clone().into_bytes()).expect("a good value");
+                write(&format!("NAME_{index}"), &value, &mut text);
+            }
+            let read: Vec<String> = read(&text).into_iter().map(|(_, _, value)| value).collect();
+            prop_assert_eq!(read, values);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Why a command failed, what may help, and with which code the program ends.
+
+use coffer_client::Code;
+use coffer_proto::reason::Reason;
+
+/// The codes that `coffer --help` documents; those above 1 are of sysexits.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Refused, or failed in any other way.
+    Failed = 1,
+    /// EX_USAGE: the command line is wrong.
+    Usage = 64,
+    /// EX_UNAVAILABLE: no server answers.
+    Unavailable = 69,
+    /// EX_NOPERM: not authenticated, or not allowed.
+    Denied = 77,
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+    exit: Exit,
+    reason: Option<Reason>,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: String) -> Self {
+        Self { message, hint: None, exit, reason: None }
+    }
+
+    /// The command line is wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message.into())
+    }
+
+    /// It went wrong here.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message.into())
+    }
+
+    /// The server does not serve.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, message.into())
+    }
+
+    /// With advice.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With advice if the server gave this reason: what helps differs between commands.
+    pub(crate) fn hint_if(self, reason: Reason, hint: impl Into<String>) -> Self {
+        if self.reason == Some(reason) { self.hint(hint) } else { self }
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The advice to show.
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl From<coffer_client::Error> for Failure {
+    fn from(error: coffer_client::Error) -> Self {
+        let exit = match error.code() {
+            Code::Unavailable | Code::DeadlineExceeded => Exit::Unavailable,
+            Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
+            _ if error.reason() == Some(Reason::Overloaded) => Exit::Unavailable,
+            _ => Exit::Failed,
+        };
+        let hint = match error.reason() {
+            Some(reason) => reason_hint(reason),
+            None => code_hint(error.code(), error.message()),
+        };
+        Self { message: error.to_string(), hint: hint.map(str::to_owned), exit, reason: error.reason() }
+    }
+}
+
+fn reason_hint(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::CredentialMissing => "give a token: --token-file FILE, COFFER_TOKEN_FILE or COFFER_TOKEN",
+        Reason::CredentialInvalid => "the token may be revoked, damaged, or of another server: ask for a new one",
+        Reason::CredentialExpired => "ask for a new token: coffer token issue",
+        Reason::PermissionDenied => {
+            "check the name, because absent and forbidden look alike; whoever has access:manage there can grant access"
+        }
+        Reason::NoChanges => "give --value, --description or another change: coffer secret update --help",
+        Reason::SecretNameReserved => "such names run code or redirect the loader of every workload: choose another",
+        Reason::EtagMismatch => "it was changed meanwhile: get it again and repeat with its new etag",
+        Reason::SecretNotClonable => "its owner can allow it: coffer secret update NAME --clonable",
+        Reason::GrantExists => "nothing is left to do: coffer grant list shows it",
+        Reason::Contention | Reason::Overloaded | Reason::StoreUnavailable => "try again in a moment",
+        Reason::OutcomeUnknown => "the change may or may not have happened: look before repeating it",
+        Reason::StorageFull => "an operator must make room; deletes still work",
+        Reason::Sealed | Reason::AuditUnavailable | Reason::StoreDamaged => "an operator must look at the server's log",
+        _ => return None,
+    })
+}
+
+fn code_hint(code: Code, message: &str) -> Option<&'static str> {
+    match code {
+        Code::Unavailable if message.contains("certificate") => {
+            Some("the server's certificate is not trusted: --ca-file or COFFER_CA_FILE names the authority to trust")
+        }
+        Code::Unavailable => Some("is the server running? --address or COFFER_ADDRESS says where it is"),
+        Code::DeadlineExceeded => Some("a change may or may not have happened: look before repeating it"),
+        Code::Unimplemented => Some("the server is older than this program, or not coffer at all"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coffer_client::{Error, Status};
+
+    #[test]
+    fn codes_say_who_must_act() {
+        let cases = [
+            (Code::Unavailable, Exit::Unavailable),
+            (Code::DeadlineExceeded, Exit::Unavailable),
+            (Code::PermissionDenied, Exit::Denied),
+            (Code::Unauthenticated, Exit::Denied),
+            (Code::InvalidArgument, Exit::Failed),
+            (Code::NotFound, Exit::Failed),
+            (Code::Aborted, Exit::Failed),
+        ];
+        for (code, exit) in cases {
+            assert_eq!(Failure::from(Error::from(Status::new(code, "x"))).exit(), exit, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_there_points_at_the_address() {
+        let failure = Failure::from(Error::from(Status::unavailable("cannot connect")));
+        assert!(failure.hint_text().expect("a hint").contains("COFFER_ADDRESS"));
+    }
+
+    #[test]
+    fn a_hint_of_a_command_needs_its_reason() {
+        let plain = Failure::failed("x").hint_if(Reason::SecretExists, "update it");
+        assert_eq!(plain.hint_text(), None);
+        let known = Failure { reason: Some(Reason::SecretExists), ..Failure::failed("x") };
+        assert_eq!(known.hint_if(Reason::SecretExists, "update it").hint_text(), Some("update it"));
+    }
+}

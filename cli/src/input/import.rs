@@ -1,0 +1,165 @@
+//! Files of many secrets. Every mistake is named at once, none with a value.
+
+use std::{collections::BTreeMap, fmt};
+
+use coffer_proto::{
+    name::VariableName,
+    value::{InvalidValue, SecretValue},
+};
+use serde::{
+    Deserializer as _,
+    de::{MapAccess, Visitor},
+};
+
+use crate::{dotenv, failure::Failure};
+
+/// Mistakes shown of one file.
+const MISTAKES_SHOWN: usize = 20;
+
+/// A secret to be.
+pub(crate) struct Variable {
+    /// Its name.
+    pub(crate) name: VariableName,
+    /// Its value.
+    pub(crate) value: SecretValue,
+}
+
+/// The variables of a `.env` file, and remarks about them.
+pub(crate) fn dotenv(source: &str, bytes: &[u8], skip_empty: bool) -> Result<(Vec<Variable>, Vec<String>), Failure> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Failure::failed(format!("{source}: must be UTF-8 text")))?;
+    let entries =
+        dotenv::parse(text).map_err(|mistakes| refuse(source, mistakes.iter().map(ToString::to_string).collect()))?;
+    let mut first_lines = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    let mut notes = Vec::new();
+    let mut variables = Vec::new();
+    for dotenv::Entry { line, name, value, looks_expanded } in entries {
+        if let Some(first) = first_lines.insert(name.clone(), line) {
+            mistakes.push(format!("line {line}: {name}: is in line {first} already"));
+        }
+        if looks_expanded {
+            notes.push(format!("note: {source}: line {line}: {name}: `$` is taken as it stands, nothing is expanded"));
+        }
+        match value {
+            Some(value) => variables.push(Variable { name, value }),
+            None if skip_empty => notes.push(format!("note: {source}: line {line}: {name}: left out, it has no value")),
+            None => mistakes.push(format!("line {line}: {name}: {}; --skip-empty leaves it out", InvalidValue::Empty)),
+        }
+    }
+    if mistakes.is_empty() { Ok((variables, notes)) } else { Err(refuse(source, mistakes)) }
+}
+
+/// The variables of a JSON object of strings.
+pub(crate) fn json(source: &str, bytes: &[u8], skip_empty: bool) -> Result<Vec<Variable>, Failure> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let entries = deserializer
+        .deserialize_map(Strings)
+        .and_then(|entries| deserializer.end().map(|()| entries))
+        // Not serde_json's own words: they may quote the value that is wrong.
+        .map_err(|error| {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            Failure::failed(format!("{source}: {place}: must be one JSON object whose values are strings"))
+        })?;
+    let mut mistakes = Vec::new();
+    let mut variables: Vec<Variable> = Vec::new();
+    for (number, (name, value)) in (1..).zip(entries) {
+        match (VariableName::parse(&name), value) {
+            (Ok(name), _) if variables.iter().any(|known| known.name == name) => {
+                mistakes.push(format!("entry {number}: {name}: is there twice"));
+            }
+            (Ok(name), Ok(value)) => variables.push(Variable { name, value }),
+            (Ok(_), Err(InvalidValue::Empty)) if skip_empty => {}
+            (Ok(name), Err(error)) => mistakes.push(format!("entry {number}: {name}: {error}")),
+            (Err(error), _) => mistakes.push(format!("entry {number}: the name {error}")),
+        }
+    }
+    if mistakes.is_empty() { Ok(variables) } else { Err(refuse(source, mistakes)) }
+}
+
+fn refuse(source: &str, mistakes: Vec<String>) -> Failure {
+    let more = mistakes.len().saturating_sub(MISTAKES_SHOWN);
+    let mut text = mistakes.into_iter().take(MISTAKES_SHOWN).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        text.push_str(&format!("; and {more} more"));
+    }
+    Failure::failed(format!("{source}: {text}")).hint("nothing was imported")
+}
+
+/// Keeps entries in order and duplicates apart, and values in the type that wipes them.
+struct Strings;
+
+impl<'de> Visitor<'de> for Strings {
+    type Value = Vec<(String, Result<SecretValue, InvalidValue>)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some((name, value)) = map.next_entry::<String, String>()? {
+            entries.push((name, SecretValue::new(value.into_bytes())));
+        }
+        Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(variables: &[Variable]) -> Vec<(String, String)> {
+        variables.iter().map(|v| (v.name.to_string(), v.value.expose().to_owned())).collect()
+    }
+
+    #[test]
+    fn dotenv_mistakes_come_all_at_once() {
+        let failure = dotenv("x.env", b"A=hunter2\nB=\nA=hunter3\n", false).err().expect("refused");
+        let expected = "x.env: line 2: B: Secret value is required; --skip-empty leaves it out; \
+                        line 3: A: is in line 1 already";
+        assert_eq!(failure.message(), expected);
+    }
+
+    #[test]
+    fn dotenv_notes_name_what_is_special() {
+        let (variables, notes) = dotenv("x.env", b"A=$HOME\nB=\n", true).expect("accepted");
+        assert_eq!(shown(&variables), [("A".to_owned(), "$HOME".to_owned())]);
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes.iter().all(|note| !note.contains("HOME")), "{notes:?}");
+    }
+
+    #[test]
+    fn json_reads_an_object_of_strings() {
+        let read = json("x", br#" {"B": "2\n", "A": "1"} "#, false).expect("accepted");
+        assert_eq!(shown(&read), [("B".into(), "2\n".into()), ("A".into(), "1".into())]);
+    }
+
+    #[test]
+    fn json_mistakes_never_quote() {
+        let cases = [
+            r#"["hunter2"]"#,
+            r#"{"A": 12345}"#,
+            r#"{"A": ["hunter2"]}"#,
+            r#"{"A": "hunter2""#,
+            r#"{"A": "hunter2"} hunter2"#,
+            r#"{"A": "hunter2", "A": "hunter2"}"#,
+            r#"{"hunter2": "x"}"#,
+            r#"{"A": "hunter2\u0000"}"#,
+            r#"{"A": ""}"#,
+            "hunter2",
+            "",
+        ];
+        for case in cases {
+            let failure = json("x.json", case.as_bytes(), false).err().expect(case);
+            assert!(failure.message().starts_with("x.json: "), "{}", failure.message());
+            assert!(!failure.message().contains("hunter2") && !failure.message().contains("12345"), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_long_list_of_mistakes_is_cut() {
+        let text = "nonsense\n".repeat(100);
+        let failure = dotenv("x", text.as_bytes(), false).err().expect("refused");
+        assert!(failure.message().ends_with("; and 80 more"), "{}", failure.message());
+    }
+}

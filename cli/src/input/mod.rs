@@ -1,0 +1,7 @@
+//! What people and files give.
+
+pub(crate) mod confirm;
+pub(crate) mod file;
+pub(crate) mod generate;
+pub(crate) mod import;
+pub(crate) mod value;

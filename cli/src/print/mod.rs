@@ -1,0 +1,86 @@
+//! The only module that writes to the terminal: data on stdout, everything else on stderr.
+
+pub(crate) mod escape;
+pub(crate) mod table;
+pub(crate) mod time;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+
+/// What a command has to say: printed only when it is done.
+#[derive(Default)]
+pub(crate) struct Report {
+    /// Data, for stdout. Wiped afterwards: it may hold values.
+    pub(crate) data: Zeroizing<String>,
+    /// Remarks, for stderr, one line each.
+    pub(crate) notes: Vec<String>,
+    /// Whether what was asked turned out false: exit code 1 without an error.
+    pub(crate) negative: bool,
+}
+
+impl Report {
+    /// Data only.
+    pub(crate) fn data(text: impl Into<String>) -> Self {
+        Self { data: Zeroizing::new(text.into()), ..Self::default() }
+    }
+
+    /// With a remark for people.
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+}
+
+/// Prints a report. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn report(report: &Report) -> Result<(), Failure> {
+    for note in &report.notes {
+        remark(note);
+    }
+    data(&report.data)
+}
+
+/// Prints data to stdout.
+pub(crate) fn data(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(format!("stdout: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line to stderr. If nobody can read it, nobody can be told.
+pub(crate) fn remark(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", escape::text(line));
+}
+
+/// Prints why a command failed.
+pub(crate) fn failure(failure: &Failure) {
+    remark(&format!("error: {}", failure.message()));
+    if let Some(hint) = failure.hint_text() {
+        remark(&format!("hint: {hint}"));
+    }
+}
+
+/// Prints text that clap has laid out.
+pub(crate) fn usage(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Asks a question on stderr, without a line break.
+pub(crate) fn question(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "{}", escape::text(text)).and_then(|()| stderr.flush());
+}
+
+/// The width of the terminal on stdout, in cells; none if it is not a terminal.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}

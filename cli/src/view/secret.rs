@@ -1,0 +1,317 @@
+//! Secrets, as their readers see them.
+
+use coffer_proto::v1::{self, sharing};
+use serde::Serialize;
+
+use super::{MASK, View, counted, fields, kind, listing, some};
+use crate::print::{
+    table::Table,
+    time::{rfc3339, short},
+};
+
+/// A secret.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct SecretDetail(SecretView);
+
+/// Secrets of one scope or of several.
+#[derive(Serialize)]
+pub(crate) struct SecretList {
+    secrets: Vec<SecretView>,
+    total: i64,
+    encrypted: i64,
+    plain: i64,
+    more: bool,
+    #[serde(skip)]
+    grouped: bool,
+}
+
+/// Copies.
+#[derive(Serialize)]
+pub(crate) struct Cloned {
+    secrets: Vec<SecretView>,
+}
+
+/// Counts.
+#[derive(Serialize)]
+pub(crate) struct Stats {
+    parent: String,
+    scopes: i64,
+    total: i64,
+    encrypted: i64,
+    plain: i64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct SecretView {
+    name: String,
+    uid: String,
+    kind: &'static str,
+    description: String,
+    hint: Option<String>,
+    value: Option<String>,
+    sharing: Option<SharingView>,
+    locked: bool,
+    clonable: bool,
+    allowed_hosts: Vec<String>,
+    allow_in_instructions: bool,
+    value_version: i64,
+    create_time: Option<String>,
+    creator: String,
+    update_time: Option<String>,
+    updater: String,
+    cloned_from: Option<String>,
+    etag: String,
+}
+
+#[derive(Serialize)]
+struct SharingView {
+    mode: &'static str,
+    workspaces: Vec<String>,
+}
+
+impl From<v1::Secret> for SecretView {
+    fn from(secret: v1::Secret) -> Self {
+        Self {
+            kind: kind(secret.kind()),
+            name: secret.name,
+            uid: secret.uid,
+            description: secret.description,
+            hint: some(secret.hint),
+            value: secret.value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            sharing: secret.sharing.map(SharingView::from),
+            locked: secret.locked,
+            clonable: secret.clonable,
+            allowed_hosts: secret.allowed_hosts,
+            allow_in_instructions: secret.allow_in_instructions,
+            value_version: secret.value_version,
+            create_time: rfc3339(secret.create_time.as_ref()),
+            creator: secret.creator,
+            update_time: rfc3339(secret.update_time.as_ref()),
+            updater: secret.updater,
+            cloned_from: some(secret.cloned_from),
+            etag: secret.etag,
+        }
+    }
+}
+
+impl From<v1::Sharing> for SharingView {
+    fn from(sharing: v1::Sharing) -> Self {
+        let mode = match sharing.mode() {
+            sharing::Mode::Unspecified | sharing::Mode::All => "all",
+            sharing::Mode::Only => "only",
+        };
+        Self { mode, workspaces: sharing.workspaces }
+    }
+}
+
+impl SecretView {
+    fn scope(&self) -> &str {
+        self.name.rsplit_once("/secrets/").map_or("", |(scope, _)| scope)
+    }
+
+    fn variable(&self) -> &str {
+        self.name.rsplit_once('/').map_or(&self.name, |(_, variable)| variable)
+    }
+
+    fn shown_value(&self) -> String {
+        self.value.clone().unwrap_or_else(|| MASK.to_owned())
+    }
+
+    /// `all`, `nobody`, or the workspaces' ids: they are all of the secret's own organization.
+    fn shared_with(&self) -> String {
+        match &self.sharing {
+            None => String::new(),
+            Some(sharing) if sharing.mode == "all" => "all".to_owned(),
+            Some(sharing) if sharing.workspaces.is_empty() => "nobody".to_owned(),
+            Some(sharing) => {
+                let id = |name: &String| name.rsplit('/').next().unwrap_or_default().to_owned();
+                sharing.workspaces.iter().map(id).collect::<Vec<_>>().join(",")
+            }
+        }
+    }
+
+    fn flags(&self) -> String {
+        let flags =
+            [(self.locked, "locked"), (!self.clonable, "no-clone"), (self.allow_in_instructions, "instructions")];
+        flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl SecretDetail {
+    pub(crate) fn new(secret: v1::Secret) -> Self {
+        Self(secret.into())
+    }
+}
+
+impl View for SecretDetail {
+    fn table(&self, _: Option<usize>) -> String {
+        let secret = &self.0;
+        let by = |time: &Option<String>, who: &str| format!("{} by {who}", time.as_deref().unwrap_or("?"));
+        fields(&[
+            ("name", secret.name.clone()),
+            ("kind", secret.kind.to_owned()),
+            ("value", secret.shown_value()),
+            ("hint", secret.hint.clone().unwrap_or_default()),
+            ("description", secret.description.clone()),
+            ("shared with", secret.shared_with()),
+            ("flags", secret.flags()),
+            ("hosts", secret.allowed_hosts.join(",")),
+            ("version", secret.value_version.to_string()),
+            ("created", by(&secret.create_time, &secret.creator)),
+            ("updated", by(&secret.update_time, &secret.updater)),
+            ("cloned from", secret.cloned_from.clone().unwrap_or_default()),
+            ("etag", secret.etag.clone()),
+        ])
+    }
+}
+
+impl SecretList {
+    /// `grouped` if the scopes are to be told apart; `more` if this is not all.
+    pub(crate) fn new(secrets: Vec<v1::Secret>, grouped: bool, more: bool) -> Self {
+        let secrets: Vec<SecretView> = secrets.into_iter().map(SecretView::from).collect();
+        let count = |kind: &str| secrets.iter().filter(|secret| secret.kind == kind).count() as i64;
+        Self {
+            total: secrets.len() as i64,
+            encrypted: count("encrypted"),
+            plain: count("plain"),
+            secrets,
+            grouped,
+            more,
+        }
+    }
+}
+
+fn totals(total: i64, encrypted: i64, plain: i64) -> String {
+    format!("{}, {encrypted} encrypted, {plain} plain", counted(total, "secret"))
+}
+
+fn list(secrets: &[SecretView], grouped: bool, width: Option<usize>) -> String {
+    let mut table = Table::new(&[
+        "NAME",
+        "KIND",
+        "VALUE",
+        "HINT",
+        "SHARED WITH",
+        "FLAGS",
+        "VERSION",
+        "UPDATED (UTC)",
+        "DESCRIPTION",
+    ]);
+    let mut group = None;
+    for secret in secrets {
+        if grouped && group != Some(secret.scope()) {
+            group = Some(secret.scope());
+            table.group(secret.scope());
+        }
+        table.row([
+            secret.variable(),
+            secret.kind,
+            &secret.shown_value(),
+            secret.hint.as_deref().unwrap_or_default(),
+            &secret.shared_with(),
+            &secret.flags(),
+            &secret.value_version.to_string(),
+            &short(secret.update_time.as_deref()),
+            &secret.description,
+        ]);
+    }
+    table.render(width)
+}
+
+impl View for SecretList {
+    fn table(&self, width: Option<usize>) -> String {
+        let table = list(&self.secrets, self.grouped, width);
+        listing(&table, &totals(self.total, self.encrypted, self.plain), self.more)
+    }
+}
+
+impl Cloned {
+    pub(crate) fn new(secrets: Vec<v1::Secret>) -> Self {
+        Self { secrets: secrets.into_iter().map(SecretView::from).collect() }
+    }
+}
+
+impl View for Cloned {
+    fn table(&self, _: Option<usize>) -> String {
+        let line = |secret: &SecretView| {
+            let from = secret.cloned_from.as_deref().unwrap_or("?");
+            crate::print::escape::text(&format!("cloned {} from {from}", secret.name)) + "\n"
+        };
+        self.secrets.iter().map(line).collect()
+    }
+}
+
+impl Stats {
+    pub(crate) fn new(parent: String, stats: &v1::SecretStats) -> Self {
+        Self { parent, scopes: stats.scopes, total: stats.total, encrypted: stats.encrypted, plain: stats.plain }
+    }
+}
+
+impl View for Stats {
+    fn table(&self, _: Option<usize>) -> String {
+        let totals = totals(self.total, self.encrypted, self.plain);
+        format!("{totals}, in {}\n", counted(self.scopes, "scope"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(name: &str, kind: v1::SecretKind, value: Option<&str>) -> v1::Secret {
+        v1::Secret {
+            name: name.into(),
+            kind: kind.into(),
+            value: value.map(|text| text.as_bytes().to_vec()),
+            clonable: true,
+            value_version: 1,
+            update_time: Some(prost_types::Timestamp { seconds: 1_769_903_940, nanos: 0 }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn groups_end_in_totals() {
+        let mut token = secret("accounts/a/plugins/github/secrets/TOKEN", v1::SecretKind::Encrypted, None);
+        token.hint = "ghp_…wxyz".into();
+        let region = secret("accounts/a/plugins/github/secrets/REGION", v1::SecretKind::Plain, Some("eu\x1b[2J"));
+        let other = secret("accounts/a/plugins/slack/secrets/TOKEN", v1::SecretKind::Encrypted, None);
+        let table = SecretList::new(vec![region, token, other], true, false).table(None);
+        let expected = [
+            "  NAME    KIND       VALUE        HINT       VERSION  UPDATED (UTC)",
+            "accounts/a/plugins/github",
+            "  REGION  plain      eu\\u{1b}[2J             1        2026-01-31 23:59",
+            "  TOKEN   encrypted  ••••••••     ghp_…wxyz  1        2026-01-31 23:59",
+            "accounts/a/plugins/slack",
+            "  TOKEN   encrypted  ••••••••                1        2026-01-31 23:59",
+            "",
+            "3 secrets, 2 encrypted, 1 plain",
+        ];
+        assert_eq!(table.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn sharing_and_flags_are_words() {
+        let mut view = SecretView::from(secret("organizations/o/secrets/A", v1::SecretKind::Encrypted, None));
+        assert_eq!((view.shared_with(), view.flags()), (String::new(), String::new()));
+        let workspaces = vec!["organizations/o/workspaces/a".to_owned(), "organizations/o/workspaces/b".to_owned()];
+        view.sharing = Some(SharingView { mode: "only", workspaces });
+        view.locked = true;
+        view.clonable = false;
+        assert_eq!((view.shared_with().as_str(), view.flags().as_str()), ("a,b", "locked,no-clone"));
+        view.sharing = Some(SharingView { mode: "only", workspaces: Vec::new() });
+        assert_eq!(view.shared_with(), "nobody");
+    }
+
+    #[test]
+    fn json_has_every_field() {
+        let list = SecretList::new(vec![secret("projects/p/secrets/A", v1::SecretKind::Encrypted, None)], false, false);
+        let json = serde_json::to_value(&list).expect("JSON");
+        assert_eq!(json["total"], 1);
+        let secret = json["secrets"][0].as_object().expect("an object");
+        assert_eq!(secret.len(), 18);
+        assert_eq!((&secret["value"], &secret["hint"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+        assert_eq!(secret["update_time"], "2026-01-31T23:59:00Z");
+    }
+}

@@ -1,0 +1,95 @@
+//! Tokens: what is known of them, and once the token itself.
+
+use coffer_proto::{token::Token, v1};
+use serde::{Serialize, Serializer};
+
+use super::{View, counted, listing};
+use crate::print::{
+    table::Table,
+    time::{rfc3339, short},
+};
+
+/// Tokens that the caller could revoke.
+#[derive(Serialize)]
+pub(crate) struct TokenList {
+    tokens: Vec<TokenView>,
+    more: bool,
+}
+
+#[derive(Serialize)]
+struct TokenView {
+    name: String,
+    principal: String,
+    create_time: Option<String>,
+    expire_time: Option<String>,
+    issuer: String,
+    description: String,
+}
+
+/// A new token.
+#[derive(Serialize)]
+pub(crate) struct Issued {
+    /// None if it went into a file.
+    #[serde(serialize_with = "exposed")]
+    pub(crate) token: Option<Token>,
+    metadata: TokenView,
+}
+
+fn exposed<S: Serializer>(token: &Option<Token>, serializer: S) -> Result<S::Ok, S::Error> {
+    token.as_ref().map(Token::expose).serialize(serializer)
+}
+
+impl From<v1::Token> for TokenView {
+    fn from(token: v1::Token) -> Self {
+        Self {
+            name: token.name,
+            principal: token.principal,
+            create_time: rfc3339(token.create_time.as_ref()),
+            expire_time: rfc3339(token.expire_time.as_ref()),
+            issuer: token.issuer,
+            description: token.description,
+        }
+    }
+}
+
+impl TokenList {
+    pub(crate) fn new(tokens: Vec<v1::Token>, more: bool) -> Self {
+        Self { tokens: tokens.into_iter().map(TokenView::from).collect(), more }
+    }
+}
+
+impl View for TokenList {
+    fn table(&self, width: Option<usize>) -> String {
+        let mut table = Table::new(&["PRINCIPAL", "TOKEN", "EXPIRES (UTC)", "CREATED (UTC)", "BY", "DESCRIPTION"]);
+        for token in &self.tokens {
+            table.row([
+                &token.principal,
+                &token.name,
+                &short(token.expire_time.as_deref()),
+                &short(token.create_time.as_deref()),
+                &token.issuer,
+                &token.description,
+            ]);
+        }
+        listing(&table.render(width), &counted(self.tokens.len() as i64, "token"), self.more)
+    }
+}
+
+impl Issued {
+    pub(crate) fn new(token: Option<Token>, metadata: v1::Token) -> Self {
+        Self { token, metadata: metadata.into() }
+    }
+
+    /// One line about the token, without it.
+    pub(crate) fn summary(&self) -> String {
+        let TokenView { name, principal, expire_time, .. } = &self.metadata;
+        format!("{name} for {principal}, valid until {}", expire_time.as_deref().unwrap_or("?"))
+    }
+}
+
+/// The token alone, so that `$(coffer token issue …)` is the token; nothing if it went into a file.
+impl View for Issued {
+    fn table(&self, _: Option<usize>) -> String {
+        self.token.as_ref().map(|token| format!("{}\n", token.expose())).unwrap_or_default()
+    }
+}

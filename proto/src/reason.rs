@@ -9,7 +9,6 @@ macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// A reason, stable across versions: new ones may be added, none changes its meaning.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
         pub enum Reason {
             $($(#[doc = $doc])+ $name,)+
         }

@@ -19,14 +19,17 @@
 //!
 //! Dependencies point down this list; a test holds the direction. Only `vault` sees a value and a store at once.
 
+pub mod api;
 pub mod audit;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod access;
 pub mod identity;
 pub mod record;
 pub mod seal;
 pub mod serve;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod vault;

@@ -91,7 +91,7 @@ fn a_command_that_cannot_be_started_is_found_out_before_anything_is_fetched() {
 fn a_file_of_unknown_format_is_not_given_to_a_shell() {
     let directory = tempfile::tempdir().expect("a directory");
     let trace = directory.path().join("trace");
-    let script = directory.path().join("script");
+    let script = directory.path().join("coffer-test-script");
     write_executable(&script, &format!("touch {}\n", trace.display()));
     let server = Script::of(&[]).start();
     let lines = fails(injector(&server).arg("--").arg(&script), 126);
@@ -101,14 +101,15 @@ fn a_file_of_unknown_format_is_not_given_to_a_shell() {
     write_executable(&script, "#!/bin/sh\necho \"$0 $A\"\n");
     let server = Script::of(&[("A", "secret")]).start();
     let mut command = injector(&server);
-    let output = command.env("PATH", format!("{}:/bin", directory.path().display())).args(["--", "script"]).output();
+    let output =
+        command.env("PATH", format!("{}:/bin", directory.path().display())).args(["--", "coffer-test-script"]).output();
     assert_eq!(text(&output.expect("started").stdout), format!("{} secret\n", script.display()));
 }
 
 #[test]
 fn a_missing_interpreter_is_told() {
     let directory = tempfile::tempdir().expect("a directory");
-    let script = directory.path().join("script");
+    let script = directory.path().join("coffer-test-script");
     write_executable(&script, "#!/no/such/interpreter\n");
     let server = Script::of(&[]).start();
     let lines = fails(injector(&server).arg("--").arg(&script), 127);

@@ -1,2 +1,20 @@
-//! Server.
-fn main() {}
+//! `coffer-server`: the process. What it does is in the library.
+
+use std::{process::ExitCode, time::Duration};
+
+use coffer_server::command;
+
+/// How long blocking work, such as a write to a hung disk, may hold up the end of the process.
+const BLOCKED_WAIT_MAX: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    // Whatever is made from here on, the store, sockets and the audit log among them, is its owner's alone.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return command::Failure::new(format!("no runtime: {error}")).report(),
+    };
+    let code = runtime.block_on(command::main());
+    runtime.shutdown_timeout(BLOCKED_WAIT_MAX);
+    code
+}

@@ -21,17 +21,16 @@ const REQUEST_BYTES_MAX: usize = 1024;
 
 /// Answers for the whole server (`""`) and for each of `services`: serving while `is_serving` and no drain has begun.
 pub fn health(
-    services: &[&'static str],
+    services: Vec<String>,
     is_serving: watch::Receiver<bool>,
     stage: watch::Receiver<Stage>,
 ) -> HealthServer<impl Health> {
-    let services = Arc::from(services);
-    HealthServer::new(Reporter { services, state: State { is_serving, stage } })
+    HealthServer::new(Reporter { services: services.into(), state: State { is_serving, stage } })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
 }
 
 struct Reporter {
-    services: Arc<[&'static str]>,
+    services: Arc<[String]>,
     state: State,
 }
 
@@ -64,7 +63,7 @@ impl State {
 
 impl Reporter {
     fn knows(&self, service: &str) -> bool {
-        service.is_empty() || self.services.contains(&service)
+        service.is_empty() || self.services.iter().any(|known| known == service)
     }
 }
 
@@ -123,7 +122,7 @@ mod tests {
         let (serving, is_serving) = watch::channel(true);
         let (stage, followed) = watch::channel(Stage::Serving);
         let state = State { is_serving, stage: followed };
-        Ends { serving, stage, reporter: Reporter { services: Arc::from(["coffer.v1.Secrets"]), state } }
+        Ends { serving, stage, reporter: Reporter { services: Arc::from(["coffer.v1.Secrets".to_owned()]), state } }
     }
 
     fn ask(service: &str) -> Request<HealthCheckRequest> {

@@ -1,0 +1,63 @@
+//! How a command fails.
+
+use std::{fmt::Display, process::ExitCode};
+
+use super::print;
+use crate::{config::Mistakes, server, store::embedded::OpenError as StoreError};
+
+/// The command line or the configuration is wrong: EX_USAGE of sysexits(3).
+pub(super) const USAGE: u8 = 64;
+/// Anything else.
+const FAILED: u8 = 1;
+
+/// What went wrong, for people.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// One line each, without `error:`.
+    pub errors: Vec<String>,
+    /// What would help.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// An error that no usage could have prevented.
+    pub fn new(error: impl Display) -> Self {
+        // An error that quotes others may have several lines; each mistake is one.
+        Self { code: FAILED, errors: vec![error.to_string().replace('\n', ": ")], hint: None }
+    }
+
+    pub(super) fn usage(errors: Vec<String>) -> Self {
+        Self { code: USAGE, errors, hint: None }
+    }
+
+    /// Tells it on stderr and returns its exit code.
+    pub fn report(&self) -> ExitCode {
+        print::failure(self);
+        ExitCode::from(self.code)
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<Mistakes> for Failure {
+    fn from(mistakes: Mistakes) -> Self {
+        Self::usage(mistakes.0)
+    }
+}
+
+impl From<server::Error> for Failure {
+    fn from(error: server::Error) -> Self {
+        let failure = Self::new(&error);
+        match error {
+            server::Error::Store(StoreError::Missing(dir)) => {
+                failure.hint(format!("`coffer-server init --data {}` makes one", dir.display()))
+            }
+            _ => failure,
+        }
+    }
+}

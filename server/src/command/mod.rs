@@ -1,0 +1,69 @@
+//! The commands of `coffer-server`: one file each.
+
+mod check_config;
+mod dev;
+mod failure;
+mod init;
+mod print;
+mod provision;
+mod run;
+mod signals;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use failure::Failure;
+
+use crate::{config::Flags, telemetry};
+
+/// The coffer secrets service
+#[derive(Debug, Parser)]
+#[command(name = "coffer-server", version, max_term_width = 120)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make a new store and print the first operator's token
+    Init(init::Init),
+    /// Serve
+    Run(Box<Flags>),
+    /// Serve from a new, empty store that is gone at the end, with commands to paste
+    Dev(dev::Dev),
+    /// Say whether the configuration is good and print it
+    CheckConfig(Box<Flags>),
+}
+
+/// Reads the command line, does what it says, and tells how it went.
+pub async fn main() -> ExitCode {
+    let command = match CommandLine::try_parse() {
+        Ok(line) => line.command,
+        Err(error) if error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::from(failure::USAGE);
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let done = match command {
+        Command::Init(init) => init.run().await,
+        Command::Run(flags) => run::run(&flags).await,
+        Command::Dev(dev) => dev.run().await,
+        Command::CheckConfig(flags) => check_config::run(&flags),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Logging as the configuration says.
+fn start_logging(log: &crate::config::Log) {
+    telemetry::start(log, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
+}

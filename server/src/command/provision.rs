@@ -1,0 +1,59 @@
+//! Gives the newcomer of `dev` what the documents' examples need, through coffer's own services, without a socket.
+
+use coffer_proto::{
+    token::Token,
+    v1::{CreateGrantRequest, IssueTokenRequest, access_client::AccessClient, tokens_client::TokensClient},
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::Routes,
+};
+use zeroize::Zeroizing;
+
+use super::{Failure, token};
+
+/// Who may start workloads.
+pub(super) const INJECTOR: &str = "services/dev";
+/// Every kind of scope.
+const SCOPES: &[&str] = &[
+    "accounts/-",
+    "accounts/-/plugins/-",
+    "organizations/-",
+    "organizations/-/workspaces/-",
+    "projects/-",
+    "projects/-/environments/-",
+];
+
+/// `owner` may do everything with secrets everywhere but read encrypted ones; [`INJECTOR`], whose token is returned, may
+/// hand them to workloads.
+pub(super) async fn provision(routes: Routes, operator: &Token, owner: &str) -> Result<Zeroizing<String>, Failure> {
+    let mut authorization: MetadataValue<Ascii> =
+        token::authorization(operator).parse().map_err(|_| Failure::new("the new token is no header"))?;
+    authorization.set_sensitive(true);
+    let mut access = AccessClient::new(routes.clone());
+    let grants = [(owner, "secrets:manage"), (owner, "access:manage"), (INJECTOR, "secrets:inject")];
+    for (principal, permission) in grants {
+        for pattern in SCOPES {
+            let grant = CreateGrantRequest {
+                principal: principal.to_owned(),
+                permission: permission.to_owned(),
+                pattern: (*pattern).to_owned(),
+            };
+            access.create_grant(with(grant, &authorization)).await.map_err(failed)?;
+        }
+    }
+    let issue = IssueTokenRequest { principal: INJECTOR.to_owned(), ..IssueTokenRequest::default() };
+    let issued = TokensClient::new(routes).issue_token(with(issue, &authorization)).await.map_err(failed)?;
+    Ok(Zeroizing::new(issued.into_inner().token))
+}
+
+fn with<T>(message: T, authorization: &MetadataValue<Ascii>) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", authorization.clone());
+    request
+}
+
+fn failed(status: Status) -> Failure {
+    Failure::new(format!("the new server cannot be set up: {}", status.message()))
+}

@@ -1,0 +1,39 @@
+//! What a server does beside serving: certificates and the audit log are opened again when they are to be.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{audit::file::AuditFile, serve::Certificates};
+
+/// How often the certificate files are looked at.
+const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Runs until it is aborted.
+pub(super) fn start(
+    mut reload: watch::Receiver<()>,
+    audit: Arc<AuditFile>,
+    certificates: Option<Arc<Certificates>>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(CERTIFICATES_CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_told = true;
+        loop {
+            tokio::select! {
+                told = reload.changed(), if is_told => {
+                    is_told = told.is_ok();
+                    if is_told {
+                        audit.reopen();
+                        certificates.iter().for_each(|certificates| certificates.reload());
+                    }
+                }
+                _ = ticks.tick() => certificates.iter().for_each(|certificates| certificates.reload_if_changed()),
+            }
+        }
+    })
+}

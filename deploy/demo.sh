@@ -118,7 +118,7 @@ run 'coffer secret list projects/shop'
 expect_not 'dev@localhost'
 
 chapter "A clone: same name, same value, never shown"
-run 'coffer secret clone projects/shop/secrets/SESSION_KEY projects/blog'
+run 'coffer secret clone projects/shop/secrets/SESSION_KEY --to projects/blog'
 run 'coffer secret list projects/blog'
 expect SESSION_KEY
 
@@ -132,7 +132,7 @@ for workload_name in \
 do
   printf '\n'
   as platform
-  run "coffer token issue $workload_name --ttl 1h --out workload.token"
+  run "coffer token issue $workload_name --ttl 1h --out workload.token --force"
   as workload
   printf '$ coffer-inject -- env | sort\n'
   output="$(env -i PATH="$PATH" COFFER_ADDRESS="$COFFER_ADDRESS" COFFER_TOKEN_FILE=workload.token \

@@ -15,15 +15,11 @@ use super::{Failure, token};
 
 /// Who may start workloads.
 pub(super) const INJECTOR: &str = "services/dev";
-/// Every kind of scope.
-const SCOPES: &[&str] = &[
-    "accounts/-",
-    "accounts/-/plugins/-",
-    "organizations/-",
-    "organizations/-/workspaces/-",
-    "projects/-",
-    "projects/-/environments/-",
-];
+/// The kind of scope that has no workloads.
+const WITHOUT_WORKLOADS: &str = "organizations/-";
+/// Every other kind.
+const WITH_WORKLOADS: &[&str] =
+    &["accounts/-", "accounts/-/plugins/-", "organizations/-/workspaces/-", "projects/-", "projects/-/environments/-"];
 
 /// `owner` may do everything with secrets everywhere but read encrypted ones; [`INJECTOR`], whose token is returned, may
 /// hand them to workloads.
@@ -32,16 +28,17 @@ pub(super) async fn provision(routes: Routes, operator: &Token, owner: &str) -> 
         token::authorization(operator).parse().map_err(|_| Failure::new("the new token is no header"))?;
     authorization.set_sensitive(true);
     let mut access = AccessClient::new(routes.clone());
-    let grants = [(owner, "secrets:manage"), (owner, "access:manage"), (INJECTOR, "secrets:inject")];
-    for (principal, permission) in grants {
-        for pattern in SCOPES {
-            let grant = CreateGrantRequest {
-                principal: principal.to_owned(),
-                permission: permission.to_owned(),
-                pattern: (*pattern).to_owned(),
-            };
-            access.create_grant(with(grant, &authorization)).await.map_err(failed)?;
-        }
+    let everywhere = || WITH_WORKLOADS.iter().chain([&WITHOUT_WORKLOADS]);
+    let grants = everywhere()
+        .flat_map(|pattern| [(owner, "secrets:manage", pattern), (owner, "access:manage", pattern)])
+        .chain(WITH_WORKLOADS.iter().map(|pattern| (INJECTOR, "secrets:inject", pattern)));
+    for (principal, permission, pattern) in grants {
+        let grant = CreateGrantRequest {
+            principal: principal.to_owned(),
+            permission: permission.to_owned(),
+            pattern: (*pattern).to_owned(),
+        };
+        access.create_grant(with(grant, &authorization)).await.map_err(failed)?;
     }
     let issue = IssueTokenRequest { principal: INJECTOR.to_owned(), ..IssueTokenRequest::default() };
     let issued = TokensClient::new(routes).issue_token(with(issue, &authorization)).await.map_err(failed)?;

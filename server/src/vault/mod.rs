@@ -67,3 +67,6 @@ impl Vault {
         &self.0.view
     }
 }
+
+#[cfg(test)]
+mod tests;

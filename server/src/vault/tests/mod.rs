@@ -1,0 +1,7 @@
+//! Vaults over the model store: several on one store behave as one.
+
+mod durable;
+mod replicas;
+mod revival;
+mod tampering;
+mod world;

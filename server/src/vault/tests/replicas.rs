@@ -1,0 +1,119 @@
+//! Two vaults on one store: together they break no limit, lose no update and let no revocation pass.
+
+use coffer_proto::{limits, name::Permission};
+
+use super::world::{World, list, new, scope, secret, valued};
+use crate::vault::Error;
+
+const USER: &str = "users/alice";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_together_never_exceed_a_scopes_limit() {
+    let world = World::new().await;
+    let vaults = [world.vault().await, world.vault().await];
+    world.grant(&vaults[0], USER, Permission::SecretsManage, "projects/p").await;
+    let call = world.call(&vaults[0], USER).await;
+    // Filled up to ten below the limit, then both race for the rest.
+    let room = 10;
+    for n in 0..limits::SCOPE_SECRETS - room {
+        vaults[0].create_secret(&call, scope("projects/p"), Ok(new(&format!("S{n}"), "v"))).await.expect("created");
+    }
+    let tasks: Vec<_> = (0..2 * room)
+        .map(|n| {
+            let (vault, call) = (vaults[(n % 2) as usize].clone(), call.clone());
+            tokio::spawn(async move {
+                vault.create_secret(&call, scope("projects/p"), Ok(new(&format!("R{n}"), "v"))).await.map(drop)
+            })
+        })
+        .collect();
+    let mut created = 0;
+    for task in tasks {
+        match task.await.expect("no panic") {
+            Ok(()) => created += 1,
+            Err(Error::ScopeFull(_) | Error::Contention) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(created <= room, "{created} created where {room} fit");
+    let name = scope("projects/p");
+    vaults[1].secret_stats(&call, name.clone().into()).await.expect("fresh");
+    let held = vaults[1].view().read().scope(&name).map_or(0, |scope| scope.secrets.len() as u64);
+    assert_eq!(held, limits::SCOPE_SECRETS - room + created, "what was answered is what is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etag_wins_once() {
+    let world = World::new().await;
+    let vaults = [world.vault().await, world.vault().await];
+    world.grant(&vaults[0], USER, Permission::SecretsManage, "projects/p").await;
+    let call = world.call(&vaults[0], USER).await;
+    let name = secret("projects/p/secrets/A");
+    let mut etag =
+        vaults[0].create_secret(&call, scope("projects/p"), Ok(new("A", "v"))).await.expect("created").meta.etag();
+    for round in 0..20 {
+        let tasks: Vec<_> = (0..6)
+            .map(|n| {
+                let (vault, call, name, etag) = (vaults[n % 2].clone(), call.clone(), name.clone(), etag.clone());
+                tokio::spawn(async move { vault.update_secret(&call, name, etag, Ok(valued(&format!("v{n}")))).await })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for task in tasks {
+            match task.await.expect("no panic") {
+                Ok(shown) => winners.push(shown.meta.etag()),
+                Err(Error::EtagMismatch | Error::Contention) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(winners.len(), 1, "round {round}");
+        etag = winners.remove(0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_after_a_revocation_was_answered() {
+    let world = World::new().await;
+    let (here, there) = (world.vault().await, world.vault().await);
+    for round in 0..10 {
+        let grant = world.grant(&here, USER, Permission::SecretsManage, "projects/p").await;
+        let call = world.call(&here, USER).await;
+        let writer = {
+            let (vault, call) = (there.clone(), call.clone());
+            tokio::spawn(async move {
+                let mut written = 0;
+                loop {
+                    let new = new(&format!("R{round}_{written}"), "v");
+                    match vault.create_secret(&call, scope("projects/p"), Ok(new)).await {
+                        Ok(_) => written += 1,
+                        Err(Error::Denied) => return written,
+                        Err(Error::Contention) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        };
+        tokio::task::yield_now().await;
+        let operator = world.call(&here, super::world::OPERATOR).await;
+        here.delete_grant(&operator, grant).await.expect("revoked");
+        let at_revocation = here.view().read().scope(&scope("projects/p")).map_or(0, |scope| scope.secrets.len());
+        writer.await.expect("no panic");
+        there.authenticate(&call).await.expect("fresh");
+        let after = there.view().read().scope(&scope("projects/p")).map_or(0, |scope| scope.secrets.len());
+        assert_eq!(at_revocation, after, "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_seen_by_every_replica_at_once() {
+    let world = World::new().await;
+    let (here, there) = (world.vault().await, world.vault().await);
+    world.grant(&here, USER, Permission::SecretsManage, "projects/p").await;
+    let call = world.call(&here, USER).await;
+    for n in 0..50 {
+        here.create_secret(&call, scope("projects/p"), Ok(new(&format!("S{n}"), "v"))).await.expect("created");
+        assert_eq!(list(&there, &call, "projects/p").await.expect("listed").len(), n + 1);
+    }
+    let id = call.credential.as_ref().expect("a token").token().clone();
+    here.revoke_token(&call, id).await.expect("one's own");
+    assert!(matches!(list(&there, &call, "projects/p").await, Err(Error::Unauthenticated(_))));
+}

@@ -65,11 +65,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         return report::print(&table::render(&checked, args.keep_existing.then_some(&inherited)));
     };
     let variables = received::check(variables, args, received::with_value)?;
-    report::verbose(args.verbose, || {
-        format!("starting {} with {} variables", command.path().display(), variables.len())
-    });
+    let count = variables.len();
     let environment = Environment::new(inherited, variables, args.keep_existing);
     size::check(limits, &command, &environment)?;
+    report::verbose(args.verbose, || format!("starting {} with {count} secrets", command.path().display()));
     Err(exec::exec(&command, environment))
 }
 

@@ -117,3 +117,25 @@ async fn a_write_is_seen_by_every_replica_at_once() {
     here.revoke_token(&call, id).await.expect("one's own");
     assert!(matches!(list(&there, &call, "projects/p").await, Err(Error::Unauthenticated(_))));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_never_brings_back_what_was_deleted() {
+    let world = World::new().await;
+    let (here, there) = (world.vault().await, world.vault().await);
+    world.grant(&here, USER, Permission::SecretsManage, "projects/p").await;
+    let call = world.call(&here, USER).await;
+    let name = secret("projects/p/secrets/A");
+    for round in 0..100 {
+        here.create_secret(&call, scope("projects/p"), Ok(new("A", "v"))).await.expect("created");
+        let update = {
+            let (vault, call, name) = (there.clone(), call.clone(), name.clone());
+            tokio::spawn(async move { vault.update_secret(&call, name, String::new(), Ok(valued("w"))).await.map(drop) })
+        };
+        // One of the two is overtaken and decides again; a delete that is told "deleted" is the end of it.
+        here.delete_secret(&call, name.clone(), String::new()).await.expect("deleted");
+        let updated = update.await.expect("no panic");
+        assert!(matches!(updated, Ok(()) | Err(Error::SecretNotFound(_))), "round {round}: {updated:?}");
+        let left = list(&here, &call, "projects/p").await.expect("listed").len();
+        assert_eq!(left, 0, "round {round}");
+    }
+}

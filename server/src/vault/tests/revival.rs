@@ -5,7 +5,11 @@ use std::time::Duration;
 use coffer_proto::{name::Permission, reason::Reason};
 
 use super::world::{OPERATOR, World, fetch, list, new, scope, shared};
-use crate::{record::SharedWith, vault::Error};
+use crate::{
+    record::{SharedWith, key},
+    store::{Change, Transaction, TransactionId},
+    vault::Error,
+};
 
 const USER: &str = "users/alice";
 const PLATFORM: &str = "services/platform";
@@ -41,6 +45,30 @@ async fn grants_tokens_and_secrets_die_with_their_scope() {
     let old = fetch(&vault, &world.held(server), server).await.map(drop).expect_err("the old token");
     assert_eq!(old.reason(), Reason::CredentialInvalid);
     assert_eq!(fetch(&vault, &platform, server).await.map(drop), Err(Error::Denied), "the old grant on workloads");
+}
+
+/// Grants and tokens are deleted with their scope; should a record of one outlive it, it is bound to what is gone.
+#[tokio::test]
+async fn a_grant_or_token_that_outlives_its_scope_is_of_no_use() {
+    let world = World::new().await;
+    let vault = world.vault().await;
+    world.grant(&vault, PLATFORM, Permission::WorkloadsIssue, "projects/-").await;
+    world.grant(&vault, USER, Permission::SecretsManage, "projects/p").await;
+    let user = world.call(&vault, USER).await;
+    let server = "projects/p/servers/s";
+    let token = world.issue(&vault, PLATFORM, server).await.expect("issued");
+    world.tokens.lock().expect("no panic before").insert(server.to_owned(), token);
+    assert!(list(&vault, &user, "projects/p").await.is_ok());
+    assert!(fetch(&vault, &world.held(server), server).await.is_ok());
+
+    let id = TransactionId::random().expect("randomness");
+    let changes = vec![Change::Delete(key::scope(&scope("projects/p"))), Change::Delete(key::scope_key(&scope("projects/p")))];
+    world.store.commit(Transaction { id, expectations: Vec::new(), changes }).await.expect("stored").expect("done");
+    assert_eq!(list(&vault, &user, "projects/p").await.map(drop), Err(Error::Denied), "while it is gone");
+    world.grant(&vault, "users/bob", Permission::SecretsManage, "projects/p").await;
+    assert_eq!(list(&vault, &user, "projects/p").await.map(drop), Err(Error::Denied), "once it is made again");
+    let refused = fetch(&vault, &world.held(server), server).await.map(drop).expect_err("the old token");
+    assert_eq!(refused.reason(), Reason::CredentialInvalid);
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ run 'coffer secret list projects/shop'
 expect_not 'dev@localhost'
 
 chapter "A clone: same name, same value, never shown"
-run 'coffer secret clone projects/shop/secrets/SESSION_KEY --to projects/blog'
+run 'coffer secret clone projects/shop/secrets/SESSION_KEY projects/blog'
 run 'coffer secret list projects/blog'
 expect SESSION_KEY
 

@@ -232,8 +232,8 @@ async fn grants_are_never_wider_than_the_granters() {
         assert_eq!(refusal.code, Code::PermissionDenied, "{wide}");
     }
     for (principal, permission, pattern, field) in [
-        ("users/x", "secrets:inject", PROJECT, "permission"),
-        ("users/x", "workloads:issue", PROJECT, "permission"),
+        ("users/x", "secrets:inject", PROJECT, "principal"),
+        ("users/x", "workloads:issue", PROJECT, "principal"),
         ("users/x", "secrets:everything", PROJECT, "permission"),
         ("users/x", "", PROJECT, "permission"),
         ("users/-", "secrets:read", PROJECT, "principal"),

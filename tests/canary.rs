@@ -75,7 +75,7 @@ async fn the_value_is_nowhere_but_where_it_belongs() {
         assert_eq!(listed.code, Some(0), "{}", listed.stderr);
         assert!(forms_of(VALUE).iter().all(|form| !holds(&shown, form)), "{args:?} shows it");
     }
-    assert!(server.stop().success());
+    assert!(server.stop().await.success());
 
     assert!(server.log().len() > 1000, "trace says something: {}", server.log());
     let secret_part = |token: &str| token.split('_').nth(3).expect("a secret part")[..40].to_owned();

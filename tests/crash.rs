@@ -61,8 +61,9 @@ impl Ledger {
         client.secrets().create_secret(create).await?;
         self.single.insert(number, true);
         if let Some(old) = number.checked_sub(STANDING)
-            && self.single.remove(&old).is_some()
+            && self.single.get(&old) == Some(&true)
         {
+            self.single.remove(&old);
             let name = format!("{}/secrets/N_{old}", self.scope);
             client.secrets().delete_secret(v1::DeleteSecretRequest { name, ..Default::default() }).await?;
             self.single.insert(old, false);

@@ -47,8 +47,8 @@ async fn a_drained_server_lost_no_call_and_exits_zero() {
             })
         })
         .collect();
-    until_async("writes to be under way", || async { (count.load(Ordering::Relaxed) > 100).then_some(()) }).await;
-    assert_eq!(server.stop().code(), Some(0));
+    until_async("writes to be under way", async || (count.load(Ordering::Relaxed) > 100).then_some(())).await;
+    assert_eq!(server.stop().await.code(), Some(0));
     let mut acknowledged = BTreeMap::new();
     for writer in writers {
         acknowledged.extend(writer.await.expect("it ends"));
@@ -69,7 +69,7 @@ async fn an_idle_connection_does_not_hold_the_drain_up() {
     let manager = server.manager(&["projects/p"]).await;
     manager.secrets().create_secret(secret("projects/p", "KEY", "v")).await.expect("created");
     let start = Instant::now();
-    assert_eq!(server.stop().code(), Some(0));
+    assert_eq!(server.stop().await.code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
@@ -80,6 +80,8 @@ fn a_second_signal_ends_it_at_once() {
     let address = server.address();
     let idle = TcpStream::connect(address.trim_start_matches("http://")).expect("connected");
     server.signal(Signal::INT);
+    // Two pending signals of a kind are one.
+    until("the first to be taken", || server.log().contains("told to end").then_some(()));
     server.signal(Signal::INT);
     let start = Instant::now();
     server.wait();

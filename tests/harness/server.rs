@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{binary, command::exit_of, until};
+use super::{binary, command::exit_of, until, until_async};
 
 /// How to start a server.
 pub(crate) struct Builder {
@@ -157,12 +157,12 @@ impl Server {
         exit_of(self.child.as_mut().expect("it runs"))
     }
 
-    /// SIGTERM, and its exit status.
-    pub(crate) fn stop(&mut self) -> ExitStatus {
+    /// SIGTERM, and its exit status. Asynchronous, so that the test's clients go on answering meanwhile: a drain waits
+    /// for peers that do not.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
-        let status = self.wait();
-        self.child = None;
-        status
+        let mut child = self.child.take().expect("it runs");
+        until_async("the server to end", async || child.try_wait().expect("its own child")).await
     }
 
     pub(crate) fn kill_and_restart(&mut self) {

@@ -9,6 +9,8 @@ use crate::harness::{Server, secret, until_async};
 /// A value that no answer but a fetch may ever hold.
 pub(super) const CANARY: &str = "canary-Zq7uXw3-kd93jf";
 pub(super) const SCOPE: &str = "projects/p";
+/// Where the manager may clone to.
+pub(super) const CLONES: &str = "projects/clones";
 pub(super) const WORKLOAD: &str = "projects/p/servers/this";
 
 /// A caller of the truth table.
@@ -111,6 +113,7 @@ impl Stage {
             (Role::WorkloadIssuer, "services/workloads", "workloads:issue", SCOPE),
             (Role::TokenIssuer, "services/tokens", "tokens:issue", "users/-"),
         ];
+        server.grant("users/manager", "secrets:manage", CLONES).await;
         for (role, principal, permission, pattern) in principals {
             if !permission.is_empty() {
                 server.grant(principal, permission, pattern).await;
@@ -137,7 +140,7 @@ impl Stage {
             (Role::Revoked, revoked),
         ]);
         let gone = server.client(&expired);
-        until_async("a token of one second to expire", || async {
+        until_async("a token of one second to expire", async || {
             gone.scopes().list_scopes(v1::ListScopesRequest::default()).await.err().map(drop)
         })
         .await;

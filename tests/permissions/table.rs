@@ -3,7 +3,7 @@
 use coffer_proto::v1;
 use prost::Message as _;
 
-use super::roles::{CANARY, Role, SCOPE, Stage, WORKLOAD};
+use super::roles::{CANARY, CLONES, Role, SCOPE, Stage, WORKLOAD};
 use crate::harness::secret;
 
 /// One method, called one way.
@@ -98,7 +98,7 @@ pub(super) fn rows() -> Vec<Row> {
             "Secrets/CloneSecrets",
             MANAGER,
             Fixed(|| {
-                let (names, destination) = (vec![name("KEPT")], SCOPE.into());
+                let (names, destination) = (vec![name("KEPT")], CLONES.into());
                 v1::CloneSecretsRequest { names, destination, replace: true, ..Default::default() }.encode_to_vec()
             }),
         ),

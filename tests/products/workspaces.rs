@@ -139,7 +139,7 @@ async fn the_nearest_secret_wins_unless_the_organizations_is_locked() {
 #[tokio::test]
 async fn an_organization_has_no_servers_of_its_own() {
     let server = Server::start();
-    server.grant("services/i", "secrets:inject", ORG).await;
+    server.grant("services/i", "secrets:inject", RED).await;
     let service = server.client(&server.token("services/i").await);
     let request = v1::FetchEnvironmentRequest { workload: "organizations/tide/servers/s".into(), ..Default::default() };
     let refusal = refused(service.workloads().fetch_environment(request).await);

@@ -10,6 +10,8 @@ pub mod segment;
 
 mod append;
 mod recover;
+#[cfg(test)]
+mod tests;
 
 pub(super) use append::{Append, Log};
 pub(super) use recover::Recovered;

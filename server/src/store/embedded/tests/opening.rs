@@ -1,0 +1,122 @@
+//! Creating, opening, closing: who may, what is refused, what stands in the directory.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::store::{Error, conformance::pending};
+
+fn text(outcome: Result<impl Sized, OpenError>) -> String {
+    outcome.err().expect("an error").to_string()
+}
+
+async fn open_error(dir: &Path) -> String {
+    text(Embedded::open(dir, Options::default()).await)
+}
+
+/// Every file with its content.
+fn bytes(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).expect("list") {
+        let path = entry.expect("entry").path();
+        match path.is_dir() {
+            true => all.extend(bytes(&path)),
+            false => all.push((path.clone(), fs::read(&path).expect("read"))),
+        }
+    }
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_store_is_created_once_and_only_where_there_is_none() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let dir = parent.path().join("deep/store");
+    assert_eq!(open_error(&dir).await, format!("{}: there is no store here", dir.display()));
+    assert!(!dir.exists(), "opening creates nothing");
+    let store = create(&dir).await;
+    fill(&store, 0..1).await;
+    store.close().await.expect("close");
+    let before = bytes(&dir);
+    let exists = format!("{}: there is already a store here, or parts of one", dir.display());
+    assert_eq!(text(Embedded::create(&dir).await), exists);
+    assert_eq!(bytes(&dir), before);
+
+    fs::remove_file(dir.join("format")).expect("remove");
+    assert_eq!(text(Embedded::create(&dir).await), exists, "without its format, it is still not created over");
+    assert!(open_error(&dir).await.contains("format: damaged: it is missing"));
+}
+
+#[tokio::test]
+async fn a_store_is_open_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = create(dir.path()).await;
+    let in_use = format!("{}: the store is in use by another process", dir.path().display());
+    assert_eq!(open_error(dir.path()).await, in_use);
+    let other = store.clone();
+    drop(store);
+    assert_eq!(open_error(dir.path()).await, in_use);
+    other.close().await.expect("close");
+    open(dir.path()).await;
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_untouched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    create(dir.path()).await.close().await.expect("close");
+    let format = fs::read_to_string(dir.path().join("format")).expect("read");
+    fs::write(dir.path().join("format"), format.replace("store 1", "store 2")).expect("write");
+    let before = bytes(dir.path());
+    let expected = "the store has format 2, and this version reads formats up to 1: use a newer one";
+    assert_eq!(open_error(dir.path()).await, format!("{}: {expected}", dir.path().display()));
+    assert_eq!(bytes(dir.path()), before);
+    for garbage in ["", "coffer store", "coffer store 0\n", "coffer store 1\ninstance xyz\n", "\u{0}"] {
+        fs::write(dir.path().join("format"), garbage).expect("write");
+        assert!(open_error(dir.path()).await.contains("format: damaged"), "{garbage:?}");
+    }
+}
+
+#[tokio::test]
+async fn files_are_their_owners_alone() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let dir = parent.path().join("store");
+    let store = create(&dir).await;
+    fill(&store, 0..1).await;
+    let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
+    for directory in ["", "log", "sled"] {
+        assert_eq!(mode(&dir.join(directory)), 0o700, "{directory}");
+    }
+    for (file, _) in bytes(&dir) {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = create(dir.path()).await;
+    let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
+    pending(&mut follower.next()).await;
+    store.close().await.expect("close");
+    store.close().await.expect("close again");
+    let closed = Error::Unavailable("it is closed".into());
+    assert_eq!(store.commit(transaction([put("key", "x")])).await, Err(closed.clone()));
+    assert_eq!(store.load().await.err(), Some(closed.clone()));
+    assert_eq!(follower.next().await, Err(closed));
+}
+
+#[tokio::test]
+async fn parts_of_two_stores_do_not_open() {
+    let [one, two] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    for dir in [&one, &two] {
+        let store = create(dir.path()).await;
+        fill(&store, 0..3).await;
+        store.close().await.expect("close");
+    }
+    for part in ["log", "sled"] {
+        let mixed = tempfile::tempdir().expect("a directory");
+        replace(one.path(), mixed.path());
+        replace(&two.path().join(part), &mixed.path().join(part));
+        let error = open_error(mixed.path()).await;
+        assert!(error.contains("belongs to another store"), "{part}: {error}");
+    }
+}

@@ -35,7 +35,5 @@ fn main() -> io::Result<()> {
     let descriptors = protox::compile(FILES, ["."]).map_err(io::Error::other)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("coffer.v1.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
-        .skip_debug(WITHOUT_DEBUG)
-        .compile_fds(descriptors)
+    tonic_prost_build::configure().skip_debug(WITHOUT_DEBUG).compile_fds(descriptors)
 }

@@ -62,7 +62,8 @@ impl Token {
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let rest = text.strip_prefix("cof_").ok_or(InvalidToken)?;
         let mut parts = rest.split('_');
-        let (Some(kind), Some(id), Some(secret), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(kind), Some(id), Some(secret), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(InvalidToken);
         };
         if TokenKind::ALL.iter().all(|known| known.as_str() != kind) {

@@ -40,9 +40,8 @@ impl fmt::Display for InvalidName {
 
 impl std::error::Error for InvalidName {}
 
-const ID_RULE: InvalidName = InvalidName(
-    "ids must be 1 to 63 characters of a-z, 0-9, `.`, `_`, `-`, and begin and end with a letter or digit",
-);
+const ID_RULE: InvalidName =
+    InvalidName("ids must be 1 to 63 characters of a-z, 0-9, `.`, `_`, `-`, and begin and end with a letter or digit");
 
 /// Checks an id: `[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?`.
 fn check_id(id: &str) -> Result<(), InvalidName> {

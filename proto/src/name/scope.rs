@@ -268,9 +268,23 @@ mod tests {
     #[test]
     fn refuses_everything_else() {
         for bad in [
-            "", "/", "projects", "projects/", "/projects/p", "projects/p/", "projects/P", "projects/-", "teams/t",
-            "projects/p/workspaces/w", "projects/../x", "projects/p/environments", "projects/p/environments/e/x",
-            "projects/p/environments/e/servers/s", "Projects/p", "projects//environments/e", "projects/ä",
+            "",
+            "/",
+            "projects",
+            "projects/",
+            "/projects/p",
+            "projects/p/",
+            "projects/P",
+            "projects/-",
+            "teams/t",
+            "projects/p/workspaces/w",
+            "projects/../x",
+            "projects/p/environments",
+            "projects/p/environments/e/x",
+            "projects/p/environments/e/servers/s",
+            "Projects/p",
+            "projects//environments/e",
+            "projects/ä",
             "projects/p\0",
         ] {
             assert!(Scope::parse(bad).is_err(), "{bad:?}");

@@ -23,8 +23,17 @@ const SECRET_RULE: InvalidName = InvalidName("must be a secret: {scope}/secrets/
 /// bash(1) BASH_ENV, SHELLOPTS, BASHOPTS, PROMPT_COMMAND, `_`; ld.so(8) LD_*, GLIBC_TUNABLES; iconv(3) GCONV_PATH;
 /// dyld(1) DYLD_*.
 const RESERVED: [&str; 11] = [
-    "PATH", "IFS", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH", "GLIBC_TUNABLES",
-    "GCONV_PATH", "_",
+    "PATH",
+    "IFS",
+    "BASH_ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "PS4",
+    "PROMPT_COMMAND",
+    "CDPATH",
+    "GLIBC_TUNABLES",
+    "GCONV_PATH",
+    "_",
 ];
 const RESERVED_PREFIXES: [&str; 3] = ["LD_", "DYLD_", "COFFER_"];
 

@@ -39,8 +39,9 @@ pub struct ResourcePattern {
 }
 
 const WORKLOAD_RULE: InvalidName = InvalidName("must be a workload: {scope}/servers/{id} or {scope}/sandboxes/{id}");
-const NO_WORKLOADS: InvalidName =
-    InvalidName("an organization has no workloads of its own; name one of a workspace: organizations/{o}/workspaces/{w}");
+const NO_WORKLOADS: InvalidName = InvalidName(
+    "an organization has no workloads of its own; name one of a workspace: organizations/{o}/workspaces/{w}",
+);
 
 /// Splits the last two parts off, if they are a workload's.
 fn split(text: &str) -> Option<(&str, WorkloadKind, &str)> {
@@ -170,8 +171,15 @@ mod tests {
     #[test]
     fn refuses_everything_else() {
         for bad in [
-            "", "servers/s", "organizations/o/servers/s", "projects/p", "projects/p/servers/-", "projects/p/servers/",
-            "projects/-/servers/s", "projects/p/environments/e/jobs/j", "projects/p/servers/S",
+            "",
+            "servers/s",
+            "organizations/o/servers/s",
+            "projects/p",
+            "projects/p/servers/-",
+            "projects/p/servers/",
+            "projects/-/servers/s",
+            "projects/p/environments/e/jobs/j",
+            "projects/p/servers/S",
         ] {
             assert!(Workload::parse(bad).is_err(), "{bad:?}");
         }

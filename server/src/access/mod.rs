@@ -60,7 +60,8 @@ pub fn permit(state: &State, caller: &Caller, permission: Permission, place: &Ta
 pub fn why(state: &State, principal: &Principal, permission: Permission, place: &Target<'_>) -> Option<Why> {
     match principal {
         Principal::Workload(workload) => {
-            let own = permission == Permission::SecretsInject && matches!(place, Target::Workload(named) if *named == workload);
+            let own = permission == Permission::SecretsInject
+                && matches!(place, Target::Workload(named) if *named == workload);
             own.then_some(Why::Own)
         }
         Principal::User(_) | Principal::Service(_) => granted(state, principal, permission, place)
@@ -257,9 +258,8 @@ mod tests {
     #[test]
     fn the_owner_rule_reaches_the_account_and_its_plugins() {
         let user = Principal::User("a".into());
-        let owns_scope = |text: &str, permission| {
-            owns(&user, permission, &Target::Scope(&Scope::parse(text).expect("a scope")))
-        };
+        let owns_scope =
+            |text: &str, permission| owns(&user, permission, &Target::Scope(&Scope::parse(text).expect("a scope")));
         assert!(owns_scope("accounts/a", Permission::SecretsManage));
         assert!(owns_scope("accounts/a/plugins/g", Permission::SecretsRead));
         assert!(!owns_scope("accounts/b", Permission::SecretsRead));

@@ -22,9 +22,7 @@ pub fn covering(place: &Target<'_>) -> Vec<String> {
         Target::Scope(scope) => variants(scope.as_str()),
         Target::Scopes(pattern) => variants(pattern.as_str()),
         Target::Workload(workload) => with_scope(workload.as_str(), workload.scope().as_str()),
-        Target::Pattern(pattern) if pattern.names_workloads() => {
-            with_scope(pattern.as_str(), pattern.scope().as_str())
-        }
+        Target::Pattern(pattern) if pattern.names_workloads() => with_scope(pattern.as_str(), pattern.scope().as_str()),
         Target::Pattern(pattern) => variants(pattern.as_str()),
     }
 }
@@ -76,9 +74,20 @@ mod tests {
 
     #[test]
     fn what_is_found_covers_and_nothing_else_does() {
-        let all = ["accounts/a", "accounts/-", "accounts/a/plugins/g", "accounts/-/plugins/g", "accounts/a/plugins/-",
-            "accounts/-/plugins/-", "accounts/b/plugins/g", "accounts/a/plugins/g/servers/s", "accounts/a/plugins/g/servers/-",
-            "accounts/-/plugins/-/servers/-", "accounts/a/plugins/g/sandboxes/-", "projects/p"];
+        let all = [
+            "accounts/a",
+            "accounts/-",
+            "accounts/a/plugins/g",
+            "accounts/-/plugins/g",
+            "accounts/a/plugins/-",
+            "accounts/-/plugins/-",
+            "accounts/b/plugins/g",
+            "accounts/a/plugins/g/servers/s",
+            "accounts/a/plugins/g/servers/-",
+            "accounts/-/plugins/-/servers/-",
+            "accounts/a/plugins/g/sandboxes/-",
+            "projects/p",
+        ];
         let all = all.map(|text| ResourcePattern::parse(text).expect("good"));
         for place in &all {
             let found = covering(&Target::Pattern(place));

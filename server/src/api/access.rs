@@ -36,9 +36,11 @@ impl Access for Api {
         request: Request<v1::DeleteGrantRequest>,
     ) -> Result<Response<v1::DeleteGrantResponse>, Status> {
         let (call, request) = self.begin("coffer.v1.Access/DeleteGrant", request).await?;
-        let id = request.name.strip_prefix("grants/").filter(|id| is_grant_id(id)).ok_or_else(|| {
-            status::of(Error::field("name", "must be a grant: grants/{id}"))
-        })?;
+        let id = request
+            .name
+            .strip_prefix("grants/")
+            .filter(|id| is_grant_id(id))
+            .ok_or_else(|| status::of(Error::field("name", "must be a grant: grants/{id}")))?;
         self.vault.delete_grant(&call, id.to_owned()).await.map_err(status::of)?;
         Ok(Response::new(v1::DeleteGrantResponse {}))
     }
@@ -69,8 +71,7 @@ impl Access for Api {
     ) -> Result<Response<v1::ListEffectiveAccessResponse>, Status> {
         let (call, request) = self.begin("coffer.v1.Access/ListEffectiveAccess", request).await?;
         let scope = name("scope", Scope::parse(&request.scope))?;
-        let page =
-            PageRequest::new("ListEffectiveAccess", &[scope.as_str()], request.page_size, &request.page_token);
+        let page = PageRequest::new("ListEffectiveAccess", &[scope.as_str()], request.page_size, &request.page_token);
         let page = self.vault.list_effective_access(&call, scope, page).await.map_err(status::of)?;
         let entries = page.entries.into_iter().map(to_effective).collect();
         Ok(Response::new(v1::ListEffectiveAccessResponse { entries, next_page_token: page.next }))
@@ -100,9 +101,10 @@ fn permissions(texts: &[String]) -> Result<Vec<Permission>, Error> {
     if texts.len() > limits::TESTED_PERMISSIONS {
         return Err(Error::field("permissions", "must be at most 20"));
     }
-    let parsed = texts.iter().enumerate().map(|(at, text)| {
-        Permission::parse(text).map_err(|error| Error::name(format!("permissions[{at}]"), error))
-    });
+    let parsed = texts
+        .iter()
+        .enumerate()
+        .map(|(at, text)| Permission::parse(text).map_err(|error| Error::name(format!("permissions[{at}]"), error)));
     parsed.collect()
 }
 

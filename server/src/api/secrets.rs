@@ -158,8 +158,7 @@ fn secret_change(scope: &Scope, request: v1::UpdateSecretRequest) -> Result<Secr
     Ok(change)
 }
 
-/// The outer error is of names, without which nothing can be decided; the inner one of other fields.
-fn clone_request(request: v1::CloneSecretsRequest) -> Result<Result<CloneRequest, Error>, Error> {
+fn clone_request(request: v1::CloneSecretsRequest) -> Result<CloneRequest, Error> {
     let destination = Scope::parse(&request.destination).map_err(|error| Error::name("destination", error))?;
     let (mut names, mut scopes) = (Vec::new(), Vec::new());
     for (at, text) in request.names.iter().enumerate() {
@@ -171,7 +170,8 @@ fn clone_request(request: v1::CloneSecretsRequest) -> Result<Result<CloneRequest
     }
     let mut fields = Fields::new();
     let sharing = sharing(&mut fields, &destination, request.sharing);
-    Ok(fields.finish().map(|()| CloneRequest { names, scopes, destination, replace: request.replace, sharing }))
+    let sharing = fields.finish().map(|()| sharing);
+    Ok(CloneRequest { names, scopes, destination, replace: request.replace, sharing })
 }
 
 fn to_entry(entry: DescribedEntry) -> v1::EnvironmentEntry {

@@ -66,9 +66,8 @@ fn new_token(request: v1::IssueTokenRequest) -> Result<NewToken, Error> {
     if request.description.chars().any(char::is_control) {
         fields.wrong("description", "must not contain control characters");
     }
-    let ttl = request.ttl.and_then(|ttl| {
-        fields.take("ttl", Duration::try_from(ttl).map_err(|_| "must not be negative"))
-    });
+    let ttl =
+        request.ttl.and_then(|ttl| fields.take("ttl", Duration::try_from(ttl).map_err(|_| "must not be negative")));
     fields.finish()?;
     Ok(NewToken { ttl, description: request.description })
 }

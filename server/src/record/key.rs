@@ -72,8 +72,8 @@ pub fn grants_on(pattern: &str) -> Key {
     Key::new(format!("grant/{pattern}:"))
 }
 
-/// The prefixes of all grants that die with a scope: on itself and on its workloads, not on scopes below.
-pub fn grants_of(scope: &Scope) -> [Key; 3] {
+/// The prefixes of all grants on a scope, or a pattern of scopes, and on the workloads in it; not on scopes below.
+pub fn grants_within(scope: &str) -> [Key; 3] {
     [format!("grant/{scope}:"), format!("grant/{scope}/servers/"), format!("grant/{scope}/sandboxes/")].map(Key::new)
 }
 
@@ -145,6 +145,6 @@ mod tests {
         assert!(!secret(&plugin, &name).as_str().starts_with(secrets_of(&account).as_str()));
         let user = Principal::User("u".into());
         let below = grant(plugin.as_str(), &user, Permission::SecretsRead);
-        assert!(grants_of(&account).iter().all(|prefix| !below.as_str().starts_with(prefix.as_str())));
+        assert!(grants_within(account.as_str()).iter().all(|prefix| !below.as_str().starts_with(prefix.as_str())));
     }
 }

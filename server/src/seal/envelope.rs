@@ -57,12 +57,7 @@ pub struct Place<'a> {
 #[error("a sealed record does not open in its place")]
 pub struct OpenFailed;
 
-pub(super) fn seal(
-    id: KeyId,
-    key: &SecretKey,
-    place: &Place<'_>,
-    plaintext: &[u8],
-) -> Result<Vec<u8>, NoRandomness> {
+pub(super) fn seal(id: KeyId, key: &SecretKey, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, NoRandomness> {
     let nonce: [u8; NONCE] = random()?;
     let aad = place.associated_data(id);
     let sealed = XChaCha20Poly1305::new(key.bytes().into())

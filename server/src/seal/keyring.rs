@@ -2,10 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{
-    DataKey, Field, KeyId, NoRandomness, OpenFailed, Place, Uid, envelope,
-    key::SecretKey,
-};
+use super::{DataKey, Field, KeyId, NoRandomness, OpenFailed, Place, Uid, envelope, key::SecretKey};
 
 /// Names the root key in the envelopes of data keys. There is one root key until rotation makes others.
 const ROOT: KeyId = KeyId(*b"root\0\0\0\x01");

@@ -12,10 +12,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{
-    Field, KeyId, NoRandomness, Place, Uid, envelope, hex,
-    key::SecretKey,
-};
+use super::{Field, KeyId, NoRandomness, Place, Uid, envelope, hex, key::SecretKey};
 
 /// Length of a key file's text, in hexadecimal digits.
 const KEY_FILE_DIGITS: usize = 64;
@@ -151,7 +148,15 @@ impl KeyFile {
     }
 
     fn place(store: Uid) -> Place<'static> {
-        Place { store, record: "header", scope: Uid::NONE, secret: Uid::NONE, field: Field::RootKey, kind: 0, version: 0 }
+        Place {
+            store,
+            record: "header",
+            scope: Uid::NONE,
+            secret: Uid::NONE,
+            field: Field::RootKey,
+            kind: 0,
+            version: 0,
+        }
     }
 }
 

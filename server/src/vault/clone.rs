@@ -34,17 +34,13 @@ pub struct Clone {
     pub destination: Scope,
     /// Over what is there.
     pub replace: bool,
-    /// Into an organization: with whom the copies are shared.
-    pub sharing: Option<SharedWith>,
+    /// Into an organization: with whom the copies are shared, if that was said rightly.
+    pub sharing: Result<Option<SharedWith>, Error>,
 }
 
 impl Vault {
     /// Copies secrets.
-    pub async fn clone_secrets(&self, call: &Call, request: Result<Clone, Error>) -> Result<Vec<ShownSecret>, Error> {
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => return Err(self.refused(call, None, &[], error).await),
-        };
+    pub async fn clone_secrets(&self, call: &Call, request: Clone) -> Result<Vec<ShownSecret>, Error> {
         let line = request.destination.to_string();
         let names = asked_for(&request);
         self.write(call, &line, names, move |context| plan(context, &request)).await
@@ -64,8 +60,9 @@ fn plan(context: &Context<'_>, request: &Clone) -> Result<Plan<Vec<ShownSecret>>
         plan.also(&permit_manage(context, scope)?);
     }
     check_request(request, &scopes)?;
+    let sharing = request.sharing.clone()?;
     let sources = sources(context, request)?;
-    check_sources(request, &sources)?;
+    check_sources(request, sharing.as_ref(), &sources)?;
     for scope in &scopes {
         if let Some(state) = context.state.scope(scope) {
             plan.expect(state.at.key.clone(), Expect::At(state.at.revision));
@@ -78,7 +75,7 @@ fn plan(context: &Context<'_>, request: &Clone) -> Result<Plan<Vec<ShownSecret>>
     for source in &sources {
         let name = SecretName::new(destination.clone(), source.variable.clone());
         let old = old(&name);
-        let meta = copied_meta(context, source, old.as_ref(), request)?;
+        let meta = copied_meta(context, source, old.as_ref(), destination, sharing.as_ref())?;
         let value = source.open(context.state.store())?;
         bytes += meta.value_bytes;
         match &old {
@@ -109,9 +106,6 @@ fn check_request(request: &Clone, scopes: &BTreeSet<&Scope>) -> Result<(), Error
     }
     if scopes.contains(&request.destination) {
         fields.wrong("destination", "must not be a source's own scope");
-    }
-    if request.sharing.is_some() && request.destination.kind() != ScopeKind::Organization {
-        fields.wrong("sharing", "only secrets of an organization are shared");
     }
     fields.finish()
 }
@@ -156,10 +150,10 @@ fn sources(context: &Context<'_>, request: &Clone) -> Result<Vec<OwnedSecret>, E
 }
 
 /// What was shared with a few must not be shared with all by being copied.
-fn check_sources(request: &Clone, sources: &[OwnedSecret]) -> Result<(), Error> {
+fn check_sources(request: &Clone, sharing: Option<&SharedWith>, sources: &[OwnedSecret]) -> Result<(), Error> {
     let restricted = |secret: &OwnedSecret| matches!(secret.entry.meta.sharing, Some(SharedWith::Only(_)));
     let into_organization = request.destination.kind() == ScopeKind::Organization;
-    match sources.iter().find(|secret| into_organization && request.sharing.is_none() && restricted(secret)) {
+    match sources.iter().find(|secret| into_organization && sharing.is_none() && restricted(secret)) {
         Some(secret) => Err(Error::field(
             "sharing",
             format!("must be given: {} is shared with some workspaces only", secret.name()),
@@ -172,15 +166,14 @@ fn copied_meta(
     context: &Context<'_>,
     source: &OwnedSecret,
     old: Option<&OwnedSecret>,
-    request: &Clone,
+    destination: &Scope,
+    sharing: Option<&SharedWith>,
 ) -> Result<SecretMeta, Error> {
-    let destination = &request.destination;
     let mut meta = source.entry.meta.clone();
     meta.cloned_from = source.name().to_string();
     meta.updated = context.stamp();
     meta.locked = meta.locked && destination.kind().has_locks();
-    meta.sharing = (destination.kind() == ScopeKind::Organization)
-        .then(|| request.sharing.clone().unwrap_or(SharedWith::All));
+    meta.sharing = (destination.kind() == ScopeKind::Organization).then(|| sharing.cloned().unwrap_or(SharedWith::All));
     match old {
         Some(old) => {
             meta.uid = old.entry.meta.uid;

@@ -138,9 +138,10 @@ impl Environment {
 fn is_shared_with(secret: &OwnedSecret, child: &Scope) -> bool {
     match &secret.entry.meta.sharing {
         None | Some(SharedWith::All) => true,
-        Some(SharedWith::Only(ids)) => {
-            child.as_str().rsplit_once('/').is_some_and(|(_, id)| ids.binary_search_by(|only| only.as_str().cmp(id)).is_ok())
-        }
+        Some(SharedWith::Only(ids)) => child
+            .as_str()
+            .rsplit_once('/')
+            .is_some_and(|(_, id)| ids.binary_search_by(|only| only.as_str().cmp(id)).is_ok()),
     }
 }
 

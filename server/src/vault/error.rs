@@ -182,7 +182,9 @@ impl fmt::Display for Error {
             Error::StorageFull(what) => write!(f, "no room: {what}"),
             Error::StoreUnavailable(_) => f.write_str("the store does not answer; nothing was changed"),
             Error::AuditUnavailable => f.write_str("the audit log cannot be written, so nothing was done"),
-            Error::OutcomeUnknown(_) => f.write_str("the store's answer was lost: the change may or may not have happened"),
+            Error::OutcomeUnknown(_) => {
+                f.write_str("the store's answer was lost: the change may or may not have happened")
+            }
             Error::Damaged(_) => f.write_str("stored data is damaged; the server's log says where"),
             Error::Internal(_) => f.write_str("internal error; the server's log says more"),
         }

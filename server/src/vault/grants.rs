@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coffer_proto::{
     limits,
-    name::{Permission, Principal, PrincipalPattern, ResourcePattern, Scope, ScopeKind},
+    name::{Permission, Principal, PrincipalPattern, ResourcePattern, Scope, ScopeKind, WILDCARD, Workload},
 };
 
 use super::{
@@ -58,6 +58,9 @@ pub struct Effective {
     /// The grant's id and pattern; none for owners.
     pub grant: Option<(String, String)>,
 }
+
+/// Where operators' grants hold: everywhere.
+const OPERATOR_PATTERN: &str = "";
 
 impl NewGrant {
     /// Checks who may hold what, and where it may hold.
@@ -167,11 +170,12 @@ impl Vault {
                 .ok_or(Error::Denied)?;
             let page = page?;
             let mut entries = Vec::new();
-            for pattern in covering(&Target::Scope(&scope)).iter().chain([&String::new()]) {
-                let prefix = key::grants_on(pattern);
+            let reaching =
+                covering(&Target::Scope(&scope)).into_iter().flat_map(|pattern| key::grants_within(&pattern));
+            for prefix in reaching.chain([key::grants_on(OPERATOR_PATTERN)]) {
                 for (_, grant) in state.grants_from(prefix.as_str(), "") {
                     if access::in_force(state, grant) {
-                        entries.push(effective(grant, &scope));
+                        entries.push(effective(grant));
                     }
                 }
             }
@@ -215,12 +219,7 @@ impl Vault {
     }
 }
 
-fn holds(
-    state: &crate::view::State,
-    caller: &crate::identity::Caller,
-    permission: Permission,
-    resource: &str,
-) -> bool {
+fn holds(state: &crate::view::State, caller: &crate::identity::Caller, permission: Permission, resource: &str) -> bool {
     match permission {
         Permission::Operator => access::permit_operator(state, caller).is_some(),
         Permission::TokensIssue => match Principal::parse(resource) {
@@ -233,7 +232,7 @@ fn holds(
             if let Ok(scope) = Scope::parse(resource) {
                 return access::permit(state, caller, permission, &Target::Scope(&scope)).is_some();
             }
-            match coffer_proto::name::Workload::parse(resource) {
+            match Workload::parse(resource) {
                 Ok(workload) => access::permit(state, caller, permission, &Target::Workload(&workload)).is_some(),
                 Err(_) => false,
             }
@@ -312,13 +311,13 @@ fn within(asked: &str, pattern: &str) -> bool {
     }
 }
 
-fn effective(grant: &Grant, scope: &Scope) -> Effective {
+fn effective(grant: &Grant) -> Effective {
     let reason = if grant.permission == Permission::Operator {
         EffectiveReason::Operator
-    } else if grant.pattern == scope.as_str() {
-        EffectiveReason::Grant
-    } else {
+    } else if grant.pattern.split('/').any(|part| part == WILDCARD) {
         EffectiveReason::Wildcard
+    } else {
+        EffectiveReason::Grant
     };
     Effective {
         principal: grant.principal.clone(),

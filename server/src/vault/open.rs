@@ -125,10 +125,8 @@ pub async fn init(
     audit.record(event(Phase::Intent, None)).await?;
     let id = TransactionId::random().map_err(|_| NoRandomness)?;
     let expectations = vec![(header_key, Expect::Absent)];
-    let position = store
-        .commit(Transaction { id, expectations, changes })
-        .await?
-        .map_err(|_conflict| OpenError::NotEmpty)?;
+    let position =
+        store.commit(Transaction { id, expectations, changes }).await?.map_err(|_conflict| OpenError::NotEmpty)?;
     audit.record(event(Phase::Done, Some(position.to_string()))).await?;
     Ok(token)
 }

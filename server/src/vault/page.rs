@@ -37,7 +37,8 @@ impl PageRequest {
             Err(_) => return Err(Error::field("page_size", "must not be negative")),
         };
         let call = digest(method, fields);
-        let after = if page_token.is_empty() { String::new() } else { read(page_token, call).ok_or(Error::PageToken)? };
+        let after =
+            if page_token.is_empty() { String::new() } else { read(page_token, call).ok_or(Error::PageToken)? };
         Ok(Self { size, after, call })
     }
 

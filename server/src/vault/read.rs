@@ -61,8 +61,7 @@ impl Vault {
             Ok(answer) => answer,
             Err(error) => return Err(self.refused(call, caller.as_ref(), &names, error).await),
         };
-        let subjects =
-            if answer.subjects.is_empty() { names.iter().map(named).collect() } else { answer.subjects };
+        let subjects = if answer.subjects.is_empty() { names.iter().map(named).collect() } else { answer.subjects };
         let line = Line {
             principal: caller.map(|caller| caller.principal().clone()),
             subjects,

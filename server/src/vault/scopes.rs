@@ -101,7 +101,7 @@ fn plan_delete(context: &Context<'_>, name: &Scope, uid: &str) -> Result<Plan<u6
         unshare(context, &mut plan, name)?;
     }
     plan.delete_prefix(key::secrets_of(name));
-    key::grants_of(name).into_iter().for_each(|prefix| plan.delete_prefix(prefix));
+    key::grants_within(name.as_str()).into_iter().for_each(|prefix| plan.delete_prefix(prefix));
     plan.delete_prefix(key::tokens_in(name));
     plan.delete(key::scope(name));
     plan.delete(key::scope_key(name));

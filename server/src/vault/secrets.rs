@@ -350,7 +350,11 @@ pub(super) fn new_meta(context: &Context<'_>, new: &NewSecret) -> Result<SecretM
 }
 
 /// The metadata after a change. A given value always counts as one: comparing would confirm guesses.
-pub(super) fn changed_meta(context: &Context<'_>, old: &SecretMeta, change: &SecretChange) -> Result<SecretMeta, Error> {
+pub(super) fn changed_meta(
+    context: &Context<'_>,
+    old: &SecretMeta,
+    change: &SecretChange,
+) -> Result<SecretMeta, Error> {
     let kind = change.kind.unwrap_or(old.kind);
     if (old.kind, kind) == (Kind::Encrypted, Kind::Plain) && change.value.is_none() {
         return Err(Error::field("value", "a new value is needed to make an encrypted secret plain"));

@@ -8,12 +8,7 @@ use coffer_proto::{
     token::{Token, TokenId, TokenKind},
 };
 
-use super::{
-    Call, Error, Page, PageRequest, Vault,
-    call::named,
-    read::Answer,
-    write::Plan,
-};
+use super::{Call, Error, Page, PageRequest, Vault, call::named, read::Answer, write::Plan};
 use crate::{
     access,
     record::{TokenRecord, TokenSecretHash, key},
@@ -129,8 +124,7 @@ impl Vault {
                 let operator = access::permit_operator(context.state, context.caller);
                 return Err(if operator.is_some() { Error::TokenNotFound } else { Error::Denied });
             };
-            let permit =
-                access::permit_revoke(context.state, context.caller, &token.principal).ok_or(Error::Denied)?;
+            let permit = access::permit_revoke(context.state, context.caller, &token.principal).ok_or(Error::Denied)?;
             let mut plan = Plan::new(&permit, ());
             plan.subjects = vec![named(format!("tokens/{id}"))];
             plan.details = vec![("bearer", token.principal.to_string())];

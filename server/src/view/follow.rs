@@ -80,16 +80,14 @@ async fn fill(keyring: &Keyring, pages: Vec<Vec<crate::store::Record>>, load: &m
             },
         };
         // Keys sort as digest, grant, header, key, scope, secret, token: all keys come before scopes and what they own.
-        let (ready, later): (Vec<_>, Vec<_>) =
-            page.into_iter().partition(|record| record.key.as_str() >= "header");
+        let (ready, later): (Vec<_>, Vec<_>) = page.into_iter().partition(|record| record.key.as_str() >= "header");
         waiting.extend(later);
         state.load(keyring, ready)?;
     }
     state.load(keyring, waiting)?;
-    for (key, missing) in [
-        (record::key::SYSTEM_KEY, state.system_key().is_none()),
-        (record::key::DIGEST, state.digest_key().is_none()),
-    ] {
+    for (key, missing) in
+        [(record::key::SYSTEM_KEY, state.system_key().is_none()), (record::key::DIGEST, state.digest_key().is_none())]
+    {
         if missing {
             return Err(Error::Damaged { key: Key::new(key), error: record::Error::KeyMissing });
         }

@@ -129,7 +129,9 @@ async fn an_update_never_brings_back_what_was_deleted() {
         here.create_secret(&call, scope("projects/p"), Ok(new("A", "v"))).await.expect("created");
         let update = {
             let (vault, call, name) = (there.clone(), call.clone(), name.clone());
-            tokio::spawn(async move { vault.update_secret(&call, name, String::new(), Ok(valued("w"))).await.map(drop) })
+            tokio::spawn(
+                async move { vault.update_secret(&call, name, String::new(), Ok(valued("w"))).await.map(drop) },
+            )
         };
         // One of the two is overtaken and decides again; a delete that is told "deleted" is the end of it.
         here.delete_secret(&call, name.clone(), String::new()).await.expect("deleted");

@@ -35,8 +35,7 @@ async fn opens(world: &World, records: &[Record]) -> bool {
     let transaction = Transaction { id, expectations: Vec::new(), changes };
     store.commit(transaction).await.expect("stored").expect("no conflict");
     let limits = crate::vault::Limits { memory_bytes: 1 << 30 };
-    let opened =
-        crate::vault::Vault::open(store, &world.key, world.audit.clone(), world.clock.clone(), limits).await;
+    let opened = crate::vault::Vault::open(store, &world.key, world.audit.clone(), world.clock.clone(), limits).await;
     let Ok(vault) = opened else { return false };
     let state = vault.view().read();
     let all = state.scopes_from("", None).flat_map(|scope| scope.owned_secrets().collect::<Vec<_>>());

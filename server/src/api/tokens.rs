@@ -66,7 +66,7 @@ fn new_token(request: v1::IssueTokenRequest) -> Result<NewToken, Error> {
     if request.description.chars().any(char::is_control) {
         fields.wrong("description", "must not contain control characters");
     }
-    let ttl = request.ttl.and_then(|ttl| fields.take("ttl", duration(&ttl)));
+    let ttl = request.ttl.and_then(|ttl| fields.take("ttl", duration(ttl)));
     fields.finish()?;
     Ok(NewToken { ttl, description: request.description })
 }
@@ -78,22 +78,13 @@ fn duration(ttl: prost_types::Duration) -> Result<Duration, &'static str> {
     Ok(Duration::new(seconds, nanos.ok_or("must have 0 to 999,999,999 nanoseconds")?))
 }
 
-/// A duration as google/protobuf/duration.proto allows it, and not negative. prost_types' own conversion panics on
-/// some that it does not.
-fn duration(given: &prost_types::Duration) -> Result<Duration, &'static str> {
-    const WRONG: &str = "must be a duration of at least 0 seconds, with 0 to 999,999,999 nanoseconds";
-    let seconds = u64::try_from(given.seconds).map_err(|_| WRONG)?;
-    let nanos = u32::try_from(given.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or(WRONG)?;
-    Ok(Duration::new(seconds, nanos))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn odd_durations_are_errors() {
-        let of = |seconds, nanos| duration(&prost_types::Duration { seconds, nanos });
+        let of = |seconds, nanos| duration(prost_types::Duration { seconds, nanos });
         assert_eq!(of(1, 5), Ok(Duration::new(1, 5)));
         assert_eq!(of(i64::MAX, 999_999_999), Ok(Duration::new(i64::MAX as u64, 999_999_999)));
         for (seconds, nanos) in [(-1, 0), (0, -1), (i64::MIN, i32::MIN), (1, i32::MAX), (1, 1_000_000_000)] {

@@ -8,20 +8,27 @@ use crate::command::Command;
 
 const EXAMPLES: &str = "\
 Examples:
-  coffer secret create projects/shop/secrets/STRIPE_API_KEY          asks for the value, without echo
-  pass show db | coffer secret create projects/shop/secrets/DB_URL   takes it from a pipe
+  coffer secret create projects/shop/secrets/STRIPE_API_KEY
+      asks for the value, without echo
+  pass show db | coffer secret create projects/shop/secrets/DATABASE_URL
+      takes it from a pipe, without its last line break
   coffer secret create accounts/ann/plugins/github/secrets/REGION --plain --value-file region.txt
-  coffer secret create organizations/acme/secrets/API_KEY --generate --share-with web,batch
-  coffer secret list accounts/ann/plugins/-                          all plugins of an account
+      takes it from a file, every byte; readers of a plain variable see its value
+  coffer secret create organizations/acme/secrets/SIGNING_KEY --generate --share-with web,batch
+  coffer secret update projects/shop/secrets/STRIPE_API_KEY --value
+  coffer secret list accounts/ann/plugins/-
+  coffer secret clone projects/shop/secrets/- projects/blog
   coffer secret import projects/shop --file .env --preview
   coffer environment describe projects/shop/environments/production
   coffer grant create users/bob secrets:read projects/shop
   coffer token issue projects/shop/servers/web --ttl 1h --out token
 
 Names:
-  organizations/ORG, organizations/ORG/workspaces/ID, projects/ID, projects/ID/environments/ID,
-  accounts/ID, accounts/ID/plugins/ID are scopes; SCOPE/secrets/NAME is a secret;
-  SCOPE/servers/ID and SCOPE/sandboxes/ID are workloads. `-` in an ID's place means all, where a pattern is asked for.
+  scopes     organizations/ID  organizations/ID/workspaces/ID  projects/ID
+             projects/ID/environments/ID  accounts/ID  accounts/ID/plugins/ID
+  secrets    SCOPE/secrets/NAME
+  workloads  SCOPE/servers/ID  SCOPE/sandboxes/ID
+  patterns   the same with `-` in an ID's place, for all of a kind
 
 Environment:
   COFFER_ADDRESS     where the server is
@@ -30,12 +37,12 @@ Environment:
   COFFER_CA_FILE     certificates to trust, PEM
 
 Exit codes:
-  0  done                 64  wrong command line       77  denied, or not authenticated
-  1  refused or failed    69  the server is not available";
+  0  done                64  wrong command line     77  denied, or not authenticated
+  1  refused or failed   69  server not available";
 
 /// Keeps the secrets of workloads, and never shows an encrypted one again
 #[derive(Parser)]
-#[command(name = "coffer", version, propagate_version = true, after_long_help = EXAMPLES, after_help = EXAMPLES,
+#[command(name = "coffer", version, after_long_help = EXAMPLES, after_help = EXAMPLES,
     subcommand_required = true, arg_required_else_help = true, max_term_width = 120)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -48,7 +55,7 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(crate) struct Global {
-    /// Where the server is: https://host:port, http://127.0.0.1:port or unix:///path [default: http://127.0.0.1:7470]
+    /// Where the server is: https://HOST:PORT, unix:///PATH, or http:// on this machine [default: http://127.0.0.1:7470]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
     /// File with the token
@@ -57,8 +64,8 @@ pub(crate) struct Global {
     /// Trust only the certificates in this PEM file, instead of the system's
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// For people or for programs
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    /// table, for people, or json, for programs
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
     pub(crate) output: Output,
 }
 

@@ -40,6 +40,11 @@ impl Failure {
         Self::new(Exit::Failed, message.into())
     }
 
+    /// What proves who calls is no good.
+    pub(crate) fn denied(message: impl Into<String>) -> Self {
+        Self::new(Exit::Denied, message.into())
+    }
+
     /// The server does not serve.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Exit::Unavailable, message.into())
@@ -95,8 +100,8 @@ fn reason_hint(reason: Reason) -> Option<&'static str> {
             "check the name, because absent and forbidden look alike; whoever has access:manage there can grant access"
         }
         Reason::NoChanges => "give --value, --description or another change: coffer secret update --help",
-        Reason::SecretNameReserved => "such names run code or redirect the loader of every workload: choose another",
-        Reason::EtagMismatch => "it was changed meanwhile: get it again and repeat with its new etag",
+        Reason::SecretNameReserved => "choose another name",
+        Reason::EtagMismatch => "get it again and repeat with its new etag",
         Reason::SecretNotClonable => "its owner can allow it: coffer secret update NAME --clonable",
         Reason::GrantExists => "nothing is left to do: coffer grant list shows it",
         Reason::Contention | Reason::Overloaded | Reason::StoreUnavailable => "try again in a moment",
@@ -112,7 +117,9 @@ fn code_hint(code: Code, message: &str) -> Option<&'static str> {
         Code::Unavailable if message.contains("certificate") => {
             Some("the server's certificate is not trusted: --ca-file or COFFER_CA_FILE names the authority to trust")
         }
-        Code::Unavailable => Some("is the server running? --address or COFFER_ADDRESS says where it is"),
+        Code::Unavailable => {
+            Some("is the server running there, and is it https or http? --address or COFFER_ADDRESS says where it is")
+        }
         Code::DeadlineExceeded => Some("a change may or may not have happened: look before repeating it"),
         Code::Unimplemented => Some("the server is older than this program, or not coffer at all"),
         _ => None,

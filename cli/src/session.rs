@@ -97,7 +97,7 @@ fn credential(
     }
     if let Some(token) = variable("COFFER_TOKEN") {
         let token = Zeroizing::new(text("COFFER_TOKEN", token)?);
-        let parsed = Token::parse(token.trim()).map_err(|error| Failure::usage(format!("COFFER_TOKEN: {error}")))?;
+        let parsed = Token::parse(token.trim()).map_err(|error| Failure::denied(format!("COFFER_TOKEN: {error}")))?;
         return Ok(Some(Credential::Token(parsed)));
     }
     Ok(variable("COFFER_TOKEN_FILE").map(|file| Credential::TokenFile(file.into())))

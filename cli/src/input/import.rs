@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use coffer_proto::{
+    limits,
     name::VariableName,
     value::{InvalidValue, SecretValue},
 };
@@ -16,6 +17,12 @@ use crate::{dotenv, failure::Failure};
 /// Mistakes shown of one file.
 const MISTAKES_SHOWN: usize = 20;
 
+/// Largest file, in bytes: what fits one request.
+pub(crate) const FILE_BYTES: usize = limits::IMPORT_REQUEST_BYTES;
+
+/// What the server says of such names, too; here with the line.
+const RESERVED: &str = "is reserved, because it would run code or redirect the loader";
+
 /// A secret to be.
 pub(crate) struct Variable {
     /// Its name.
@@ -26,6 +33,7 @@ pub(crate) struct Variable {
 
 /// The variables of a `.env` file, and remarks about them.
 pub(crate) fn dotenv(source: &str, bytes: &[u8], skip_empty: bool) -> Result<(Vec<Variable>, Vec<String>), Failure> {
+    check_length(source, bytes)?;
     let text = std::str::from_utf8(bytes).map_err(|_| Failure::failed(format!("{source}: must be UTF-8 text")))?;
     let entries =
         dotenv::parse(text).map_err(|mistakes| refuse(source, mistakes.iter().map(ToString::to_string).collect()))?;
@@ -37,6 +45,9 @@ pub(crate) fn dotenv(source: &str, bytes: &[u8], skip_empty: bool) -> Result<(Ve
         if let Some(first) = first_lines.insert(name.clone(), line) {
             mistakes.push(format!("line {line}: {name}: is in line {first} already"));
         }
+        if name.is_reserved() {
+            mistakes.push(format!("line {line}: {name}: {RESERVED}"));
+        }
         if looks_expanded {
             notes.push(format!("note: {source}: line {line}: {name}: `$` is taken as it stands, nothing is expanded"));
         }
@@ -46,11 +57,12 @@ pub(crate) fn dotenv(source: &str, bytes: &[u8], skip_empty: bool) -> Result<(Ve
             None => mistakes.push(format!("line {line}: {name}: {}; --skip-empty leaves it out", InvalidValue::Empty)),
         }
     }
-    if mistakes.is_empty() { Ok((variables, notes)) } else { Err(refuse(source, mistakes)) }
+    finish(source, variables, mistakes).map(|variables| (variables, notes))
 }
 
 /// The variables of a JSON object of strings.
 pub(crate) fn json(source: &str, bytes: &[u8], skip_empty: bool) -> Result<Vec<Variable>, Failure> {
+    check_length(source, bytes)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let entries = deserializer
         .deserialize_map(Strings)
@@ -67,13 +79,31 @@ pub(crate) fn json(source: &str, bytes: &[u8], skip_empty: bool) -> Result<Vec<V
             (Ok(name), _) if variables.iter().any(|known| known.name == name) => {
                 mistakes.push(format!("entry {number}: {name}: is there twice"));
             }
+            (Ok(name), _) if name.is_reserved() => mistakes.push(format!("entry {number}: {name}: {RESERVED}")),
             (Ok(name), Ok(value)) => variables.push(Variable { name, value }),
             (Ok(_), Err(InvalidValue::Empty)) if skip_empty => {}
             (Ok(name), Err(error)) => mistakes.push(format!("entry {number}: {name}: {error}")),
             (Err(error), _) => mistakes.push(format!("entry {number}: the name {error}")),
         }
     }
-    if mistakes.is_empty() { Ok(variables) } else { Err(refuse(source, mistakes)) }
+    finish(source, variables, mistakes)
+}
+
+fn finish(source: &str, variables: Vec<Variable>, mistakes: Vec<String>) -> Result<Vec<Variable>, Failure> {
+    if !mistakes.is_empty() {
+        Err(refuse(source, mistakes))
+    } else if variables.is_empty() {
+        Err(Failure::failed(format!("{source}: holds no variable")))
+    } else {
+        Ok(variables)
+    }
+}
+
+fn check_length(source: &str, bytes: &[u8]) -> Result<(), Failure> {
+    if bytes.len() <= FILE_BYTES {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("{source}: must have at most {FILE_BYTES} bytes")))
 }
 
 fn refuse(source: &str, mistakes: Vec<String>) -> Failure {
@@ -154,6 +184,15 @@ mod tests {
             assert!(failure.message().starts_with("x.json: "), "{}", failure.message());
             assert!(!failure.message().contains("hunter2") && !failure.message().contains("12345"), "{case}");
         }
+    }
+
+    #[test]
+    fn reserved_names_and_empty_files_are_refused() {
+        let failure = dotenv("x", b"A=1\nLD_PRELOAD=x\n", false).err().expect("refused");
+        assert!(failure.message().starts_with("x: line 2: LD_PRELOAD: is reserved"), "{}", failure.message());
+        let failure = json("x", br#"{"PATH":"y"}"#, false).err().expect("refused");
+        assert!(failure.message().starts_with("x: entry 1: PATH: is reserved"), "{}", failure.message());
+        assert_eq!(dotenv("x", b"# nothing\n", false).err().expect("refused").message(), "x: holds no variable");
     }
 
     #[test]

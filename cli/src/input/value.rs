@@ -80,6 +80,18 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// What stands in a pipe, if stdin is one and it is not empty: `pass show db | coffer secret update NAME`. Never
+    /// asks, and a stdin that is closed or /dev/null gives nothing.
+    pub(crate) fn piped() -> Result<Option<SecretValue>, Failure> {
+        if io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let bytes = without_line_break(file::stdin(limits::VALUE_BYTES + 1)?);
+        if bytes.is_empty() { Ok(None) } else { checked(bytes).map(Some) }
+    }
+}
+
 fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     rpassword::prompt_password(prompt).map(|value| Zeroizing::new(value.into_bytes())).map_err(|error| {
         Failure::failed(format!("cannot ask for the value: {error}")).hint("--value-stdin reads a pipe")

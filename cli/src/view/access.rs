@@ -3,7 +3,7 @@
 use coffer_proto::v1::{self, effective_access::Reason};
 use serde::Serialize;
 
-use super::{View, counted, fields, listing, some};
+use super::{View, counted, fields, listing, some, when_and_who};
 use crate::print::{
     table::Table,
     time::{rfc3339, short},
@@ -77,7 +77,7 @@ impl View for GrantView {
             ("principal", self.principal.clone()),
             ("permission", self.permission.clone()),
             ("pattern", self.pattern.clone()),
-            ("created", format!("{} by {}", self.create_time.as_deref().unwrap_or("?"), self.creator)),
+            ("created", when_and_who(self.create_time.as_deref(), &self.creator)),
         ])
     }
 }

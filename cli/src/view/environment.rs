@@ -97,8 +97,14 @@ impl From<v1::EnvironmentEntry> for EntryView {
 }
 
 impl EntryView {
+    /// The scope of a secret: its name is the variable's.
+    fn scope<'a>(&self, secret: &'a str) -> &'a str {
+        let scope = secret.strip_suffix(&self.variable).and_then(|rest| rest.strip_suffix("/secrets/"));
+        scope.unwrap_or(secret)
+    }
+
     fn state_in_words(&self) -> String {
-        let winner = self.winner.as_deref().unwrap_or("another secret");
+        let winner = self.winner.as_deref().map_or("another scope", |winner| self.scope(winner));
         match self.state {
             "shadowed" => format!("shadowed by {winner}"),
             "overruled" => format!("overruled by lock of {winner}"),
@@ -115,7 +121,7 @@ impl View for Described {
             table.row([
                 &entry.variable,
                 &entry.state_in_words(),
-                &entry.source,
+                entry.scope(&entry.source),
                 entry.kind,
                 &entry.value_version.map(|version| version.to_string()).unwrap_or_default(),
                 if entry.locked { "locked" } else { "" },
@@ -189,8 +195,8 @@ mod tests {
         let table = Described::new("x".into(), environment).table(None);
         let states: Vec<&str> = table.lines().skip(1).take(4).map(|line| &line[10..]).collect();
         assert!(states[0].starts_with("effective "), "{table}");
-        assert!(states[1].starts_with("shadowed by projects/p/environments/e/secrets/A "), "{table}");
-        assert!(states[2].starts_with("overruled by lock of projects/p/secrets/B "), "{table}");
+        assert!(states[1].starts_with("shadowed by projects/p/environments/e "), "{table}");
+        assert!(states[2].starts_with("overruled by lock of projects/p "), "{table}");
         assert!(states[3].starts_with("not shared "), "{table}");
         assert!(table.ends_with("\n1 variable\n"), "{table}");
     }

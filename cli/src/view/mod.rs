@@ -70,7 +70,12 @@ fn listing(table: &str, totals: &str, more: bool) -> String {
 
 /// One field a line.
 fn fields(lines: &[(&str, String)]) -> String {
-    let widest = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let shown = lines.iter().filter(|(_, value)| !value.is_empty());
-    shown.map(|(name, value)| format!("{name:widest$}  {}\n", crate::print::escape::text(value))).collect()
+    let shown = || lines.iter().filter(|(_, value)| !value.is_empty());
+    let widest = shown().map(|(name, _)| name.len()).max().unwrap_or(0);
+    shown().map(|(name, value)| format!("{name:widest$}  {}\n", crate::print::escape::text(value))).collect()
+}
+
+/// `2026-01-31 23:59 UTC by users/ann`
+fn when_and_who(time: Option<&str>, who: &str) -> String {
+    format!("{} UTC by {who}", crate::print::time::short(time))
 }

@@ -3,10 +3,10 @@
 use coffer_proto::v1::{self, sharing};
 use serde::Serialize;
 
-use super::{MASK, View, counted, fields, kind, listing, some};
+use super::{MASK, View, counted, fields, kind, listing, some, when_and_who};
 use crate::print::{
     table::Table,
-    time::{rfc3339, short},
+    time::{date, rfc3339},
 };
 
 /// A secret.
@@ -147,7 +147,6 @@ impl SecretDetail {
 impl View for SecretDetail {
     fn table(&self, _: Option<usize>) -> String {
         let secret = &self.0;
-        let by = |time: &Option<String>, who: &str| format!("{} by {who}", time.as_deref().unwrap_or("?"));
         fields(&[
             ("name", secret.name.clone()),
             ("kind", secret.kind.to_owned()),
@@ -158,8 +157,8 @@ impl View for SecretDetail {
             ("flags", secret.flags()),
             ("hosts", secret.allowed_hosts.join(",")),
             ("version", secret.value_version.to_string()),
-            ("created", by(&secret.create_time, &secret.creator)),
-            ("updated", by(&secret.update_time, &secret.updater)),
+            ("created", when_and_who(secret.create_time.as_deref(), &secret.creator)),
+            ("updated", when_and_who(secret.update_time.as_deref(), &secret.updater)),
             ("cloned from", secret.cloned_from.clone().unwrap_or_default()),
             ("etag", secret.etag.clone()),
         ])
@@ -187,17 +186,8 @@ fn totals(total: i64, encrypted: i64, plain: i64) -> String {
 }
 
 fn list(secrets: &[SecretView], grouped: bool, width: Option<usize>) -> String {
-    let mut table = Table::new(&[
-        "NAME",
-        "KIND",
-        "VALUE",
-        "HINT",
-        "SHARED WITH",
-        "FLAGS",
-        "VERSION",
-        "UPDATED (UTC)",
-        "DESCRIPTION",
-    ]);
+    let mut table =
+        Table::new(&["NAME", "KIND", "VALUE", "HINT", "SHARED WITH", "FLAGS", "VERSION", "CREATED", "DESCRIPTION"]);
     let mut group = None;
     for secret in secrets {
         if grouped && group != Some(secret.scope()) {
@@ -212,7 +202,7 @@ fn list(secrets: &[SecretView], grouped: bool, width: Option<usize>) -> String {
             &secret.shared_with(),
             &secret.flags(),
             &secret.value_version.to_string(),
-            &short(secret.update_time.as_deref()),
+            date(secret.create_time.as_deref()),
             &secret.description,
         ]);
     }
@@ -266,7 +256,7 @@ mod tests {
             value: value.map(|text| text.as_bytes().to_vec()),
             clonable: true,
             value_version: 1,
-            update_time: Some(prost_types::Timestamp { seconds: 1_769_903_940, nanos: 0 }),
+            create_time: Some(prost_types::Timestamp { seconds: 1_769_903_940, nanos: 0 }),
             ..Default::default()
         }
     }
@@ -279,12 +269,12 @@ mod tests {
         let other = secret("accounts/a/plugins/slack/secrets/TOKEN", v1::SecretKind::Encrypted, None);
         let table = SecretList::new(vec![region, token, other], true, false).table(None);
         let expected = [
-            "  NAME    KIND       VALUE        HINT       VERSION  UPDATED (UTC)",
+            "  NAME    KIND       VALUE        HINT       VERSION  CREATED",
             "accounts/a/plugins/github",
-            "  REGION  plain      eu\\u{1b}[2J             1        2026-01-31 23:59",
-            "  TOKEN   encrypted  ••••••••     ghp_…wxyz  1        2026-01-31 23:59",
+            "  REGION  plain      eu\\u{1b}[2J             1        2026-01-31",
+            "  TOKEN   encrypted  ••••••••     ghp_…wxyz  1        2026-01-31",
             "accounts/a/plugins/slack",
-            "  TOKEN   encrypted  ••••••••                1        2026-01-31 23:59",
+            "  TOKEN   encrypted  ••••••••                1        2026-01-31",
             "",
             "3 secrets, 2 encrypted, 1 plain",
         ];
@@ -312,6 +302,6 @@ mod tests {
         let secret = json["secrets"][0].as_object().expect("an object");
         assert_eq!(secret.len(), 18);
         assert_eq!((&secret["value"], &secret["hint"]), (&serde_json::Value::Null, &serde_json::Value::Null));
-        assert_eq!(secret["update_time"], "2026-01-31T23:59:00Z");
+        assert_eq!(secret["create_time"], "2026-01-31T23:59:00Z");
     }
 }

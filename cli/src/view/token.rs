@@ -83,7 +83,7 @@ impl Issued {
     /// One line about the token, without it.
     pub(crate) fn summary(&self) -> String {
         let TokenView { name, principal, expire_time, .. } = &self.metadata;
-        format!("{name} for {principal}, valid until {}", expire_time.as_deref().unwrap_or("?"))
+        format!("{name} for {principal}, valid until {} UTC", short(expire_time.as_deref()))
     }
 }
 

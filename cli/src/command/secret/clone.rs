@@ -12,8 +12,8 @@ pub(crate) struct Clone {
     #[arg(required = true, value_name = "SECRET")]
     secrets: Vec<String>,
     /// The scope to copy into
-    #[arg(long, value_name = "SCOPE", value_parser = Scope::parse)]
-    to: Scope,
+    #[arg(value_name = "DESTINATION", value_parser = Scope::parse)]
+    destination: Scope,
     /// Replace secrets of the same names there
     #[arg(long)]
     replace: bool,
@@ -25,9 +25,9 @@ impl Clone {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let request = CloneSecretsRequest {
             names: self.secrets,
-            destination: self.to.to_string(),
+            destination: self.destination.to_string(),
             replace: self.replace,
-            sharing: self.sharing.chosen(&self.to),
+            sharing: self.sharing.chosen(&self.destination),
         };
         let client = session.connect().await?;
         let cloned = client.call(client.secrets().clone_secrets(request)).await.map_err(|error| {

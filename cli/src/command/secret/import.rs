@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use coffer_proto::{
-    limits,
     name::Scope,
     reason::Reason,
     v1::{ImportEntry, ImportSecretsRequest, SecretKind, import_secrets_request::Conflict},
@@ -74,8 +73,8 @@ enum OnConflict {
 impl Import {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let (source, bytes) = match &self.file {
-            Some(path) => (path.display().to_string(), file::path(path, limits::IMPORT_REQUEST_BYTES)?),
-            None => ("stdin".to_owned(), file::stdin(limits::IMPORT_REQUEST_BYTES)?),
+            Some(path) => (path.display().to_string(), file::path(path, import::FILE_BYTES)?),
+            None => ("stdin".to_owned(), file::stdin(import::FILE_BYTES)?),
         };
         let (variables, notes) = match self.format {
             Format::Dotenv => import::dotenv(&source, &bytes, self.skip_empty)?,

@@ -16,7 +16,7 @@ use crate::{
 
 /// Change a secret; what is not given stays
 ///
-/// The name cannot be changed. A running workload keeps what it started with until its next start.
+/// With a pipe and no option, the new value is read from it. The name cannot be changed. A running workload keeps what it started with until its next start.
 #[derive(clap::Args)]
 pub(crate) struct Update {
     /// SCOPE/secrets/NAME
@@ -74,24 +74,25 @@ fn choice(yes: bool, no: bool) -> Option<bool> {
     (yes || no).then_some(yes)
 }
 
+/// Whether no option says what to change.
+fn changes_nothing(request: &UpdateSecretRequest) -> bool {
+    let UpdateSecretRequest { name, etag, .. } = request;
+    *request == UpdateSecretRequest { name: name.clone(), etag: etag.clone(), ..Default::default() }
+}
+
 impl Update {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         self.no_value.check()?;
-        let value = if self.value || self.sources.is_given() {
-            Some(self.sources.read(&format!("New value of {}: ", self.secret.variable()))?)
-        } else {
-            None
-        };
         let kind = match (self.encrypt, self.plain) {
             (true, _) => SecretKind::Encrypted,
             (false, true) => SecretKind::Plain,
             (false, false) => SecretKind::Unspecified,
         };
         let hosts = self.allow_any_host || !self.allow_host.is_empty();
-        let request = UpdateSecretRequest {
+        let mut request = UpdateSecretRequest {
             name: self.secret.to_string(),
             etag: self.etag,
-            value: value.as_ref().map(to_wire),
+            value: None,
             description: self.description,
             kind: kind.into(),
             sharing: self.sharing.chosen(self.secret.scope()),
@@ -100,6 +101,14 @@ impl Update {
             allowed_hosts: hosts.then_some(HostList { hosts: self.allow_host }),
             allow_in_instructions: choice(self.allow_in_instructions, self.deny_in_instructions),
         };
+        let value = if self.value || self.sources.is_given() {
+            Some(self.sources.read(&format!("New value of {}: ", self.secret.variable()))?)
+        } else if changes_nothing(&request) {
+            Sources::piped()?
+        } else {
+            None
+        };
+        request.value = value.as_ref().map(to_wire);
         let client = session.connect().await?;
         let updated = client.call(client.secrets().update_secret(request)).await?;
         session.show(&SecretDetail::new(updated))
@@ -108,12 +117,20 @@ impl Update {
 
 #[cfg(test)]
 mod tests {
-    use super::choice;
+    use super::*;
 
     #[test]
     fn directions() {
         assert_eq!(choice(true, false), Some(true));
         assert_eq!(choice(false, true), Some(false));
         assert_eq!(choice(false, false), None);
+    }
+
+    #[test]
+    fn a_name_and_an_etag_change_nothing() {
+        let request = UpdateSecretRequest { name: "n".into(), etag: "e".into(), ..Default::default() };
+        assert!(changes_nothing(&request));
+        assert!(!changes_nothing(&UpdateSecretRequest { description: Some(String::new()), ..request.clone() }));
+        assert!(!changes_nothing(&UpdateSecretRequest { locked: Some(false), ..request }));
     }
 }

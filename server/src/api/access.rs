@@ -50,7 +50,7 @@ impl Access for Api {
         request: Request<v1::ListGrantsRequest>,
     ) -> Result<Response<v1::ListGrantsResponse>, Status> {
         let (call, request) = self.begin("coffer.v1.Access/ListGrants", request).await?;
-        if !is_pattern(&request.pattern) || (request.pattern.is_empty() && permission != Permission::Operator) {
+        if !is_pattern(&request.pattern) {
             return Err(status::of(Error::field("pattern", "must be a scope or principal pattern, or empty")));
         }
         let principal = match request.principal.as_str() {

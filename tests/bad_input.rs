@@ -244,8 +244,9 @@ async fn grants_are_never_wider_than_the_granters() {
         ("users/x", "secrets:read", "projects/p/servers/s", "pattern"),
         ("users/x", "secrets:read", "projects/*", "pattern"),
     ] {
-        let field_named = stage.field_of("Access/CreateGrant", grant(principal, permission, pattern)).await;
-        assert_eq!(field_named, field, "{principal} {permission} {pattern}");
+        let refusal = refused(stage.call("Access/CreateGrant", grant(principal, permission, pattern)).await);
+        let named = (refusal.code, refusal.field());
+        assert_eq!(named, (Code::InvalidArgument, field), "{principal} {permission} {pattern}");
     }
     let twice = grant("users/x", "secrets:read", PROJECT);
     stage.call("Access/CreateGrant", twice.clone()).await.expect("granted");
@@ -363,7 +364,8 @@ async fn imports_and_clones_name_the_entry_that_is_wrong() {
     };
     assert_eq!(stage.field_of("Secrets/CloneSecrets", clone(&[])).await, "names");
     stage.call("Secrets/CreateSecret", secret(PROJECT, "A", "v")).await.expect("created");
-    let twice = clone(&["projects/p/secrets/A", "projects/p/secrets/A"]);
+    stage.call("Secrets/CreateSecret", secret("accounts/a/plugins/g", "A", "v")).await.expect("created");
+    let twice = clone(&["projects/p/secrets/A", "accounts/a/plugins/g/secrets/A"]);
     assert!(stage.field_of("Secrets/CloneSecrets", twice).await.starts_with("names"));
     let count = stage.call("Secrets/GetSecretStats", v1::GetSecretStatsRequest { parent: PROJECT.into() }).await;
     let stats = v1::SecretStats::decode(&count.expect("stats")[..]).expect("its own");

@@ -74,7 +74,7 @@ impl Vault {
     pub(super) async fn refused(&self, call: &Call, caller: Option<&Caller>, names: &[String], error: Error) -> Error {
         let line = Line {
             principal: caller.map(|caller| caller.principal().clone()),
-            subjects: names.iter().map(|name| named(name)).collect(),
+            subjects: names.iter().map(named).collect(),
             reason: Some(error.reason().as_str()),
             ..Line::default()
         };

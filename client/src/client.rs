@@ -152,4 +152,12 @@ mod tests {
             assert!(error.message().contains(&path.display().to_string()), "{error}");
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_never_ends_is_given_up() {
+        let client = Client::lazy(Config::new(nobody())).expect("nothing to connect to yet");
+        let begin = tokio::time::Instant::now();
+        let error = client.call(std::future::pending::<Result<Response<()>, Status>>()).await.expect_err("no answer");
+        assert_eq!((error.code(), begin.elapsed().as_secs()), (Code::DeadlineExceeded, 10));
+    }
 }

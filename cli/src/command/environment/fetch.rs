@@ -77,7 +77,11 @@ fn names(variables: &[FetchedVariable]) -> String {
 }
 
 fn dotenv_lines(variables: &[FetchedVariable]) -> Result<String, Failure> {
-    let mut text = String::new();
+    // Room for every character escaped: growing would leave copies of values behind.
+    let bytes = |variable: &FetchedVariable| {
+        variable.name.len() + 2 * variable.value.as_ref().map_or(0, |value| value.bytes()) + "=''\n".len()
+    };
+    let mut text = String::with_capacity(variables.iter().map(bytes).sum());
     for variable in variables {
         dotenv::write(&variable.name, present(variable)?, &mut text);
     }

@@ -1,0 +1,170 @@
+//! What the program says and how it ends where no server is needed: each case is a command line and what must come of it.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+/// Stands for a value in every case; no output may ever hold it.
+const SECRET: &str = "hunter2-never-shown";
+
+struct Case {
+    args: &'static [&'static str],
+    stdin: &'static [u8],
+    code: i32,
+    /// Parts of stderr; or of stdout if the code is 0.
+    says: &'static [&'static str],
+}
+
+const fn case(args: &'static [&'static str], code: i32, says: &'static [&'static str]) -> Case {
+    Case { args, stdin: b"", code, says }
+}
+
+const NAME: &str = "projects/p/secrets/NAME";
+
+const CASES: &[Case] = &[
+    // Values never come from the command line.
+    case(&["secret", "create", NAME, SECRET], 64, &["error: a value cannot be given on the command line\nhint: "]),
+    case(&["secret", "update", NAME, SECRET], 64, &["error: a value cannot be given on the command line\nhint: "]),
+    case(&["secret", "update", NAME, "--value", SECRET], 64, &["error: a value cannot be given on the command line"]),
+    case(&["secret", "create", "NAME=hunter2-never-shown"], 64, &["'NAME=…'"]),
+    case(&["secret", "update", NAME, "--value=hunter2-never-shown"], 64, &["unexpected value '…' for '--value'"]),
+    // Values that no environment can hold, before anything is sent.
+    case(&["secret", "create", NAME], 1, &["error: value: Secret value is required\n"]),
+    Case { stdin: b"\n", ..case(&["secret", "create", NAME], 1, &["error: value: Secret value is required\n"]) },
+    Case {
+        stdin: b"hunter2-never-shown\0",
+        ..case(&["secret", "create", NAME], 1, &["error: value: must not contain NUL"])
+    },
+    Case {
+        stdin: b"hunter2-never-shown\xff",
+        ..case(&["secret", "create", NAME], 1, &["error: value: must be UTF-8 text\n"])
+    },
+    case(&["secret", "create", NAME, "--value-file", "/nonexistent"], 1, &["error: /nonexistent: "]),
+    case(&["secret", "create", NAME, "--generate", "0"], 64, &["must be a number of characters"]),
+    case(&["secret", "create", NAME, "--generate", "--value-stdin"], 64, &["cannot be used with"]),
+    // Names are checked here, in the words of the server.
+    case(&["secret", "create", "projects/p/secrets/"], 64, &["Secret key is required"]),
+    case(&["secret", "create", "projects/p/secrets/lower"], 64, &["^[A-Z_][A-Z0-9_]*$"]),
+    case(&["secret", "list", "teams/t"], 64, &["must be a scope: organizations/{o}"]),
+    case(&["secret", "list", "projects/p", "--limit", "0"], 64, &["must be a number of at least 1"]),
+    case(&["grant", "create", "users/a", "secrets:steal", "projects/p"], 64, &["must be one of secrets:read"]),
+    case(&["token", "issue", "users/a", "--ttl", "soon"], 64, &["--ttl"]),
+    case(&["token", "issue", "users/a", "--force"], 64, &["--out <FILE>"]),
+    // What is gone for good is asked for.
+    case(&["secret", "delete", NAME], 64, &["error: nobody can be asked", "hint: --yes deletes without asking"]),
+    case(&["scope", "delete", "projects/p"], 64, &["error: nobody can be asked", "hint: --yes deletes without asking"]),
+    // Files to import: every mistake with its line, no value.
+    Case {
+        stdin: b"A=hunter2-never-shown\nB='hunter2-never-shown\n",
+        ..case(&["secret", "import", "projects/p"], 1, &["stdin: line 2: the ' that opens the value is never closed"])
+    },
+    Case {
+        stdin: b"hunter2-never-shown\nPATH=hunter2-never-shown\nC=\n",
+        ..case(&["secret", "import", "projects/p"], 1, &["stdin: line 1: must be NAME=value", "nothing was imported"])
+    },
+    Case {
+        stdin: b"PATH=hunter2-never-shown\nC=\nA=1\nA=2\n",
+        ..case(
+            &["secret", "import", "projects/p"],
+            1,
+            &["line 1: PATH: is reserved", "line 2: C: Secret value is required", "line 4: A: is in line 3 already"],
+        )
+    },
+    Case {
+        stdin: br#"{"A": ["hunter2-never-shown"]}"#,
+        ..case(
+            &["secret", "import", "projects/p", "--format", "json"],
+            1,
+            &["stdin: line 1, column 6: must be one JSON"],
+        )
+    },
+    // Where the server is, and who calls.
+    case(
+        &["status", "--address", "http://coffer.example"],
+        64,
+        &["error: --address: plain http:// is for this machine"],
+    ),
+    case(
+        &["status", "--address", "https://user:hunter2-never-shown@host"],
+        64,
+        &["--address: must not contain a user"],
+    ),
+    case(
+        &["status", "--address", "unix:///nonexistent/coffer.sock"],
+        69,
+        &["cannot connect to unix:///nonexistent", "hint: "],
+    ),
+    case(
+        &["scope", "list", "--token-file", "/nonexistent"],
+        77,
+        &["error: token file /nonexistent: ", "hint: give a token"],
+    ),
+    case(
+        &["scope", "list", "--address", "https://127.0.0.1:1", "--ca-file", "/nonexistent"],
+        1,
+        &["error: CA file /nonexistent: "],
+    ),
+    case(&["scope", "list", "--token", SECRET], 64, &["--token-file"]),
+    case(&["token", "revoke", "cof_user_hunter2-never-shown"], 64, &["error: name the token by tokens/ID"]),
+    // Help.
+    case(&[], 64, &["Usage: coffer"]),
+    case(&["--version"], 0, &["coffer 0."]),
+    case(&["--help"], 0, &["COFFER_TOKEN_FILE", "Exit codes:", "77  denied"]),
+    case(&["secret", "import", "--help"], 0, &["Nothing is expanded: `$HOME` stays `$HOME`"]),
+];
+
+#[test]
+fn every_case() {
+    for Case { args, stdin, code, says } in CASES {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_coffer"))
+            .args(*args)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        // A program that refuses its arguments ends before it reads.
+        let _ = child.stdin.take().expect("piped").write_all(stdin);
+        let output = child.wait_with_output().expect("it ends");
+        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        let shown = format!("coffer {}\nstdout: {stdout}\nstderr: {stderr}", args.join(" "));
+        assert_eq!(output.status.code(), Some(*code), "{shown}");
+        let (text, silent) = if *code == 0 { (&stdout, &stderr) } else { (&stderr, &stdout) };
+        for part in *says {
+            assert!(text.contains(part), "{part:?} is missing: {shown}");
+        }
+        assert!(silent.is_empty(), "{shown}");
+        assert!(!stderr.contains(SECRET) && !stdout.contains(SECRET), "a value was shown: {shown}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_coffer"))
+        .arg("--help")
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let output = Command::new(env!("CARGO_BIN_EXE_coffer"))
+        .arg("--help")
+        .env_clear()
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("the binary starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: stdout: "));
+}

@@ -5,9 +5,11 @@
 mod audit;
 mod bad_input;
 mod canary;
+mod commands;
 mod crash;
 mod drain;
 mod environment;
+mod fuzz_corpus;
 mod harness;
 mod injection;
 mod operations;

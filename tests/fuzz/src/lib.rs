@@ -1,0 +1,130 @@
+//! What each fuzz target does with any bytes: never panic, and keep the promise its assertion states.
+//!
+//! The suite compiles this file, too, and runs every kept input of `corpus/` through it on a stable compiler.
+
+use coffer_proto::{
+    name::{Permission, Principal, PrincipalPattern, ResourcePattern, Scope, ScopePattern, SecretName, VariableName, Workload},
+    token::Token,
+    v1,
+    value::SecretValue,
+};
+use coffer_server::{
+    identity::Credential,
+    record::key,
+    store::{
+        Key,
+        embedded::log::{frame, group, segment},
+    },
+    vault::PageRequest,
+};
+use prost::Message as _;
+
+/// A target: its name, which is its folder in `corpus/`, and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("names", names),
+    ("token", token),
+    ("value", value),
+    ("page", page),
+    ("record_key", record_key),
+    ("log_segment", log_segment),
+    ("log_group", log_group),
+    ("messages", messages),
+    ("address", address),
+];
+
+/// A name that parses is written exactly as it was read, and a pattern matches what it covers.
+pub fn names(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(scope) = Scope::parse(text) {
+        assert_eq!(scope.as_str(), text);
+        let pattern = ScopePattern::parse(text).expect("every scope is a pattern");
+        assert!(pattern.matches(&scope) && pattern.as_scope() == Some(scope));
+    }
+    if let Ok(pattern) = ScopePattern::parse(text) {
+        assert!(pattern.covers(&pattern) && text.starts_with(pattern.literal_prefix()));
+    }
+    if let Ok(workload) = Workload::parse(text) {
+        let pattern = ResourcePattern::parse(text).expect("every workload is a pattern");
+        assert!(pattern.matches_workload(&workload) && pattern.covers(&pattern));
+    }
+    if let Ok(secret) = SecretName::parse(text) {
+        assert_eq!(secret.to_string(), text);
+    }
+    if let Ok(principal) = Principal::parse(text) {
+        assert_eq!(principal.to_string(), text);
+    }
+    let _ = (VariableName::parse(text), PrincipalPattern::parse(text), Permission::parse(text));
+}
+
+/// A token that parses is written exactly as it was read.
+pub fn token(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(token) = Token::parse(text)
+    {
+        assert_eq!(token.expose(), text);
+    }
+    let _ = Credential::from_header(Some(data));
+}
+
+/// A value is taken byte for byte, and its hint never holds more than eight of its characters.
+pub fn value(data: &[u8]) {
+    let Ok(value) = SecretValue::new(data.to_vec()) else { return };
+    assert_eq!(value.expose().as_bytes(), data);
+    if let Some(hint) = value.hint() {
+        assert_eq!(hint.chars().count(), 9);
+        assert!(!hint.chars().any(char::is_control));
+    }
+}
+
+/// A page token is an error or a place; it never panics and is never of another call.
+pub fn page(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let one = PageRequest::new("List", &["a"], 1, text).is_ok();
+    let other = PageRequest::new("List", &["b"], 1, text).is_ok();
+    assert!(text.is_empty() || !(one && other));
+}
+
+/// Any key of a record is known or not.
+pub fn record_key(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = (key::parse(&Key::new(text)), key::comes_first(&Key::new(text)));
+    }
+}
+
+/// A log segment of any bytes is read as far as it is whole, or refused.
+pub fn log_segment(data: &[u8]) {
+    for is_last in [true, false] {
+        let _ = segment::scan(data, is_last, &mut |_| {});
+    }
+    let _ = frame::decode(data);
+}
+
+/// A group that decodes encodes to something that decodes to the same.
+pub fn log_group(data: &[u8]) {
+    if let Ok(commits) = group::decode(data) {
+        let again = group::decode(&group::encode(&commits)).expect("what was written can be read");
+        assert_eq!(format!("{commits:?}"), format!("{again:?}"));
+    }
+}
+
+/// Any bytes are a message or an error.
+pub fn messages(data: &[u8]) {
+    let _ = v1::CreateSecretRequest::decode(data);
+    let _ = v1::UpdateSecretRequest::decode(data);
+    let _ = v1::ImportSecretsRequest::decode(data);
+    let _ = v1::CloneSecretsRequest::decode(data);
+    let _ = v1::FetchEnvironmentResponse::decode(data);
+}
+
+/// An address that parses is written so that it parses again.
+pub fn address(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(address) = text.parse::<coffer_client::Address>()
+    {
+        let again = address.to_string().parse::<coffer_client::Address>().expect("its own text");
+        assert_eq!(again.to_string(), address.to_string());
+    }
+}

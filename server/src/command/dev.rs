@@ -47,7 +47,7 @@ impl Dev {
         let files = Files::below(&home_path);
         let config = config::load(&self.flags(&files)?, std::iter::empty::<(OsString, OsString)>())?;
         start_logging(&config.log);
-        let signals = signals::handle().map_err(Failure::new)?;
+        let signals = signals::handle(signals::Hangup::End).map_err(Failure::new)?;
         raise_descriptor_limit();
         let operator = if files.store.exists() { None } else { Some(files.create().await?) };
         let server = Server::open(config).await?;

@@ -11,7 +11,7 @@ use crate::{
 pub(super) async fn run(flags: &Flags) -> Result<(), Failure> {
     let config = config::load(flags, std::env::vars_os())?;
     start_logging(&config.log);
-    let signals = signals::handle().map_err(Failure::new)?;
+    let signals = signals::handle(signals::Hangup::Reload).map_err(Failure::new)?;
     serve(config, signals).await
 }
 

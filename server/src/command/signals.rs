@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT begin the drain and, the second time, cut it short; SIGHUP reloads.
+//! SIGTERM and SIGINT begin the drain and, the second time, cut it short; SIGHUP reloads, or ends what a closed terminal
+//! should end.
 
 use std::io;
 
@@ -9,8 +10,17 @@ use tokio::{
 
 use crate::{serve::Stage, server::Signals};
 
+/// What SIGHUP means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hangup {
+    /// Certificates and the audit log are opened again: the custom of daemons.
+    Reload,
+    /// The terminal is gone, and so is whoever started the server in it.
+    End,
+}
+
 /// Handles the signals from here on.
-pub(super) fn handle() -> io::Result<Signals> {
+pub(super) fn handle(on_hangup: Hangup) -> io::Result<Signals> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -21,10 +31,13 @@ pub(super) fn handle() -> io::Result<Signals> {
             tokio::select! {
                 Some(()) = terminate.recv() => advance(&stage),
                 Some(()) = interrupt.recv() => advance(&stage),
-                Some(()) = hangup.recv() => {
-                    tracing::info!("reloading");
-                    reload.send_replace(());
-                }
+                Some(()) = hangup.recv() => match on_hangup {
+                    Hangup::End => advance(&stage),
+                    Hangup::Reload => {
+                        tracing::info!("reloading");
+                        reload.send_replace(());
+                    }
+                },
                 else => return,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::{
         fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net::UnixStream,
@@ -65,11 +66,19 @@ impl Listener {
         }
     }
 
-    /// Where clients find it: `http://127.0.0.1:41234`, `https://…` or `unix:///…`.
+    /// Where clients of this machine find it: `http://127.0.0.1:41234`, `https://…` or `unix:///…`. For one that listens
+    /// on every address that is the loopback one, since nobody can connect to `0.0.0.0`.
     pub fn client_address(&self, has_tls: bool) -> String {
         match &self.address {
-            ListenAddress::Tcp(address) if has_tls => format!("https://{address}"),
-            ListenAddress::Tcp(address) => format!("http://{address}"),
+            ListenAddress::Tcp(address) => {
+                let ip = match address.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                    ip => ip,
+                };
+                let scheme = if has_tls { "https" } else { "http" };
+                format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
+            }
             ListenAddress::Unix(path) => format!("unix://{}", path.display()),
         }
     }
@@ -160,6 +169,8 @@ mod tests {
         let listener = Listener::bind(&"127.0.0.1:0".parse().expect("an address")).await.expect("binds");
         let address = listener.client_address(false);
         assert!(address.starts_with("http://127.0.0.1:") && !address.ends_with(":0"), "{address}");
+        let everywhere = Listener::bind(&"0.0.0.0:0".parse().expect("an address")).await.expect("binds");
+        assert!(everywhere.client_address(true).starts_with("https://127.0.0.1:"));
         let taken = Listener::bind(listener.address()).await.expect_err("taken");
         assert!(taken.to_string().starts_with("cannot listen on 127.0.0.1:"), "{taken}");
     }

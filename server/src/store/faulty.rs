@@ -236,10 +236,9 @@ mod tests {
         memory::Memory,
     };
 
-    crate::store_conformance!(Transparent::default());
+    crate::store_conformance!(Transparent);
 
     /// A decorator without faults is the store itself.
-    #[derive(Default)]
     struct Transparent;
 
     #[async_trait]

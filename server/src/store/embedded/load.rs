@@ -48,7 +48,10 @@ pub(super) async fn load(records: Weak<Records>, progress: Arc<Progress>, head: 
             return drop(begin.send(Err(Error::Unavailable("it is closed".into()))));
         };
         let begin = |checkpoint: Option<Checkpoint>| drop(begin.send(Ok(checkpoint.map_or(head, |at| at.position))));
-        match records.read(begin, |record| pager.add(record)) {
+        let outcome = records.read(begin, |record| pager.add(record));
+        // Who has taken the last page can close the store and find its directory free.
+        drop(records);
+        match outcome {
             Ok(true) => drop(pager.turn() && pager.send(Ok(None))),
             Ok(false) => {}
             Err(why) => drop(pager.send(Err(Error::Failed(format!("reading the records: {why}"))))),

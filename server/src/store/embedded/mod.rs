@@ -112,7 +112,8 @@ impl Embedded {
     }
 
     /// Ends the store in good order: what was asked before is done, sled has it all, the log says so, the directory is
-    /// free. Afterwards every handle answers with [`Error::Unavailable`]. After an error the store is as after a kill.
+    /// free once no load is under way. Afterwards every handle answers with [`Error::Unavailable`]. After an error the
+    /// store is as after a kill.
     pub async fn close(&self) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
         match self.requests.send(Request::Close(answer)).await {

@@ -6,7 +6,11 @@
 //!                                            └──── view ◄───────┘
 //! ```
 //!
-//! - [`api`]: the only module that names tonic: one file a service; turns wire messages into types and errors into statuses.
+//! - [`command`]: `init`, `run`, `dev`, `check-config`: what the process is told to do, and how it says that it failed.
+//! - [`server`]: the one place that puts all of it together; the standard services beside coffer's own.
+//! - [`api`]: one file a service; turns wire messages into types and errors into statuses. Besides it only `serve`,
+//!   `server` and what `dev` sets up name tonic.
+//! - [`serve`]: sockets, TLS, limits and the drain.
 //! - [`identity`]: who calls.
 //! - [`access`]: may they: a pure decision; the only maker of a `Permit`.
 //! - [`vault`]: what coffer does; nothing acts without a permit, and nothing acts without an audit record.
@@ -14,8 +18,7 @@
 //! - [`seal`]: the only module that sees keys: key sources, keyring, cipher, envelope.
 //! - [`store`]: durable, ordered transactions on sealed records; it never sees a value.
 //! - [`audit`]: who did what, before it is done.
-//! - [`config`], [`serve`], [`server`]: configuration; sockets, TLS, limits and the drain; and the one place that puts
-//!   all of it together.
+//! - [`config`]: flags, environment and file; [`telemetry`]: logs and what a panic may say; [`clock`]: the time.
 //!
 //! Dependencies point down this list; a test holds the direction. Only `vault` sees a value and a store at once.
 

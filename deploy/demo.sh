@@ -124,7 +124,13 @@ expect SESSION_KEY
 
 chapter "Workloads: each gets exactly its own, as environment variables"
 say "The platform gives each workload a token of its own; the injector does the rest and becomes the command."
-print_environment='env | grep -v -e ^PATH= -e ^PWD= -e ^SHLVL= -e ^_= -e ^OLDPWD= | cut -c1-70 | sort'
+say "This one prints its environment, without what the shell itself brings along."
+cat >app <<'APP'
+#!/bin/sh
+env | grep -v -e '^PATH=' -e '^PWD=' -e '^OLDPWD=' -e '^SHLVL=' -e '^_=' | sort
+APP
+chmod +x app
+run 'cat app'
 for workload_name in \
   organizations/acme/workspaces/web/servers/s1 organizations/acme/workspaces/lab/servers/s1 \
   projects/shop/servers/s1 projects/shop/environments/production/servers/s1 projects/blog/servers/s1 \
@@ -134,9 +140,10 @@ do
   as platform
   run "coffer token issue $workload_name --ttl 1h --out workload.token --force"
   as workload
-  printf '$ coffer-inject -- env | sort\n'
-  output="$(env -i PATH="$PATH" COFFER_ADDRESS="$COFFER_ADDRESS" COFFER_TOKEN_FILE=workload.token \
-    coffer-inject -- sh -c "$print_environment")" || fail "the workload was not started"
+  # This shell's own variables would hide what the workload was given.
+  printf '$ coffer-inject -- ./app\n'
+  output="$(env -i PATH="$PATH" COFFER_ADDRESS="$COFFER_ADDRESS" COFFER_TOKEN_FILE="$COFFER_TOKEN_FILE" \
+    coffer-inject -- ./app)" || fail "the workload was not started"
   printf '%s\n' "$output"
   expect_not COFFER_
   case "$workload_name" in
@@ -155,21 +162,26 @@ as wendy
 show 'coffer secret list organizations/acme'
 [ "$code" = 77 ] || fail "exit code $code"
 as pat
-show 'coffer-inject --workload projects/shop/servers/s1 -- env'
+show 'coffer-inject --workload projects/shop/servers/s1 -- ./app'
 [ "$code" = 77 ] || fail "exit code $code"
 
 chapter "A changed value: the running workload keeps the old one, the restarted one has the new"
 as platform
 run 'coffer token issue projects/shop/servers/s1 --ttl 1h --out web.token'
 mkfifo ask answer
+cat >web <<'WEB'
+#!/bin/sh
+while read -r question; do echo "web: my DATABASE_URL is $DATABASE_URL"; done
+WEB
+chmod +x web
+run 'cat web'
 start_workload() {
-  printf '$ COFFER_TOKEN_FILE=web.token coffer-inject -- ./web &\n'
-  COFFER_TOKEN_FILE=web.token coffer-inject -- \
-    sh -c 'while read -r _; do printf "web: my DATABASE_URL is %s\n" "$DATABASE_URL"; done' <ask >answer &
+  printf '$ COFFER_TOKEN_FILE=web.token coffer-inject -- ./web <ask >answer &\n'
+  COFFER_TOKEN_FILE=web.token coffer-inject -- ./web <ask >answer &
   workload=$!
   exec 3>ask 4<answer
 }
-ask_workload() { echo >&3; read -r output <&4; printf '%s\n' "$output"; }
+ask_workload() { printf '$ echo >ask; head -n 1 answer\n'; echo >&3; read -r output <&4; printf '%s\n' "$output"; }
 start_workload
 ask_workload; expect dev@localhost
 as pat
@@ -191,7 +203,7 @@ printf '$ coffer-server run --data data --key-file root.key …  &\n'
 start_server
 run 'coffer secret list projects/shop'
 expect DATABASE_URL; expect SESSION_KEY
-run 'COFFER_TOKEN_FILE=web.token coffer-inject -- sh -c '\''echo "web: my DATABASE_URL is $DATABASE_URL"'\'''
+run 'echo | COFFER_TOKEN_FILE=web.token coffer-inject -- ./web'
 expect dev@newhost
 
 chapter "At rest: no value in the store, the audit log or the server's log"

@@ -7,6 +7,7 @@ mod bad_input;
 mod canary;
 mod commands;
 mod crash;
+mod demo;
 mod drain;
 mod environment;
 mod fuzz_corpus;

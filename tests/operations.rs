@@ -157,6 +157,22 @@ async fn without_a_store_it_says_what_makes_one() {
     }
 }
 
+#[tokio::test]
+async fn data_of_a_newer_format_is_left_alone() {
+    let mut server = Server::start();
+    assert!(server.stop().await.success());
+    let format = server.data().join("format");
+    let text = fs::read_to_string(&format).expect("the format of the store");
+    let newer = text.replacen('1', "2", 1);
+    assert_ne!(newer, text);
+    fs::write(&format, newer).expect("written");
+    let before = snapshot(&server.data());
+    let finished = refuses(&mut server.run_command());
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("format 2"), "{}", finished.stderr);
+    assert_eq!(changed(&before, &snapshot(&server.data())), Vec::<PathBuf>::new());
+}
+
 /// Runs `script` where mounts are its own, or not at all where the kernel lets nobody make any.
 fn with_mounts(script: &str, server: &Server) -> Option<Command> {
     let flags: &[&str] =

@@ -1,13 +1,12 @@
 //! TLS by certificate files, from every client.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
-use coffer_client::{Client, Config, Credential};
 use coffer_proto::v1;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use crate::harness::{Server, secret};
+use crate::harness::{Server, client_at, secret};
 
 /// A certificate authority and a server certificate of 127.0.0.1, as files.
 struct Authority {
@@ -50,33 +49,11 @@ fn serve() -> (Server, Authority) {
     (builder.start_in(home), authority)
 }
 
-fn client(server: &Server, ca: &Authority) -> Client {
-    let token = server.operator_token().parse_token();
-    Client::lazy(Config {
-        address: server.address().parse().expect("its own"),
-        credential: Some(Credential::Token(token)),
-        ca_file: Some(ca.ca.clone()),
-        connect_timeout: Duration::from_secs(5),
-        call_timeout: Duration::from_secs(10),
-    })
-    .expect("a client")
-}
-
-trait ParseToken {
-    fn parse_token(&self) -> coffer_proto::token::Token;
-}
-
-impl ParseToken for String {
-    fn parse_token(&self) -> coffer_proto::token::Token {
-        coffer_proto::token::Token::parse(self).expect("a token")
-    }
-}
-
 #[tokio::test]
 async fn every_client_speaks_tls_to_a_server_it_can_verify() {
     let (server, authority) = serve();
     assert!(server.address().starts_with("https://127.0.0.1:"), "{}", server.address());
-    let operator = client(&server, &authority);
+    let operator = client_at(&server.address(), &server.operator_token(), Some(authority.ca.clone()));
     operator.scopes().list_scopes(v1::ListScopesRequest::default()).await.expect("listed");
 
     let manager = server.socket_client(&server.operator_token());
@@ -102,11 +79,12 @@ async fn every_client_speaks_tls_to_a_server_it_can_verify() {
 #[tokio::test]
 async fn nobody_speaks_to_a_server_it_cannot_verify_nor_without_tls() {
     let (server, _) = serve();
-    let stranger = Authority::write_to(&TempDir::new().expect("a directory"), "other");
     let home = TempDir::new().expect("a directory");
     let other = Authority::write_to(&home, "other");
-    drop(stranger);
-    let failed = client(&server, &other).scopes().list_scopes(v1::ListScopesRequest::default()).await;
+    let failed = client_at(&server.address(), &server.operator_token(), Some(other.ca))
+        .scopes()
+        .list_scopes(v1::ListScopesRequest::default())
+        .await;
     assert!(failed.is_err(), "a certificate of another authority");
 
     let token = server.operator_token();

@@ -11,9 +11,9 @@ mod wait;
 
 pub(crate) use binaries::{binary, prepared};
 pub(crate) use command::{Finished, Tool};
-pub(crate) use people::secret;
+pub(crate) use people::{client_at, secret};
 pub(crate) use raw::Raw;
 pub(crate) use scan::{forms_of, holds, occurrences};
-pub(crate) use server::{Builder, Server};
+pub(crate) use server::Server;
 pub(crate) use status::{Refusal, refused};
-pub(crate) use wait::{until, until_async};
+pub(crate) use wait::{until, until_async, until_within};

@@ -1,6 +1,6 @@
 //! Who calls: tokens, grants and clients for them.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use coffer_client::{Client, Config, Credential};
 use coffer_proto::{token::Token, v1};
@@ -18,32 +18,22 @@ pub(crate) fn secret(parent: &str, name: &str, value: &str) -> v1::CreateSecretR
     }
 }
 
-impl Server {
-    fn config(&self, address: &str, credential: Option<Credential>) -> Config {
-        Config {
-            address: address.parse().expect("the server's own address"),
-            credential,
-            ca_file: None,
-            connect_timeout: Duration::from_secs(5),
-            call_timeout: Duration::from_secs(10),
-        }
-    }
+/// A client that trusts the authorities of `ca_file`, or the system's.
+pub(crate) fn client_at(address: &str, token: &str, ca_file: Option<PathBuf>) -> Client {
+    let credential = Some(Credential::Token(Token::parse(token).expect("a good token")));
+    let address = address.parse().expect("the server's own address");
+    Client::lazy(Config { credential, ca_file, ..Config::new(address) }).expect("a client")
+}
 
+impl Server {
     /// A client with this token.
     pub(crate) fn client(&self, token: &str) -> Client {
-        let token = Token::parse(token).expect("a good token");
-        Client::lazy(self.config(&self.address(), Some(Credential::Token(token)))).expect("a client")
+        client_at(&self.address(), token, None)
     }
 
     /// The same over the unix socket, whose address survives restarts.
     pub(crate) fn socket_client(&self, token: &str) -> Client {
-        let token = Token::parse(token).expect("a good token");
-        Client::lazy(self.config(&self.socket(), Some(Credential::Token(token)))).expect("a client")
-    }
-
-    /// A client without credential.
-    pub(crate) fn stranger(&self) -> Client {
-        Client::lazy(self.config(&self.address(), None)).expect("a client")
+        client_at(&self.socket(), token, None)
     }
 
     pub(crate) fn raw(&self) -> Raw {

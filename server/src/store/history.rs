@@ -114,15 +114,14 @@ pub(super) struct Follower {
 impl Follow for Follower {
     async fn next(&mut self) -> Result<Next, Error> {
         loop {
-            // Marked as seen before looking, so that what is published in between wakes the wait below.
-            self.news.mark_unchanged();
             if let Some(next) = self.history.next(self.after)? {
                 if let Next::Commit(commit) = &next {
                     self.after = commit.position;
                 }
                 return Ok(next);
             }
-            // The sender lives in the history that this follower holds: it cannot be gone.
+            // Returns at once if something was published since it last returned: nothing falls between look and wait. The
+            // sender lives in the history that this follower holds: it cannot be gone.
             let _ = self.news.changed().await;
         }
     }

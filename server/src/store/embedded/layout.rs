@@ -1,7 +1,7 @@
 //! The directory of a store, and who may touch it.
 //!
 //! ```text
-//! DIR/format                           the format's version and the store's random instance: there is a store if it stands
+//! DIR/format                           the format's version and the store's random instance; made last
 //! DIR/lock                             locked while a process has the store open
 //! DIR/log/00000000000000000001.log …   the log's segments, by their first revision
 //! DIR/sled/                            sled's files
@@ -38,7 +38,10 @@ pub enum OpenError {
     #[error("{}: there is already a store here, or parts of one", .0.display())]
     Exists(PathBuf),
     /// A newer version wrote it. It was not touched.
-    #[error("{}: the store has format {found}, and this version reads formats up to {FORMAT}: use a newer one", .dir.display())]
+    #[error(
+        "{}: the store has format {found}, and this version reads formats up to {FORMAT}: use a newer one",
+        .dir.display()
+    )]
     Newer {
         /// The store.
         dir: PathBuf,

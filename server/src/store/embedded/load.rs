@@ -19,8 +19,8 @@ use crate::store::{Error, Load, Position, Record};
 const PAGE_BYTES: usize = 1 << 20;
 /// Most pages that wait for the reader.
 const PAGES_WAITING_MAX: usize = 2;
-/// Sled stands still while its records are read, and the log waits for it when it is too far behind: a reader that takes
-/// no page for this long is cut off.
+/// Sled stands still while its records are read, and the log waits for it when it is too far behind: a reader that
+/// takes no page for this long is cut off.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait for sled to reach what has been acknowledged.
 const APPLY_PATIENCE: Duration = Duration::from_secs(30);

@@ -91,8 +91,8 @@ impl Records {
         file.sync().map_err(|error| format!("{}: {error}", self.path.join("db").display()))
     }
 
-    /// Gives all records, ordered by key, to `each`, until it returns `false`; `begin` is told their position first, and
-    /// nothing is applied meanwhile. `Ok(true)`: these are all, and they are the right ones.
+    /// Gives all records, ordered by key, to `each`, until it returns `false`; `begin` is told their position first,
+    /// and nothing is applied meanwhile. `Ok(true)`: these are all, and they are the right ones.
     pub(super) fn read(
         &self,
         begin: impl FnOnce(Option<Checkpoint>),

@@ -1,7 +1,7 @@
 //! Watches the free space, so that the store is full before the disk is.
 //!
-//! The reserve is for what has been acknowledged and is still on its way to sled (at most 64 groups of about 1 MiB), and
-//! for deletes, which need room in the log before they free any. Reads never need room.
+//! The reserve is for what has been acknowledged and is still on its way to sled (64 groups of about 1 MiB at most),
+//! and for deletes, which need room in the log before they free any. Reads never need room.
 
 use std::{
     path::PathBuf,

@@ -170,7 +170,8 @@ impl Writer {
         );
         let checkpoint = Checkpoint { instance: self.instance, position, digest: self.index.digest() };
         self.progress.handed();
-        // There is room, this thread has waited for it. Sled's thread may be gone; then it has said why, and the next group is refused.
+        // There is room, this thread has waited for it. Sled's thread may be gone; then it has said why, and the next
+        // group is refused.
         let _ = self.groups.send(Group { writes, checkpoint });
         if let Err(error) = self.log.retire(self.progress.applied()) {
             tracing::warn!(%error, "an old segment of the log could not be removed");

@@ -1,6 +1,9 @@
 //! Damage to any file: found or harmless, never served, and nothing acknowledged is lost.
 
-use super::*;
+use super::{
+    super::{disk, layout, sled::Records},
+    *,
+};
 
 /// A closed store with some history, the directory of its sled as it was half way, and what it shows.
 async fn history(options: Options) -> (tempfile::TempDir, tempfile::TempDir, Shown) {
@@ -97,6 +100,8 @@ async fn a_torn_last_frame_is_cut_and_everything_before_it_stands() {
         replace(half.path(), &copied.path().join("sled"));
         cut(&log_file(copied.path()), keep);
         let shown = open_damaged(copied.path()).await.expect("it opens");
+        let now = fs::metadata(log_file(copied.path())).expect("metadata").len() as usize;
+        assert_eq!(now, last + closing, "the torn frame is gone");
         assert_eq!(shown.1.len(), 15, "all but the last transaction");
         assert_eq!(*shown_before.get_or_insert_with(|| shown.clone()), shown);
         // The cut is durable: what is written next is found again.
@@ -153,4 +158,24 @@ async fn whatever_happens_to_sleds_files_the_right_records_are_shown_or_none() {
         tally(open_damaged(copied.path()).await, format!("{file} removed"));
     }
     assert!(right > 0 && refused + right == 42, "{right} right, {refused} refused");
+}
+
+#[tokio::test]
+async fn a_record_that_sled_lost_or_brought_back_is_missed() {
+    let (dir, _, expected) = history(Options::default()).await;
+    let record = &expected.1[0];
+    let older = (crate::store::Revision(record.revision.0 - 1), record.value.clone());
+    for (write, missed) in [(None, true), (Some(older), true), (Some((record.revision, record.value.clone())), false)] {
+        let copied = tempfile::tempdir().expect("a directory");
+        copy(dir.path(), copied.path());
+        let layout = layout::Layout::new(copied.path().into());
+        let lock = std::sync::Arc::new(layout.lock().expect("lock"));
+        let records = Records::open(&layout.sled(), 1 << 20, &disk::RealDisk, lock).expect("open sled");
+        let checkpoint = records.checkpoint().expect("read").expect("a checkpoint");
+        let writes = [(record.key.clone(), write.clone())].into();
+        records.apply(&writes, &checkpoint).expect("apply");
+        drop(records);
+        let shown = open_damaged(copied.path()).await;
+        assert_eq!(shown, (!missed).then(|| expected.clone()), "{write:?}");
+    }
 }

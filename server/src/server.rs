@@ -2,6 +2,7 @@
 
 mod address_file;
 mod housekeeping;
+pub(crate) mod seal_mark;
 mod services;
 
 use std::{
@@ -86,10 +87,12 @@ impl Server {
         let began = Instant::now();
         let certificates = config.tls.clone().map(Certificates::load).transpose()?.map(Arc::new);
         let key = KeyFile::open(&config.key_file)?;
+        seal_mark::check(&config.data, &key)?;
         let store = Embedded::open(&config.data, Options::default()).await?;
         let audit = Arc::new(AuditFile::open(&config.audit.file, config.audit.sync)?);
         let limits = vault::Limits { memory_bytes: config.limits.memory_bytes };
         let vault = Vault::open(Arc::new(store.clone()), &key, audit.clone(), Arc::new(SystemClock), limits).await?;
+        seal_mark::set(&config.data, &key)?;
         Ok(Self { config, store, vault, audit, certificates, began })
     }
 

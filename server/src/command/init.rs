@@ -15,7 +15,7 @@ use crate::{
     clock::SystemClock,
     config::AUDIT_FILE_DEFAULT,
     seal::source::KeyFile,
-    server,
+    server::{self, seal_mark},
     store::embedded::{Embedded, OpenError, Options},
     vault,
 };
@@ -103,23 +103,35 @@ impl NewStore<'_> {
                 _ => failure,
             }
         })?;
-        if let Err(error) = Embedded::create(self.data).await {
-            if self.generate_key {
-                // Nothing was sealed with it, and the next try must not find it in its way.
-                let _ = fs::remove_file(self.key_file);
-            }
-            let exists = matches!(error, OpenError::Exists(_));
-            let failure = Failure::from(server::Error::from(error));
-            return Err(if exists {
-                failure.hint("`init` never touches existing data; `run` serves it")
-            } else {
-                failure
-            });
+        let created = Embedded::create(self.data).await;
+        // A store without its mark is one whose `init` was interrupted: it is filled if nothing is in it.
+        let is_interrupted = matches!(created, Err(OpenError::Exists(_))) && !seal_mark::is_marked(self.data);
+        let is_new = created.is_ok();
+        let made = match created {
+            Err(error) if !is_interrupted => Err(server::Error::from(error)),
+            Ok(()) | Err(_) => self.fill(&key, operator).await,
+        };
+        made.map_err(|error| self.failure(error, is_new))
+    }
+
+    fn failure(&self, error: server::Error, is_new: bool) -> Failure {
+        let has_data = matches!(
+            error,
+            server::Error::Store(OpenError::Exists(_)) | server::Error::Vault(vault::OpenError::NotEmpty)
+        );
+        if self.generate_key && (has_data || !is_new) {
+            // Nothing was sealed with it, and the next try must not find it in its way.
+            let _ = fs::remove_file(self.key_file);
         }
-        self.fill(&key, operator).await.map_err(|error| {
+        let failure = Failure::from(error);
+        if has_data {
+            failure.hint("`init` never touches existing data; `run` serves it")
+        } else if is_new {
             let directory = self.data.display();
-            Failure::from(error).hint(format!("the new store is unfinished: remove {directory} before the next `init`"))
-        })
+            failure.hint(format!("the new store is unfinished: remove {directory} before the next `init`"))
+        } else {
+            failure
+        }
     }
 
     async fn fill(&self, key: &KeyFile, operator: &Principal) -> Result<Token, server::Error> {
@@ -131,6 +143,31 @@ impl NewStore<'_> {
             tracing::warn!(%error, "the store is not closed in good order; its next start repairs it");
         }
         audit.close(CLOSE_WAIT_MAX).await;
-        Ok(made?)
+        let token = made?;
+        seal_mark::set(self.data, key)?;
+        Ok(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_interrupted_init_is_taken_up_and_a_finished_one_never_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (data, key_file) = (dir.path().join("data"), dir.path().join("key"));
+        let operator = Principal::parse("users/operator").expect("a principal");
+        // As a kill after the first step leaves it.
+        Embedded::create(&data).await.expect("an empty store");
+        let new = |generate_key| NewStore { data: &data, key_file: &key_file, generate_key, audit_file: None };
+        new(true).create(&operator).await.map(drop).expect("filled");
+        new(false).create(&operator).await.map(drop).expect_err("it is there");
+        // As a kill before the last step leaves it.
+        fs::remove_file(data.join("sealed-with")).expect("the mark");
+        let failure = new(false).create(&operator).await.map(drop).expect_err("it is there");
+        let hint = failure.hint.expect("a hint");
+        assert!(!hint.contains("remove"), "nobody is told to remove a store with something in it: {hint}");
+        assert!(key_file.exists());
     }
 }

@@ -126,6 +126,11 @@ impl KeyFile {
         Ok(Self::from_key(key))
     }
 
+    /// Which key it is, in words that are not secret: they tell two keys apart and say nothing of either.
+    pub fn label(&self) -> String {
+        format!("{SOURCE} key {}", self.id)
+    }
+
     fn from_text(text: &str) -> Option<Self> {
         let digits = text.trim_end_matches(['\n', '\r']);
         if digits.len() != KEY_FILE_DIGITS || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -173,7 +178,7 @@ impl KeySource for KeyFile {
         if wrapped.source != SOURCE || wrapped.key_id != self.id.to_string() {
             return Err(Error::WrongKey {
                 wanted: format!("{} key {}", wrapped.source, wrapped.key_id),
-                given: format!("{SOURCE} key {}", self.id),
+                given: self.label(),
             });
         }
         let root = envelope::open(self.id, &self.key, &Self::place(store), &wrapped.bytes);

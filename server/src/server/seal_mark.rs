@@ -1,0 +1,74 @@
+//! `DATA/sealed-with`: which key opens the store, in words that are not secret.
+//!
+//! The store's header decides whether a key is the right one, but reading it means opening the store, which already
+//! writes. The mark lets a wrong key be refused before anything is touched, and tells an initialized store from one
+//! whose `init` was interrupted.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::seal::source::{self, KeyFile};
+
+const NAME: &str = "sealed-with";
+
+/// Refuses a key that the mark says is another. No mark says nothing.
+pub(super) fn check(data: &Path, key: &KeyFile) -> Result<(), source::Error> {
+    match fs::read_to_string(path(data)) {
+        Ok(wanted) if wanted.trim_end() != key.label() => Err(source::Error::WrongKey {
+            // The file could hold anything by now; a terminal must not obey it.
+            wanted: wanted.trim_end().chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect(),
+            given: key.label(),
+        }),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(source::Error::Io { path: path(data), error }),
+    }
+}
+
+/// Whether the store was initialized to its end.
+pub(crate) fn is_marked(data: &Path) -> bool {
+    path(data).exists()
+}
+
+/// Marks a store that this key opens, unless it is marked.
+pub(crate) fn set(data: &Path, key: &KeyFile) -> Result<(), source::Error> {
+    let io = |error| source::Error::Io { path: path(data), error };
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path(data)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(io(error)),
+    };
+    let written = writeln!(file, "{}", key.label()).and_then(|()| file.sync_all());
+    written.and_then(|()| fs::File::open(data)?.sync_all()).map_err(|error| {
+        // Half a mark would refuse the right key.
+        let _ = fs::remove_file(path(data));
+        io(error)
+    })
+}
+
+fn path(data: &Path) -> PathBuf {
+    data.join(NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marked_store_refuses_another_key_and_an_unmarked_one_says_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = KeyFile::generate(&dir.path().join("a")).expect("a key");
+        let other = KeyFile::generate(&dir.path().join("b")).expect("a key");
+        assert!(!is_marked(dir.path()));
+        assert!(check(dir.path(), &other).is_ok());
+        set(dir.path(), &key).expect("marked");
+        set(dir.path(), &other).expect("marked already");
+        assert!(is_marked(dir.path()));
+        assert!(check(dir.path(), &key).is_ok());
+        assert!(matches!(check(dir.path(), &other), Err(source::Error::WrongKey { .. })));
+    }
+}

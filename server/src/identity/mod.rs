@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn reads_bearer_headers_only() {
         let token = Token::generate(TokenKind::User);
-        let header = |text: String| Credential::from_header(Some(text.as_bytes())).map(|c| c.id).map_err(|e| e);
+        let header = |text: String| Credential::from_header(Some(text.as_bytes())).map(|credential| credential.id);
         assert_eq!(header(format!("Bearer {}", token.expose())), Ok(token.id().clone()));
         assert_eq!(header(format!("bearer  {} ", token.expose())), Ok(token.id().clone()));
         assert_eq!(header(token.expose().to_owned()), Err(Error::Invalid));

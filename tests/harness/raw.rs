@@ -43,7 +43,7 @@ impl Raw {
         }
         let mut client = tonic::client::Grpc::new(self.0.clone()).max_decoding_message_size(8 * 1024 * 1024);
         client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let path = PathAndQuery::from_maybe_shared(method.to_owned()).expect("a method's path");
+        let path = method.parse::<PathAndQuery>().expect("a method's path");
         client.unary(request, path, Bytes).await.map(tonic::Response::into_inner)
     }
 }

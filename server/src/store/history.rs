@@ -120,8 +120,8 @@ impl Follow for Follower {
                 }
                 return Ok(next);
             }
-            // Returns at once if something was published since it last returned: nothing falls between look and wait. The
-            // sender lives in the history that this follower holds: it cannot be gone.
+            // Returns at once if something was published since it last returned: nothing falls between look and wait.
+            // The sender lives in the history that this follower holds: it cannot be gone.
             let _ = self.news.changed().await;
         }
     }

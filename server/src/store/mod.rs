@@ -5,7 +5,7 @@
 //!
 //! - [`Store::load`]: everything, of one position.
 //! - [`Store::commit`]: one transaction, all or nothing; its conflict is a value, not an error.
-//! - [`Store::changes`]: what was committed after a position, whole transactions in order, or [`Changes::Gap`].
+//! - [`Store::changes`]: what was committed after a position, whole transactions in order, or [`Next::Gap`].
 //! - [`Store::latest`]: the position every later read must have reached.
 //!
 //! `conformance` is the contract as tests; every store and decorator passes it.
@@ -154,7 +154,8 @@ pub trait Store: Send + Sync + 'static {
     /// Dropping the future does not undo: the transaction happens wholly or not at all, unseen.
     async fn commit(&self, transaction: Transaction) -> Result<Result<Position, Conflict>, Error>;
 
-    /// The transactions after a position, in order, none missing, none twice.
+    /// The transactions after a position, in order, none missing, none twice. What is not kept any more, of another
+    /// epoch or ahead of the store is a gap, which the follower tells.
     async fn changes(&self, after: Position) -> Result<Box<dyn Follow>, Error>;
 
     /// A position that includes every transaction acknowledged before the call.
@@ -170,7 +171,7 @@ pub enum Error {
     /// No room; nothing happened. Deletes may still pass, reads do.
     #[error("the store is full: {0}")]
     Full(String),
-    /// The transaction may have happened or not, and may yet.
+    /// The transaction may have happened or not, and may yet: an answer was lost, or a write or sync failed half way.
     #[error("the outcome of the transaction is not known: {0}")]
     Unknown(String),
     /// It will not work again without an operator: a failed sync, damage, a format it does not know.

@@ -29,6 +29,11 @@ show() {
 }
 # The same for a command that must succeed.
 run() { show "$1"; [ "$code" = 0 ] || fail "exit code $code"; }
+# The same without its output, where a chapter has many of a kind.
+quietly() {
+  printf '$ %s\n' "$1"
+  output="$(eval "$1" 2>&1)" || fail "$output"
+}
 # What the last output must, or must not, hold: a demo that lies is worse than none.
 expect() { case "$output" in *"$1"*) ;; *) fail "expected: $1" ;; esac; }
 expect_not() { case "$output" in *"$1"*) fail "not expected: $1" ;; esac; }
@@ -40,7 +45,8 @@ cargo build --locked --quiet --workspace --bins
 target="$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
 PATH="$target/debug:$PATH"
 export PATH
-unset COFFER_TOKEN COFFER_WORKLOAD COFFER_CA_FILE || :
+# Whoever uses coffer already has variables of their own.
+for name in $(env | sed -n 's/^\(COFFER_[A-Z_]*\)=.*/\1/p'); do unset "$name"; done
 
 # A unix socket's path must be short, which a TMPDIR need not be.
 base="${TMPDIR:-/tmp}"
@@ -50,7 +56,7 @@ cd "$dir"
 
 start_server() {
   rm -f address
-  # What init printed is in the way of the transcript; what the server logs is kept for the end.
+  # What it logs would be in the way of the transcript; the last chapter looks at it.
   coffer-server run --data data --key-file root.key --listen "unix:$dir/coffer.sock" --address-file address \
     --audit-file audit.log 2>>server.log &
   server=$!
@@ -71,14 +77,14 @@ printf '$ export COFFER_ADDRESS=unix://$PWD/coffer.sock\n'
 
 chapter "People: the operator lets each of them manage one scope and nothing else"
 as operator
-run 'coffer grant create users/olga  secrets:manage organizations/acme'
-run 'coffer grant create users/wendy secrets:manage organizations/acme/workspaces/web'
-run 'coffer grant create users/pat   secrets:manage projects/shop'
-run 'coffer grant create users/pat   secrets:manage projects/shop/environments/production'
-run 'coffer grant create users/pat   secrets:manage projects/blog'
+quietly 'coffer grant create users/olga  secrets:manage organizations/acme'
+quietly 'coffer grant create users/wendy secrets:manage organizations/acme/workspaces/web'
+quietly 'coffer grant create users/pat   secrets:manage projects/shop'
+quietly 'coffer grant create users/pat   secrets:manage projects/shop/environments/production'
+quietly 'coffer grant create users/pat   secrets:manage projects/blog'
 say "ann needs no grant: accounts/ann is hers. The platform's service may start workloads."
 for pattern in organizations/acme/workspaces/- projects/- projects/-/environments/- accounts/- accounts/-/plugins/-; do
-  run "coffer grant create services/platform workloads:issue $pattern"
+  quietly "coffer grant create services/platform workloads:issue $pattern"
 done
 for principal in users/olga users/wendy users/pat users/ann services/platform; do
   run "coffer token issue $principal --out ${principal#*/}.token"

@@ -8,10 +8,14 @@
 //! - Its first I/O error blocks every later write, and it may panic: the log is the truth, sled only follows it.
 
 use std::{
-    fmt, fs,
+    fmt,
+    fs::{self, File, TryLockError},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -25,6 +29,10 @@ use crate::store::{Key, Record, Revision};
 const SEGMENT_BYTES: usize = 8 << 20;
 /// Largest cache, in bytes, whatever is asked for.
 pub(super) const CACHE_BYTES_MAX: u64 = 256 << 20;
+
+/// Longest wait for an earlier sled of this process to let go of its file.
+const REMAINS_PATIENCE: Duration = Duration::from_secs(10);
+const REMAINS_PAUSE: Duration = Duration::from_millis(1);
 
 /// The checkpoint's key. No record's: those begin with [`RECORD`].
 const CHECKPOINT: &[u8] = b"checkpoint";
@@ -49,6 +57,8 @@ impl Records {
     /// Opens what is there, or creates it empty.
     pub(super) fn open(path: &Path, cache_bytes: u64, disk: &dyn Disk, lock: Arc<Lock>) -> Result<Self, OpenError> {
         create_directory(path)?;
+        let data = path.join("db");
+        wait_for_remains(&data)?;
         let config = ::sled::Config::new()
             .path(path)
             .segment_size(SEGMENT_BYTES)
@@ -56,7 +66,6 @@ impl Records {
             .flush_every_ms(None);
         let db = guard(|| config.open()).map_err(|what| OpenError::damaged(path, what))?;
         restrict(path).map_err(OpenError::at(path))?;
-        let data = path.join("db");
         let file = disk.open(&data).map_err(OpenError::at(&data))?;
         for directory in [Some(path), path.parent()].into_iter().flatten() {
             disk.sync_directory(directory).map_err(OpenError::at(directory))?;
@@ -129,6 +138,24 @@ impl fmt::Debug for Records {
 /// Whether sled has files here.
 pub(super) fn exists(path: &Path) -> bool {
     fs::exists(path.join("db")).unwrap_or(true)
+}
+
+/// Sled's own threads outlive its handle for a moment, with its file open and locked. Our lock says that no other process
+/// can have it, so what has it is on its way out, and is waited for.
+fn wait_for_remains(data: &Path) -> Result<(), OpenError> {
+    let until = Instant::now() + REMAINS_PATIENCE;
+    loop {
+        let file = match File::open(data) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(OpenError::at(data)(error)),
+        };
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(REMAINS_PAUSE),
+            Err(error) => return Err(OpenError::at(data)(error.into())),
+        }
+    }
 }
 
 /// Sled panics on damage it did not expect; here a panic is one more error.

@@ -73,6 +73,15 @@ impl Records {
         Ok(Self { db, file: Mutex::new(file), gate: RwLock::new(()), path: path.into(), _lock: lock })
     }
 
+    /// Closes sled and waits until its files are at rest, unless a load still reads them.
+    pub(super) fn close(self: Arc<Self>) -> Result<(), OpenError> {
+        let Some(Self { db, file, path, _lock: lock, .. }) = Arc::into_inner(self) else { return Ok(()) };
+        drop((db, file));
+        wait_for_remains(&path.join("db"))?;
+        drop(lock);
+        Ok(())
+    }
+
     /// How far it has come, if it has begun.
     pub(super) fn checkpoint(&self) -> Result<Option<Checkpoint>, String> {
         match guard(|| self.db.get(CHECKPOINT))? {

@@ -206,10 +206,10 @@ impl Writer {
             })
         });
         self.history.close();
-        drop((self.groups, self.records));
+        drop(self.groups);
         // A thread that panicked has nothing more to say: its failure is in the outcome already.
         let _ = self.applier.join();
-        outcome
+        outcome.and(self.records.close().map_err(|error| Error::Unavailable(error.to_string())))
     }
 }
 

@@ -31,6 +31,22 @@ fn it_runs_to_its_end_and_cleans_up() {
     assert!(output.status.success(), "{transcript}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(transcript.ends_with("== Done\n"), "{transcript}");
     assert!(is_empty(temporary.path()));
+
+    let readme = include_str!("../README.md");
+    let shown = readme
+        .split("```console\n")
+        .skip(1)
+        .flat_map(|block| block.split("```").next().into_iter().flat_map(str::lines));
+    let printed: Vec<_> = transcript.lines().map(without_dates).collect();
+    let invented: Vec<_> =
+        shown.map(without_dates).filter(|line| !line.is_empty() && !printed.contains(line)).collect();
+    assert!(invented.is_empty(), "the README shows what the demo does not print: {invented:#?}");
+}
+
+/// The day is not part of a behaviour.
+fn without_dates(line: &str) -> String {
+    let is_date = |word: &str| word.len() == 10 && word.split('-').count() == 3 && word.starts_with("20");
+    line.split_whitespace().filter(|word| !is_date(word)).collect::<Vec<_>>().join(" ")
 }
 
 #[test]

@@ -151,6 +151,10 @@ pub(super) fn exists(path: &Path) -> bool {
 
 /// Sled's own threads outlive its handle for a moment, with its file open and locked. Our lock says that no other process
 /// can have it, so what has it is on its way out, and is waited for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "flock tells nobody that it is free again, so it is asked, with a deadline"
+)]
 fn wait_for_remains(data: &Path) -> Result<(), OpenError> {
     let until = Instant::now() + REMAINS_PATIENCE;
     loop {

@@ -4,7 +4,7 @@
 //! - [`command`]: one file a verb: reads input, makes the calls, returns a report.
 //! - [`input`]: values, confirmations, files to import.
 //! - [`view`]: what is shown, as a table for people and as JSON for programs.
-//! - [`print`]: the only module that writes to the terminal.
+//! - [`print`](mod@print): the only module that writes to the terminal.
 //! - [`session`]: the connection; [`failure`]: errors, hints and exit codes.
 //!
 //! A value never comes from the command line, and no error shows one.

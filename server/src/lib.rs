@@ -22,12 +22,12 @@
 //!
 //! Dependencies point down this list; a test holds the direction. Only `vault` sees a value and a store at once.
 
+pub mod access;
 pub mod api;
 pub mod audit;
 pub mod clock;
 pub mod command;
 pub mod config;
-pub mod access;
 pub mod identity;
 pub mod record;
 pub mod seal;

@@ -1,7 +1,7 @@
 //! The audit log: who did what, from where, on which names, decided how. Never a value, a hint or a description.
 //!
 //! Nothing acts without a line: a change writes its intent before and its outcome after; a call that hands something out
-//! writes its line before the answer leaves. [`event`] is what a line says, [`file`] is where it goes:
+//! writes its line before the answer leaves. [`event`] is what a line says, [`file`](mod@file) is where it goes:
 //! `line` forms the JSON, `writer` keeps the file whole, `sink` is the file itself.
 
 pub mod event;

@@ -1,6 +1,6 @@
 //! What coffer does. Nothing acts without a [`crate::access::Permit`], and nothing acts without an audit record.
 //!
-//! The order of things is written once: [`read`] for what only answers, [`write`] for what changes. Every verb is a
+//! The order of things is written once: [`read`] for what only answers, [`write`](mod@write) for what changes. Every verb is a
 //! decision over one state of the view: the first says what to answer, the second what to commit.
 
 mod call;

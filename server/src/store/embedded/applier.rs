@@ -16,6 +16,8 @@ pub(super) const GROUPS_BEHIND_MAX: usize = 64;
 pub(super) struct Group {
     pub(super) writes: Writes,
     pub(super) checkpoint: Checkpoint,
+    /// Its size, in bytes.
+    pub(super) bytes: u64,
 }
 
 /// Runs until the log's thread ends, or sled fails. Nothing is lost by that: the log has it all, and keeps it.
@@ -23,7 +25,7 @@ pub(super) fn run(records: Arc<Records>, groups: &mpsc::Receiver<Group>, progres
     for group in groups {
         let outcome = catch_unwind(AssertUnwindSafe(|| records.apply(&group.writes, &group.checkpoint)));
         match outcome.unwrap_or_else(|_| Err("the thread panicked".into())) {
-            Ok(()) => progress.advance(group.checkpoint.position.revision),
+            Ok(()) => progress.advance(group.checkpoint.position.revision, group.bytes),
             Err(why) => return progress.fail(format!("writing records behind the log: {why}")),
         }
     }

@@ -28,7 +28,6 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -56,7 +55,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// The log begins a new segment when one has this many bytes.
     pub log_segment_bytes: u64,
-    /// Below this many free bytes only deletes pass. By default 64 MiB or 5 % of the file system, whichever is smaller.
+    /// Below this many free bytes only deletes pass. By default 5 % of the file system, but 20 MiB at least and
+    /// 64 MiB at most.
     pub reserve_bytes: Option<u64>,
     /// Below this many free bytes nothing is written. By default a quarter of the reserve.
     pub floor_bytes: Option<u64>,
@@ -72,13 +72,12 @@ impl Default for Options {
 #[derive(Clone, Debug)]
 struct Ground {
     disk: Arc<dyn Disk>,
-    space_every: Duration,
     history: Limits,
 }
 
 impl Default for Ground {
     fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), space_every: space::CHECK_EVERY, history: HISTORY }
+        Self { disk: Arc::new(RealDisk), history: HISTORY }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn create(dir: PathBuf, disk: &dyn Disk) -> Result<(), OpenError> {
 }
 
 pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Embedded, OpenError> {
-    let Ground { disk, space_every, history } = ground;
+    let Ground { disk, history } = ground;
     let layout = Layout::new(dir);
     let instance = layout.instance()?;
     let lock = Arc::new(layout.lock()?);
@@ -84,8 +84,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         dir: layout.dir().into(),
         reserve_bytes: options.reserve_bytes,
         floor_bytes: options.floor_bytes,
-        every: space_every,
-        last: None,
+        warned: false,
     };
     let writer = Writer {
         requests: receiver,

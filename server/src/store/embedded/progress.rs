@@ -20,13 +20,15 @@ struct State {
     applied: Revision,
     /// Groups handed to sled's thread and not applied yet.
     behind: usize,
+    /// Their size.
+    behind_bytes: u64,
     /// Why nothing is written any more.
     failed: Option<String>,
 }
 
 impl Progress {
     pub(super) fn new(applied: Revision) -> Self {
-        Self { state: Mutex::new(State { applied, behind: 0, failed: None }), changed: Condvar::new() }
+        Self { state: Mutex::new(State { applied, behind: 0, behind_bytes: 0, failed: None }), changed: Condvar::new() }
     }
 
     /// Sled holds everything up to here.
@@ -34,16 +36,24 @@ impl Progress {
         self.state().applied
     }
 
-    /// A group is handed to sled's thread.
-    pub(super) fn handed(&self) {
-        self.state().behind += 1;
+    /// The size of what sled has still to write.
+    pub(super) fn behind_bytes(&self) -> u64 {
+        self.state().behind_bytes
     }
 
-    /// A group has been applied.
-    pub(super) fn advance(&self, applied: Revision) {
+    /// A group of so many bytes is handed to sled's thread.
+    pub(super) fn handed(&self, bytes: u64) {
+        let mut state = self.state();
+        state.behind += 1;
+        state.behind_bytes += bytes;
+    }
+
+    /// A group of so many bytes has been applied.
+    pub(super) fn advance(&self, applied: Revision, bytes: u64) {
         let mut state = self.state();
         state.applied = applied;
         state.behind -= 1;
+        state.behind_bytes -= bytes;
         drop(state);
         self.changed.notify_all();
     }

@@ -1,22 +1,21 @@
 //! Watches the free space, so that the store is full before the disk is.
 //!
-//! The reserve is for what has been acknowledged and is still on its way to sled (64 groups of about 1 MiB at most),
-//! and for deletes, which need room in the log before they free any. Reads never need room.
+//! Sled must never meet the end of the disk: its first failed write stops it for good. So what counts as free is what
+//! the file system says, less what has been acknowledged and is still on its way to sled; and the reserve leaves room
+//! for sled to grow its file, and for deletes, which need room in the log before they free any. Reads never need room.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use super::disk::Disk;
 
-/// How often the file system is asked, at most.
-pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Largest reserve, unless configured, in bytes.
-const RESERVE_BYTES: u64 = 64 << 20;
-/// The reserve's share of the file system, unless configured, in percent.
+/// The reserve is this share of the file system, unless configured, in percent, within the bounds below.
 const RESERVE_PERCENT: u64 = 5;
+/// Smallest reserve, in bytes: two of sled's segments of 8 MiB, and a group in the log.
+const RESERVE_BYTES_MIN: u64 = 20 << 20;
+/// Largest reserve, in bytes.
+const RESERVE_BYTES_MAX: u64 = 64 << 20;
+/// What sled has still to write counts this many times, because it writes a record with parts of the page around it.
+const SLED_WRITES: u64 = 2;
 
 /// Which transactions there is room for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,31 +33,27 @@ pub(super) enum Passing {
 pub(super) struct Space {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
-    /// Below this many free bytes only deletes pass; by default 64 MiB or 5 %, whichever is smaller.
+    /// Below this many free bytes only deletes pass; by default 5 %, but 20 MiB at least and 64 MiB at most.
     pub(super) reserve_bytes: Option<u64>,
     /// Below this many none do; by default a quarter of the reserve.
     pub(super) floor_bytes: Option<u64>,
-    pub(super) every: Duration,
-    pub(super) last: Option<(Instant, Passing)>,
+    /// It was said that only some pass.
+    pub(super) warned: bool,
 }
 
 impl Space {
-    /// What passes now.
-    pub(super) fn passing(&mut self) -> Passing {
-        if let Some((at, passing)) = &self.last
-            && at.elapsed() < self.every
-        {
-            return passing.clone();
-        }
-        let passing = self.ask();
-        if self.last.as_ref().is_none_or(|(_, before)| *before == Passing::All) && passing != Passing::All {
+    /// What passes now, while sled has still so many bytes to write. Asking takes 1 µs, and a sync a hundred times that.
+    pub(super) fn passing(&mut self, behind_bytes: u64) -> Passing {
+        let passing = self.ask(behind_bytes);
+        let is_short = passing != Passing::All;
+        if is_short && !self.warned {
             tracing::warn!(?passing, "the disk is nearly full");
         }
-        self.last = Some((Instant::now(), passing.clone()));
+        self.warned = is_short;
         passing
     }
 
-    fn ask(&self) -> Passing {
+    fn ask(&self, behind_bytes: u64) -> Passing {
         let room = match self.disk.room(&self.dir) {
             Ok(room) => room,
             Err(error) => {
@@ -67,11 +62,12 @@ impl Space {
                 return Passing::All;
             }
         };
-        let usual = RESERVE_BYTES.min(room.total_bytes / 100 * RESERVE_PERCENT);
+        let usual = (room.total_bytes / 100 * RESERVE_PERCENT).clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX);
+        let free_bytes = room.free_bytes.saturating_sub(behind_bytes * SLED_WRITES);
         let reserve = self.reserve_bytes.unwrap_or(usual);
         let floor = self.floor_bytes.unwrap_or(reserve / 4);
-        let why = |kind: &str, limit: u64| format!("{} bytes are free, the {kind} is {limit}", room.free_bytes);
-        match room.free_bytes {
+        let why = |kind: &str, limit: u64| format!("{free_bytes} bytes are free, the {kind} is {limit}");
+        match free_bytes {
             free if free < floor => Passing::Nothing(why("floor", floor)),
             free if free < reserve => Passing::Deletes(why("reserve", reserve)),
             _ => Passing::All,

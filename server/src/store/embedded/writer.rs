@@ -110,7 +110,7 @@ impl Writer {
         if let Err(error) = self.progress.wait_until_behind_less(GROUPS_BEHIND_MAX) {
             return waiting.into_iter().for_each(|waiting| waiting.answer(Err(error.clone())));
         }
-        match self.space.passing() {
+        match self.space.passing(self.progress.behind_bytes()) {
             Passing::All => {}
             Passing::Deletes(why) => waiting = refuse_puts(waiting, &why),
             Passing::Nothing(why) => return answer_full(waiting, &why),
@@ -161,6 +161,7 @@ impl Writer {
     fn hand_on(&mut self, logged: Vec<group::Logged>, writes: Writes) {
         let epoch = self.log.epoch();
         let position = Position { epoch, revision: self.log.last() };
+        let bytes = logged.iter().map(|logged| group::encoded_bytes(&logged.changes) as u64).sum();
         self.index.absorb(&writes);
         self.history.publish(
             logged.into_iter().map(|group::Logged { revision, changes, .. }| Commit {
@@ -169,10 +170,10 @@ impl Writer {
             }),
         );
         let checkpoint = Checkpoint { instance: self.instance, position, digest: self.index.digest() };
-        self.progress.handed();
+        self.progress.handed(bytes);
         // There is room, this thread has waited for it. Sled's thread may be gone; then it has said why, and the next
         // group is refused.
-        let _ = self.groups.send(Group { writes, checkpoint });
+        let _ = self.groups.send(Group { writes, checkpoint, bytes });
         if let Err(error) = self.log.retire(self.progress.applied()) {
             tracing::warn!(%error, "an old segment of the log could not be removed");
         }

@@ -76,5 +76,5 @@ async fn shown(store: &Embedded) -> Shown {
 }
 
 fn ground(disk: &disk::TestDisk) -> Ground {
-    Ground { disk: std::sync::Arc::new(disk.clone()), space_every: Duration::ZERO, ..Ground::default() }
+    Ground { disk: std::sync::Arc::new(disk.clone()), ..Ground::default() }
 }

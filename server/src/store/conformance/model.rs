@@ -1,0 +1,31 @@
+//! The model that concurrent transactions are compared with.
+
+use super::*;
+
+/// What records and commits come to, computed in the plainest way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Model(pub(super) BTreeMap<Key, (Revision, Arc<[u8]>)>);
+
+impl Model {
+    pub(super) fn of(records: Vec<Record>) -> Self {
+        Self(records.into_iter().map(|record| (record.key, (record.revision, record.value))).collect())
+    }
+
+    pub(super) fn apply(&mut self, commit: &crate::store::Commit) {
+        for change in commit.changes.iter() {
+            match change {
+                Change::Put(key, value) => {
+                    drop(self.0.insert(key.clone(), (commit.position.revision, Arc::clone(value))))
+                }
+                Change::Delete(key) => drop(self.0.remove(key)),
+                Change::DeletePrefix(prefix) => self.0.retain(|key, _| !key.as_str().starts_with(prefix.as_str())),
+            }
+        }
+    }
+
+    pub(super) fn first_conflict(&self, expectations: &[(Key, Expect)]) -> Option<Conflict> {
+        let found = |key: &Key| self.0.get(key).map(|(revision, _)| *revision);
+        let (key, _) = expectations.iter().find(|(key, expect)| !expect.holds(found(key)))?;
+        Some(Conflict { key: key.clone(), found: found(key) })
+    }
+}

@@ -78,7 +78,7 @@ fn root() -> PathBuf {
 
 /// The code of a folder without its tests.
 fn sources(folder: &str) -> BTreeMap<String, String> {
-    let tests = |path: &str| path.contains("/tests/") || path.ends_with("tests.rs") || path.ends_with("conformance.rs");
+    let tests = |path: &str| path.contains("/tests/") || path.ends_with("tests.rs") || path.contains("/conformance/");
     files(folder, ".rs").into_iter().filter(|(path, _)| !tests(path)).collect()
 }
 

@@ -73,11 +73,6 @@ impl<S: Store> Faulty<S> {
         (Self { inner, faults: faults.clone() }, faults)
     }
 
-    /// The store behind the faults.
-    pub fn inner(&self) -> &S {
-        &self.inner
-    }
-
     /// Lands the commits of [`Fault::UnknownLate`], in order, and tells what became of each.
     pub async fn land(&self) -> Vec<Result<Result<Position, Conflict>, Error>> {
         let late = std::mem::take(&mut self.faults.plan().late);
@@ -98,13 +93,6 @@ impl Faults {
     /// From now on, so many in a thousand commits meet a fault that this seed chooses, other than a delay or a hang.
     pub fn seed(&self, seed: u64, per_mille: u64) {
         self.plan().seeded = Some((seed, per_mille));
-    }
-
-    /// No more faults in commits; those that hang do so until they are released.
-    pub fn clear(&self) {
-        let mut plan = self.plan();
-        plan.next.clear();
-        plan.seeded = None;
     }
 
     /// Commits that hang go on.

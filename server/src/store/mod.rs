@@ -10,11 +10,14 @@
 //!
 //! `conformance` is the contract as tests; every store and decorator passes it.
 
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 pub mod embedded;
-pub mod faulty;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod history;
-pub mod memory;
+#[cfg(test)]
+pub(crate) mod memory;
 
 use std::{fmt, sync::Arc};
 

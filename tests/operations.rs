@@ -12,7 +12,7 @@ use std::{
 use coffer_proto::v1;
 use tonic::Code;
 
-use crate::harness::{Finished, Server, binary, refused, secret, until};
+use crate::harness::{Finished, Server, binary, refused, secret};
 
 /// Every file below a directory with its bytes.
 fn snapshot(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -211,19 +211,13 @@ async fn on_a_full_disk_writes_are_refused_reads_and_deletes_go_on() {
     fs::remove_dir_all(server.data()).expect("removed");
     fs::remove_file(server.key_file()).expect("removed");
     fs::remove_file(server.operator_token_file()).expect("removed");
-    fs::remove_file(server.home().join("address")).ok();
     // Only the data lies on the small file system.
     let script = "mkdir \"$2/data\"; mount -t tmpfs -o size=48m none \"$2/data\"
         \"$1\" init --data \"$2/data/store\" --key-file \"$2/root.key\" --generate-key --token-file \"$2/operator.token\"
         exec \"$1\" run --data \"$2/data/store\" --key-file \"$2/root.key\" --listen 127.0.0.1:0 \
-            --address-file \"$2/address\" --audit-file \"$2/audit.log\" 2>> \"$2/server.log\"";
-    let Some(mut command) = with_mounts(script, &server) else { return };
-    let mut child = command.spawn().expect("it starts");
-    let address = server.home().join("address");
-    until("the server to accept", || {
-        assert!(child.try_wait().expect("its own child").is_none(), "it ended: {}", server.log());
-        address.exists().then_some(())
-    });
+            --address-file \"$2/address\" --audit-file \"$2/audit.log\"";
+    let Some(command) = with_mounts(script, &server) else { return };
+    server.run_by(command);
     server.grant("users/manager", "secrets:manage", "projects/-").await;
     let manager = server.client(&server.token("users/manager").await);
     let value = "x".repeat(60_000);
@@ -251,8 +245,6 @@ async fn on_a_full_disk_writes_are_refused_reads_and_deletes_go_on() {
         .delete_secret(v1::DeleteSecretRequest { name, ..Default::default() })
         .await
         .expect("deletes go on");
-    child.kill().expect("its own child");
-    child.wait().expect("its own child");
 }
 
 #[tokio::test]

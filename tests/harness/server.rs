@@ -121,19 +121,25 @@ impl Server {
 
     /// Starts the stopped server again on the same data and waits until it accepts.
     pub(crate) fn run(&mut self) {
+        self.run_by(self.run_command());
+    }
+
+    /// The same by another command, which becomes the server and writes the same address file.
+    pub(crate) fn run_by(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "it runs already");
         let address = self.path("address");
         drop(fs::remove_file(&address));
         let log = File::options().create(true).append(true).open(self.path("server.log")).expect("a log file");
-        let mut command = self.run_command();
-        let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("coffer-server starts");
-        until("the server to accept", || {
-            if let Some(status) = child.try_wait().expect("its own child") {
-                panic!("the server ended with {status}:\n{}", self.log());
-            }
-            address.exists().then_some(())
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
+        let child = self.child.insert(child);
+        let ended = until("the server to accept", || match child.try_wait().expect("its own child") {
+            Some(status) => Some(Some(status)),
+            None => address.exists().then_some(None),
         });
-        self.child = Some(child);
+        if let Some(status) = ended {
+            self.child = None;
+            panic!("the server ended with {status}");
+        }
     }
 
     /// `kill -9`.

@@ -3,7 +3,10 @@
 //! The suite compiles this file, too, and runs every kept input of `corpus/` through it on a stable compiler.
 
 use coffer_proto::{
-    name::{Permission, Principal, PrincipalPattern, ResourcePattern, Scope, ScopePattern, SecretName, VariableName, Workload},
+    name::{
+        Permission, Principal, PrincipalPattern, ResourcePattern, Scope, ScopePattern, SecretName, VariableName,
+        Workload,
+    },
     token::Token,
     v1,
     value::SecretValue,

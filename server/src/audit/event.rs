@@ -50,11 +50,12 @@ pub struct Event {
     pub token: Option<String>,
     /// From where: an address and port, or `unix`.
     pub peer: Option<String>,
-    /// What it was about. At most 1,000 are written; `subjects_total` tells when there were more.
+    /// What it was about. At most 2,048 are written; `subjects_total` tells when there were more.
     pub subjects: Vec<Subject>,
     /// Why it was refused or failed: a [`coffer_proto::reason::Reason`].
     pub reason: Option<&'static str>,
-    /// Facts of this method, such as `permission`, `destination` or `ttl_seconds`. Never a value, hint or description.
+    /// Facts of this method, such as `permission`, `destination` or `ttl_seconds`; a key that is given more than once
+    /// is written as one list. Never a value, hint or description.
     pub details: Vec<(&'static str, String)>,
     /// It gives somebody a way to encrypted values: a grant of secrets:inject or workloads:issue, or a workload token.
     pub leads_to_values: bool,

@@ -6,8 +6,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{Event, Phase, Subject};
 
-/// Most subjects of one line; `subjects_total` tells when there were more.
-pub(super) const SUBJECTS_MAX: usize = 1_000;
+/// Most subjects of one line; `subjects_total` tells when there were more. A fetch of a full scope has 2,001: the
+/// workload, 1,000 secrets of its own and 1,000 inherited ones, all of which left the server.
+pub(super) const SUBJECTS_MAX: usize = 2_048;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -154,11 +155,21 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_whole_fetch_fits() {
+        let mut fetch = event("m");
+        let subjects_count = 1 + 2 * usize::try_from(coffer_proto::limits::SCOPE_SECRETS).expect("small");
+        fetch.subjects = vec![Subject { name: "n".to_owned(), uid: None, version: None }; subjects_count];
+        let line: serde_json::Value = serde_json::from_str(&text(&fetch)).expect("JSON");
+        assert_eq!(line["subjects"].as_array().map(Vec::len), Some(subjects_count));
+        assert!(line.get("subjects_total").is_none());
+    }
+
+    #[test]
     fn subjects_beyond_the_limit_are_counted() {
         let mut many = event("m");
         many.subjects = vec![Subject { name: "n".to_owned(), uid: None, version: None }; SUBJECTS_MAX + 1];
         let line: serde_json::Value = serde_json::from_str(&text(&many)).expect("JSON");
         assert_eq!(line["subjects"].as_array().map(Vec::len), Some(SUBJECTS_MAX));
-        assert_eq!(line["subjects_total"], 1_001);
+        assert_eq!(line["subjects_total"], SUBJECTS_MAX + 1);
     }
 }

@@ -77,10 +77,21 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_micros(time.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
 }
 
+/// One entry a key, where it first stands: readers of JSON keep only one of two equal keys, and differ in which.
 fn object<S: Serializer>(details: &[(&'static str, String)], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(details.len()))?;
+    let mut lists: Vec<(&str, Vec<&str>)> = Vec::with_capacity(details.len());
     for (name, value) in details {
-        map.serialize_entry(name, value)?;
+        match lists.iter_mut().find(|(listed, _)| listed == name) {
+            Some((_, values)) => values.push(value),
+            None => lists.push((name, vec![value])),
+        }
+    }
+    let mut map = serializer.serialize_map(Some(lists.len()))?;
+    for (name, values) in &lists {
+        match values[..] {
+            [value] => map.serialize_entry(name, value)?,
+            _ => map.serialize_entry(name, values)?,
+        }
     }
     map.end()
 }
@@ -139,6 +150,14 @@ pub(super) mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn a_repeated_detail_is_one_list() {
+        let mut repeated = event("m");
+        repeated.details = [("a", "2"), ("b", "1"), ("a", "3"), ("a", "2")].map(|(k, v)| (k, v.to_owned())).to_vec();
+        let line = text(&repeated);
+        assert!(line.contains(r#""details":{"a":["2","3","2"],"b":"1"}"#), "{line}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ enum Message {
 
 impl AuditFile {
     /// Opens `path` for appending, creating it with mode 0600. A directory or file that others can write to is refused.
-    /// Pipes and devices (`/dev/stdout`) are taken too.
+    /// Pipes and devices (`/dev/stdout`) are taken too; a pipe needs its reader first.
     ///
     /// With `sync`, a line counts as recorded when it is on the disk; otherwise when the operating system has it, and
     /// it is on the disk within a second.

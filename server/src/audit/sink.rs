@@ -3,8 +3,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
 };
 
 /// Why an audit log cannot be opened.
@@ -25,6 +30,8 @@ enum Problem {
     OpenDirectory(PathBuf),
     #[error("others can write to it: chmod 0600 it")]
     OpenFile,
+    #[error("is a pipe that nobody reads: start its reader first")]
+    NoReader,
     #[error("is a directory")]
     Directory,
 }
@@ -53,15 +60,24 @@ impl FileSink {
         let fail = |problem| OpenError { path: path.to_owned(), problem };
         check_directory(path).map_err(fail)?;
         // Reading is only for the last byte of a regular file; a pipe or device is opened for writing alone.
-        let exists_otherwise = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        let existing = fs::metadata(path).map(|metadata| metadata.file_type()).ok();
+        let is_pipe = existing.is_some_and(|kind| kind.is_fifo());
         let file = OpenOptions::new()
             .append(true)
-            .read(!exists_otherwise)
+            .read(existing.is_none_or(|kind| kind.is_file()))
             .create(true)
             .mode(0o600)
+            // Opening a pipe would wait for its reader, for ever if there is none.
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
             .open(path)
-            .map_err(|error| if path.is_dir() { Problem::Directory } else { Problem::Open(error) })
+            .map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::NXIO) if is_pipe => Problem::NoReader,
+                _ if path.is_dir() => Problem::Directory,
+                _ => Problem::Open(error),
+            })
             .map_err(fail)?;
+        // Writing does wait: a full pipe is a slow sink, not a broken one.
+        blocking(&file).map_err(|error| fail(Problem::Open(error)))?;
         let metadata = file.metadata().map_err(|error| fail(Problem::Open(error)))?;
         if metadata.is_file() && metadata.mode() & 0o022 != 0 {
             return Err(fail(Problem::OpenFile));
@@ -104,6 +120,11 @@ impl Sink for FileSink {
     }
 }
 
+fn blocking(file: &File) -> io::Result<()> {
+    let flags = fcntl_getfl(file)?;
+    Ok(fcntl_setfl(file, flags - OFlags::NONBLOCK)?)
+}
+
 /// Whoever may write to the directory may replace the log.
 fn check_directory(path: &Path) -> Result<(), Problem> {
     let directory = match path.parent() {
@@ -144,6 +165,22 @@ mod tests {
         assert!(error.to_string().contains("does not exist"), "{error}");
         let error = FileSink::open(directory.path()).expect_err("a directory");
         assert!(error.to_string().contains("is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_refused_and_one_with_is_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+        let (opened, outcome) = std::sync::mpsc::channel();
+        let opening = path.clone();
+        std::thread::spawn(move || opened.send(FileSink::open(&opening).map(drop)));
+        let error = outcome.recv_timeout(std::time::Duration::from_secs(10)).expect("opening does not wait");
+        assert!(error.expect_err("no reader").to_string().contains("nobody reads"));
+
+        let _reader = OpenOptions::new().read(true).write(true).open(&path).expect("both ends");
+        let sink = FileSink::open(&path).expect("a reader");
+        assert!(!fcntl_getfl(&sink.file).expect("flags").contains(OFlags::NONBLOCK), "a full pipe is waited for");
     }
 
     #[test]

@@ -17,9 +17,25 @@ pub const SCOPE_SECRETS: u64 = 1_000;
 /// Most bytes of values in one scope, so that own and inherited values fit one exec.
 pub const SCOPE_VALUE_BYTES: u64 = 512 * 1024;
 /// Most workspaces in one sharing list.
-pub const SHARING_WORKSPACES: usize = 1_000;
+pub const SHARING_WORKSPACES: usize = 250;
 /// Most hosts in one secret's list.
 pub const ALLOWED_HOSTS: usize = 100;
+/// Largest list of hosts, in bytes.
+pub const ALLOWED_HOSTS_BYTES: usize = 8 * 1024;
+/// Most names in one CloneSecrets call.
+pub const CLONE_NAMES: usize = 1_000;
+/// Most plugins of one account that have secrets: its owner needs no grant to make them.
+pub const ACCOUNT_PLUGINS: usize = 1_000;
+/// Most bytes of values in one account and its plugins together.
+pub const ACCOUNT_VALUE_BYTES: u64 = 64 * 1024 * 1024;
+/// Most violations told in one error; the rest is counted.
+pub const VIOLATIONS: usize = 20;
+/// Entries looked at for one page: a page may be short, or empty, and yet have a next one.
+pub const PAGE_SCANNED: usize = 20_000;
+/// Most calls of one principal at once; the next is RESOURCE_EXHAUSTED.
+pub const PRINCIPAL_CALLS: usize = 256;
+/// Most imports read at once by the whole server; further ones wait.
+pub const IMPORTS_AT_ONCE: usize = 8;
 /// Most grants whose pattern is one and the same.
 pub const PATTERN_GRANTS: usize = 1_000;
 /// Most unexpired tokens of one principal.

@@ -73,6 +73,8 @@ reasons! {
     Contention = "CONTENTION",
     /// FAILED_PRECONDITION: the secret may not be cloned.
     SecretNotClonable = "SECRET_NOT_CLONABLE",
+    /// FAILED_PRECONDITION: there are scopes below the scope that is to be deleted.
+    ScopeNotEmpty = "SCOPE_NOT_EMPTY",
     /// FAILED_PRECONDITION: the scope would own too many secrets or bytes.
     ScopeFull = "SCOPE_FULL",
     /// FAILED_PRECONDITION: the pattern has too many grants or the principal too many tokens.

@@ -64,7 +64,7 @@ impl Permission {
 
     /// Whether it leads to encrypted values: marked in the audit log when granted.
     pub fn leads_to_values(self) -> bool {
-        matches!(self, Permission::SecretsInject | Permission::WorkloadsIssue)
+        matches!(self, Permission::SecretsInject | Permission::WorkloadsIssue | Permission::TokensIssue)
     }
 }
 

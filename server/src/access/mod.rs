@@ -4,6 +4,7 @@
 //! compares in its transaction: a grant or token revoked meanwhile permits nothing.
 
 mod pattern;
+mod span;
 
 use std::sync::Arc;
 
@@ -11,10 +12,12 @@ use coffer_proto::name::{Permission, Principal, ResourcePattern, Scope, ScopePat
 
 use crate::{
     identity::Caller,
+    record::key,
     view::{At, Grant, State},
 };
 
 pub use pattern::{Target, covering};
+pub use span::{Span, within};
 
 /// That a caller may do one thing.
 #[derive(Clone, Debug)]
@@ -125,8 +128,12 @@ pub fn operator(state: &State, principal: &Principal) -> Option<Arc<Grant>> {
 }
 
 /// May the caller act as an operator?
+///
+/// Only with a token that an operator issued: whoever may issue tokens to a principal must not become an operator by
+/// having issued one before that principal was made an operator.
 pub fn permit_operator(state: &State, caller: &Caller) -> Option<Permit> {
-    operator(state, caller.principal()).map(|grant| Permit::new(caller, &Why::Operator(grant)))
+    let grant = operator(state, caller.principal()).filter(|_| caller.by_operator())?;
+    Some(Permit::new(caller, &Why::Operator(grant)))
 }
 
 /// May the caller make or remove this grant? The caller's own pattern must cover it; tokens:issue and operator are
@@ -189,71 +196,75 @@ pub fn permit_inject(state: &State, caller: &Caller, workload: &Workload) -> Opt
     permit(state, caller, Permission::SecretsInject, &Target::Workload(workload))
 }
 
-/// Where in the names of scopes the caller may read anything: prefixes, none of them within another, in order.
-///
-/// Listing looks there only, so that it costs what the caller may see and not what there is.
-pub fn readable_prefixes(state: &State, principal: &Principal) -> Vec<String> {
-    let mut prefixes: Vec<String> = state
+/// Where in the names of scopes a principal may read anything.
+pub fn readable(state: &State, principal: &Principal) -> Vec<Span> {
+    let mut spans: Vec<Span> = state
         .grants_of(principal)
         .filter(|grant| matches!(grant.permission, Permission::SecretsRead | Permission::SecretsManage))
         .filter_map(|grant| ScopePattern::parse(&grant.pattern).ok())
-        .map(|pattern| pattern.literal_prefix().to_owned())
+        .map(|pattern| names(&pattern))
         .collect();
     if let Principal::User(id) = principal {
-        prefixes.push(format!("accounts/{id}"));
+        spans.extend([Span::exact(format!("accounts/{id}")), Span::prefix(format!("accounts/{id}/plugins/"))]);
     }
-    outermost(prefixes)
+    span::outermost(spans)
+}
+
+/// Where the names of a pattern's scopes lie.
+pub fn names(pattern: &ScopePattern) -> Span {
+    if pattern.is_wildcard() { Span::prefix(pattern.literal_prefix()) } else { Span::exact(pattern.as_str()) }
 }
 
 /// Where in the keys of grants the caller may manage anything.
-pub fn manageable_grant_prefixes(state: &State, principal: &Principal) -> Vec<String> {
-    if operator(state, principal).is_some() {
-        return vec!["grant/".to_owned()];
+pub fn manageable_grants(state: &State, caller: &Caller) -> Vec<Span> {
+    if permit_operator(state, caller).is_some() {
+        return vec![Span::prefix("grant/")];
     }
-    let own = state.grants_of(principal).filter(|grant| grant.permission == Permission::AccessManage);
+    let own = state.grants_of(caller.principal()).filter(|grant| grant.permission == Permission::AccessManage);
     let patterns = own.filter_map(|grant| ScopePattern::parse(&grant.pattern).ok());
-    outermost(patterns.map(|pattern| format!("grant/{}", pattern.literal_prefix())).collect())
+    let spans = patterns.flat_map(|pattern| {
+        if pattern.is_wildcard() {
+            vec![Span::prefix(format!("grant/{}", pattern.literal_prefix()))]
+        } else {
+            key::grants_within(pattern.as_str()).map(|prefix| Span::prefix(prefix.as_str())).to_vec()
+        }
+    });
+    span::outermost(spans.collect())
 }
 
 /// Where in the keys of tokens the caller may revoke any.
-pub fn revocable_token_prefixes(state: &State, principal: &Principal) -> Vec<String> {
-    let mut prefixes = vec![crate::record::key::tokens_of(principal).as_str().to_owned()];
-    if operator(state, principal).is_some() {
-        prefixes.extend(["token/users/".to_owned(), "token/services/".to_owned()]);
+pub fn revocable_tokens(state: &State, caller: &Caller) -> Vec<Span> {
+    let mut spans = vec![Span::prefix(key::tokens_of(caller.principal()).as_str())];
+    if permit_operator(state, caller).is_some() {
+        spans.extend([Span::prefix("token/users/"), Span::prefix("token/services/")]);
     }
-    for grant in state.grants_of(principal) {
-        let prefix = match grant.permission {
-            Permission::TokensIssue => match grant.pattern.strip_suffix('-') {
+    for grant in state.grants_of(caller.principal()) {
+        match grant.permission {
+            Permission::TokensIssue => spans.push(Span::prefix(match grant.pattern.strip_suffix('-') {
                 Some(every) => format!("token/{every}"),
                 None => format!("token/{}:", grant.pattern),
-            },
-            Permission::WorkloadsIssue => match ResourcePattern::parse(&grant.pattern) {
-                Ok(pattern) => format!("token/{}", pattern.scope().literal_prefix()),
-                Err(_) => continue,
-            },
-            _ => continue,
-        };
-        prefixes.push(prefix);
+            })),
+            Permission::WorkloadsIssue => {
+                if let Ok(pattern) = ResourcePattern::parse(&grant.pattern) {
+                    spans.extend(tokens_of_workloads(&pattern));
+                }
+            }
+            _ => {}
+        }
     }
-    outermost(prefixes)
+    span::outermost(spans)
 }
 
-/// Sorted, without those that lie within another.
-fn outermost(mut prefixes: Vec<String>) -> Vec<String> {
-    prefixes.sort();
-    prefixes.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
-    prefixes
+fn tokens_of_workloads(pattern: &ResourcePattern) -> Vec<Span> {
+    match pattern.scope().as_scope() {
+        Some(scope) => key::tokens_in(&scope).map(|prefix| Span::prefix(prefix.as_str())).to_vec(),
+        None => vec![Span::prefix(format!("token/{}", pattern.scope().literal_prefix()))],
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn outermost_prefixes_cover_each_once_and_in_order() {
-        let prefixes = ["b/c", "a", "b/", "a/b", "b/d/e", "c"].map(str::to_owned).to_vec();
-        assert_eq!(outermost(prefixes), ["a", "b/", "c"]);
-    }
 
     #[test]
     fn the_owner_rule_reaches_the_account_and_its_plugins() {

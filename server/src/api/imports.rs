@@ -1,6 +1,7 @@
 //! `coffer.v1.Imports`.
 
 use coffer_proto::{
+    limits,
     name::Scope,
     v1::{self, import_result::Action, import_secrets_request, imports_server::Imports},
 };
@@ -45,6 +46,9 @@ fn import(request: v1::ImportSecretsRequest) -> Result<Import, Error> {
             Conflict::Fail
         }
     };
+    if request.entries.len() as u64 > limits::SCOPE_SECRETS {
+        return Err(Error::field("entries", "must hold at most 1,000 secrets"));
+    }
     let mut entries = Vec::with_capacity(request.entries.len());
     for (at, entry) in request.entries.into_iter().enumerate() {
         let variable = fields.variable(&format!("entries[{at}].secret_id"), &entry.secret_id);

@@ -1,6 +1,7 @@
 //! `coffer.v1.Secrets`.
 
 use coffer_proto::{
+    limits,
     name::{Scope, ScopePattern, SecretName, Workload},
     v1::{self, environment_entry::State, secrets_server::Secrets},
 };
@@ -102,10 +103,12 @@ impl Secrets for Api {
             let message = "an organization has no workloads of its own; name one of its workspaces";
             return Err(status::of(Error::field("name", message)));
         }
-        let described = self.vault.describe_environment(&call, scope).await.map_err(status::of)?;
+        let page = PageRequest::new("DescribeEnvironment", &[&request.name], request.page_size, &request.page_token);
+        let described = self.vault.describe_environment(&call, scope, page).await.map_err(status::of)?;
         Ok(Response::new(v1::DescribeEnvironmentResponse {
-            entries: described.entries.into_iter().map(to_entry).collect(),
+            entries: described.page.entries.into_iter().map(to_entry).collect(),
             environment_revision: described.revision,
+            next_page_token: described.page.next,
         }))
     }
 }
@@ -160,6 +163,9 @@ fn secret_change(scope: &Scope, request: v1::UpdateSecretRequest) -> Result<Secr
 
 fn clone_request(request: v1::CloneSecretsRequest) -> Result<CloneRequest, Error> {
     let destination = Scope::parse(&request.destination).map_err(|error| Error::name("destination", error))?;
+    if request.names.len() > limits::CLONE_NAMES {
+        return Err(Error::field("names", "must be at most 1,000"));
+    }
     let (mut names, mut scopes) = (Vec::new(), Vec::new());
     for (at, text) in request.names.iter().enumerate() {
         let field = || format!("names[{at}]");

@@ -13,7 +13,7 @@ pub(super) fn of(error: Error) -> Status {
     let reason = error.reason();
     let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
     match &error {
-        Error::Invalid(violations) => {
+        Error::Invalid { violations, .. } => {
             let fields = violations.iter().map(|violation| FieldViolation::new(&violation.field, &violation.message));
             details.set_bad_request(fields.collect::<Vec<_>>());
         }
@@ -38,7 +38,9 @@ fn code(reason: Reason) -> Code {
         }
         Reason::SecretExists | Reason::GrantExists => Code::AlreadyExists,
         Reason::EtagMismatch | Reason::Contention => Code::Aborted,
-        Reason::SecretNotClonable | Reason::ScopeFull | Reason::TooMany => Code::FailedPrecondition,
+        Reason::SecretNotClonable | Reason::ScopeNotEmpty | Reason::ScopeFull | Reason::TooMany => {
+            Code::FailedPrecondition
+        }
         Reason::StorageFull | Reason::Overloaded => Code::ResourceExhausted,
         Reason::Sealed | Reason::StoreUnavailable | Reason::AuditUnavailable => Code::Unavailable,
         Reason::OutcomeUnknown => Code::Unknown,

@@ -24,6 +24,7 @@ pub struct Credential {
 pub struct Caller {
     principal: Principal,
     token: TokenId,
+    by_operator: bool,
     at: At,
 }
 
@@ -68,6 +69,11 @@ impl Caller {
         &self.token
     }
 
+    /// Whether an operator issued the token.
+    pub fn by_operator(&self) -> bool {
+        self.by_operator
+    }
+
     /// The token's record, which every write of this caller compares, so that a revoked token writes nothing more.
     pub fn at(&self) -> &At {
         &self.at
@@ -90,7 +96,12 @@ pub fn authenticate(state: &State, credential: &Credential, now: SystemTime) -> 
             return Err(Error::Invalid);
         }
     }
-    Ok(Caller { principal: entry.principal.clone(), token: entry.id.clone(), at: entry.at.clone() })
+    Ok(Caller {
+        principal: entry.principal.clone(),
+        token: entry.id.clone(),
+        by_operator: entry.by_operator,
+        at: entry.at.clone(),
+    })
 }
 
 #[cfg(test)]

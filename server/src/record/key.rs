@@ -4,7 +4,7 @@
 //! ```text
 //!   header                                    digest            key/system
 //!   key/scope/{scope}                         scope/{scope}     secret/{scope}:{NAME}
-//!   grant/{pattern}:{principal}:{permission}  token/{scope or principal}:{id}
+//!   grant/{pattern}:{principal}:{permission}  token/{principal}:{id}
 //! ```
 
 use coffer_proto::{
@@ -77,22 +77,29 @@ pub fn grants_within(scope: &str) -> [Key; 3] {
     [format!("grant/{scope}:"), format!("grant/{scope}/servers/"), format!("grant/{scope}/sandboxes/")].map(Key::new)
 }
 
-/// Of a token: under its principal, or under its workload's scope so that it dies with it.
+/// Of a token.
 pub fn token(principal: &Principal, id: &TokenId) -> Key {
-    Key::new(format!("{}{id}", tokens_of(principal)))
+    Key::new(format!("token/{principal}:{id}"))
 }
 
-/// The prefix of all tokens of a principal; of a workload: of all workloads of its scope.
+/// The prefix of all tokens of a principal.
 pub fn tokens_of(principal: &Principal) -> Key {
-    match principal {
-        Principal::Workload(workload) => tokens_in(workload.scope()),
-        Principal::User(_) | Principal::Service(_) => Key::new(format!("token/{principal}:")),
-    }
+    Key::new(format!("token/{principal}:"))
 }
 
-/// The prefix of all tokens of a scope's workloads.
-pub fn tokens_in(scope: &Scope) -> Key {
-    Key::new(format!("token/{scope}:"))
+/// The prefixes of all tokens of a scope's workloads, not of workloads in scopes below.
+pub fn tokens_in(scope: &Scope) -> [Key; 2] {
+    [format!("token/{scope}/servers/"), format!("token/{scope}/sandboxes/")].map(Key::new)
+}
+
+/// The prefix of all scopes below a scope, whether or not they inherit from it.
+pub fn scopes_below(scope: &Scope) -> Key {
+    Key::new(format!("scope/{scope}/"))
+}
+
+/// The prefix of all grants on patterns below a scope.
+pub fn grants_below(scope: &Scope) -> Key {
+    Key::new(format!("grant/{scope}/"))
 }
 
 /// Reads a key. `None` for one that this version does not know.

@@ -78,6 +78,9 @@ pub struct TokenRecord {
     /// What it is for.
     #[prost(string, tag = "8")]
     pub description: String,
+    /// Whether an operator issued it: only then does it carry its bearer's rights as an operator.
+    #[prost(bool, tag = "9")]
+    pub by_operator: bool,
 }
 
 /// The hash of a presented token, compared in constant time.

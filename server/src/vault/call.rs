@@ -22,7 +22,7 @@ pub struct Call {
 }
 
 /// What one line of the audit log says beyond the call itself.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Line {
     pub principal: Option<Principal>,
     pub subjects: Vec<Subject>,

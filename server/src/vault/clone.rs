@@ -56,6 +56,10 @@ fn plan(context: &Context<'_>, request: &Clone) -> Result<Plan<Vec<ShownSecret>>
     let destination = &request.destination;
     let mut plan = Plan::new(&permit_manage(context, destination)?, ());
     let scopes: BTreeSet<&Scope> = request.names.iter().map(SecretName::scope).chain(&request.scopes).collect();
+    // Each would be decided on its own, so the limit comes first; it tells nothing of any scope.
+    if scopes.len() > SOURCE_SCOPES_MAX {
+        return Err(Error::field("names", "must be of at most 30 scopes"));
+    }
     for scope in &scopes {
         plan.also(&permit_manage(context, scope)?);
     }
@@ -90,9 +94,9 @@ fn plan(context: &Context<'_>, request: &Clone) -> Result<Plan<Vec<ShownSecret>>
         let value = (meta.kind == Kind::Plain).then_some(value);
         shown.push(ShownSecret { name, meta, value });
     }
-    check_room(&target, more, bytes, freed)?;
+    check_room(context, destination, &target, more, bytes, freed)?;
     plan.check_memory(context)?;
-    plan.details.extend(asked_for(request).into_iter().take(100).map(|name| ("source", name)));
+    plan.details.extend(asked_for(request).into_iter().map(|name| ("sources", name)));
     Ok(plan.with_answer(shown))
 }
 
@@ -100,9 +104,6 @@ fn check_request(request: &Clone, scopes: &BTreeSet<&Scope>) -> Result<(), Error
     let mut fields = Fields::new();
     if scopes.is_empty() {
         fields.wrong("names", "must name at least one secret");
-    }
-    if scopes.len() > SOURCE_SCOPES_MAX {
-        fields.wrong("names", "must be of at most 30 scopes");
     }
     if scopes.contains(&request.destination) {
         fields.wrong("destination", "must not be a source's own scope");

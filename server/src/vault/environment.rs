@@ -8,7 +8,8 @@ use coffer_proto::{
 };
 
 use super::{
-    Call, Error, ShownSecret, Vault,
+    Call, Error, Page, PageRequest, ShownSecret, Vault,
+    listing::shown_bytes,
     read::Answer,
     secrets::{permit_read, subject},
 };
@@ -64,10 +65,13 @@ pub struct FetchedVariable {
     pub value: Option<SecretValue>,
 }
 
+/// About how large an entry is in an answer of which only the name is shown.
+const HIDDEN_BYTES: usize = 300;
+
 /// An environment, explained.
 pub struct Described {
     /// By name, what is received first.
-    pub entries: Vec<DescribedEntry>,
+    pub page: Page<DescribedEntry>,
     /// What a start now would carry.
     pub revision: String,
 }
@@ -193,10 +197,16 @@ impl Vault {
     }
 
     /// Explains the environment of a scope's workloads.
-    pub async fn describe_environment(&self, call: &Call, scope: Scope) -> Result<Described, Error> {
-        let (entries, revision) = self
+    pub async fn describe_environment(
+        &self,
+        call: &Call,
+        scope: Scope,
+        page: Result<PageRequest, Error>,
+    ) -> Result<Described, Error> {
+        let (page, revision) = self
             .read(call, vec![scope.to_string()], |state, caller| {
                 let permit = permit_read(state, caller, &scope)?;
+                let page = page?;
                 let environment = Environment::of(state, &scope);
                 let revision = environment.revision(state)?;
                 let parent = scope.inherits_from();
@@ -211,19 +221,26 @@ impl Vault {
                     // Why something is not shared here is for readers of the organization.
                     .filter(|(_, state, readable)| *readable || *state != EntryState::NotShared)
                     .collect();
-                // Stable, so what is received stays before what is not.
-                entries.sort_by(|(a, ..), (b, ..)| a.variable.cmp(&b.variable));
-                Ok(Answer::new(&permit, (entries, revision)))
+                // What is received comes first, then the nearest scope's.
+                let key = |(secret, entry, _): &(OwnedSecret, EntryState, bool)| {
+                    let order = if *entry == EntryState::Effective { 0 } else { 1 };
+                    format!("{}:{order}:{}", secret.variable, secret.scope.name)
+                };
+                entries.sort_by_cached_key(key);
+                let rest = entries.into_iter().map(|entry| (key(&entry), entry));
+                let rest = rest.filter(|(key, _)| key.as_str() > page.after());
+                let page = page.take(rest.map(|(key, entry)| {
+                    let bytes = if entry.2 { shown_bytes(&entry.0) } else { HIDDEN_BYTES };
+                    (key, bytes, entry)
+                }));
+                Ok(Answer::new(&permit, (page, revision)))
             })
             .await?;
-        let entries = entries
-            .into_iter()
-            .map(|(secret, state, readable)| {
-                let (source, kind) = (secret.name(), secret.entry.meta.kind);
-                let secret = if readable { Some(self.show(secret)?) } else { None };
-                Ok(DescribedEntry { source, kind, state, secret })
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(Described { entries, revision })
+        let page = page.try_map(|(secret, state, readable)| {
+            let (source, kind) = (secret.name(), secret.entry.meta.kind);
+            let secret = if readable { Some(self.show(secret)?) } else { None };
+            Ok::<_, Error>(DescribedEntry { source, kind, state, secret })
+        })?;
+        Ok(Described { page, revision })
     }
 }

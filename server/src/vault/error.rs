@@ -28,8 +28,13 @@ pub enum Error {
     Unauthenticated(identity::Error),
     /// Forbidden, or absent where the caller may not know it.
     Denied,
-    /// Fields break their rules. At least one.
-    Invalid(Vec<Violation>),
+    /// Fields break their rules.
+    Invalid {
+        /// At least one, and not more than a response's headers can hold.
+        violations: Vec<Violation>,
+        /// How many more there are.
+        more: usize,
+    },
     /// An update that gives nothing.
     NoChanges,
     /// A page token of another call.
@@ -52,10 +57,14 @@ pub enum Error {
     Contention,
     /// These may not be cloned.
     NotClonable(Vec<SecretName>),
+    /// There are scopes below the one to be deleted.
+    ScopeNotEmpty,
     /// The scope would hold too much.
     ScopeFull(&'static str),
     /// Too many of something.
     TooMany(&'static str),
+    /// Too many calls at once.
+    Overloaded(&'static str),
     /// No room in memory or on disk.
     StorageFull(&'static str),
     /// The store does not answer; nothing was written.
@@ -73,7 +82,8 @@ pub enum Error {
 impl Error {
     /// One field that breaks its rule.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Error::Invalid(vec![Violation { field: field.into(), message: message.into(), reason: Reason::FieldInvalid }])
+        let violation = Violation { field: field.into(), message: message.into(), reason: Reason::FieldInvalid };
+        Error::Invalid { violations: vec![violation], more: 0 }
     }
 
     /// A name that breaks its rule.
@@ -88,7 +98,7 @@ impl Error {
             Error::Unauthenticated(identity::Error::Invalid) => Reason::CredentialInvalid,
             Error::Unauthenticated(identity::Error::Expired) => Reason::CredentialExpired,
             Error::Denied => Reason::PermissionDenied,
-            Error::Invalid(violations) => violations.first().map_or(Reason::FieldInvalid, |first| first.reason),
+            Error::Invalid { violations, .. } => violations.first().map_or(Reason::FieldInvalid, |first| first.reason),
             Error::NoChanges => Reason::NoChanges,
             Error::PageToken => Reason::PageTokenInvalid,
             Error::SecretNotFound(_) => Reason::SecretNotFound,
@@ -100,8 +110,10 @@ impl Error {
             Error::EtagMismatch => Reason::EtagMismatch,
             Error::Contention => Reason::Contention,
             Error::NotClonable(_) => Reason::SecretNotClonable,
+            Error::ScopeNotEmpty => Reason::ScopeNotEmpty,
             Error::ScopeFull(_) => Reason::ScopeFull,
             Error::TooMany(_) => Reason::TooMany,
+            Error::Overloaded(_) => Reason::Overloaded,
             Error::StorageFull(_) => Reason::StorageFull,
             Error::StoreUnavailable(_) => Reason::StoreUnavailable,
             Error::AuditUnavailable => Reason::AuditUnavailable,
@@ -148,7 +160,7 @@ impl fmt::Display for Error {
             Error::Unauthenticated(identity::Error::Invalid) => f.write_str("the token is not valid"),
             Error::Unauthenticated(identity::Error::Expired) => f.write_str("the token has expired"),
             Error::Denied => f.write_str("permission denied, or there is no such thing"),
-            Error::Invalid(violations) => {
+            Error::Invalid { violations, more } => {
                 for (at, violation) in violations.iter().enumerate() {
                     f.write_str(if at > 0 { "; " } else { "" })?;
                     // Sentences of the products' documents stand as they are.
@@ -157,6 +169,9 @@ impl fmt::Display for Error {
                     } else {
                         write!(f, "{}: {}", violation.field, violation.message)?;
                     }
+                }
+                if *more > 0 {
+                    write!(f, "; and {more} more")?;
                 }
                 Ok(())
             }
@@ -177,7 +192,9 @@ impl fmt::Display for Error {
                 f.write_str("may not be cloned: ")?;
                 names(f, refused)
             }
+            Error::ScopeNotEmpty => f.write_str("there are scopes below it; delete them first"),
             Error::ScopeFull(limit) => write!(f, "the scope is full: {limit}"),
+            Error::Overloaded(limit) => write!(f, "too many calls at once: {limit}"),
             Error::TooMany(limit) => write!(f, "too many: {limit}"),
             Error::StorageFull(what) => write!(f, "no room: {what}"),
             Error::StoreUnavailable(_) => f.write_str("the store does not answer; nothing was changed"),

@@ -9,6 +9,8 @@ use crate::store::{Change, Expect, Transaction, TransactionId};
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Tokens removed in one transaction: each is compared, and a transaction has at most 100 expectations.
 const BATCH: usize = 100;
+/// Tokens removed in one round.
+const AT_ONCE: usize = 100_000;
 
 /// Runs until the vault is gone.
 pub(super) async fn sweep(vault: Weak<Inner>) {
@@ -25,30 +27,27 @@ pub(super) async fn sweep(vault: Weak<Inner>) {
 impl Vault {
     /// Removes tokens that have ended.
     async fn remove_expired(&self) -> Result<(), super::Error> {
-        loop {
-            let ended: Vec<_> = {
-                let now = self.now();
-                let state = self.0.view.read();
-                let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(token, now));
-                tokens.take(BATCH).map(|(_, token)| token.at.clone()).collect()
-            };
-            if ended.is_empty() {
-                return Ok(());
-            }
-            let count = ended.len();
+        let ended: Vec<_> = {
+            let now = self.now();
+            let state = self.0.view.read();
+            let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(token, now));
+            tokens.take(AT_ONCE).map(|(_, token)| token.at.clone()).collect()
+        };
+        for batch in ended.chunks(BATCH) {
             let transaction = Transaction {
                 id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
-                expectations: ended.iter().map(|at| (at.key.clone(), Expect::At(at.revision))).collect(),
-                changes: ended.into_iter().map(|at| Change::Delete(at.key)).collect(),
+                expectations: batch.iter().map(|at| (at.key.clone(), Expect::At(at.revision))).collect(),
+                changes: batch.iter().map(|at| Change::Delete(at.key.clone())).collect(),
             };
             match self.0.store.commit(transaction).await? {
                 Ok(position) => {
                     self.0.view.reached(position).await?;
-                    tracing::debug!(count, "removed expired tokens");
+                    tracing::debug!(count = batch.len(), "removed expired tokens");
                 }
                 // Somebody removed one of them first; the next round sees it.
-                Err(_overtaken) => return Ok(()),
+                Err(_overtaken) => {}
             }
         }
+        Ok(())
     }
 }

@@ -14,6 +14,8 @@ use crate::record::SharedWith;
 #[derive(Debug, Default)]
 pub struct Fields {
     violations: Vec<Violation>,
+    /// Beyond those kept.
+    more: usize,
 }
 
 impl Fields {
@@ -28,7 +30,11 @@ impl Fields {
     }
 
     fn wrong_because(&mut self, field: impl Into<String>, message: impl Into<String>, reason: Reason) {
-        self.violations.push(Violation { field: field.into(), message: message.into(), reason });
+        if self.violations.len() == limits::VIOLATIONS {
+            self.more += 1;
+        } else {
+            self.violations.push(Violation { field: field.into(), message: message.into(), reason });
+        }
     }
 
     /// Takes the good of a result, or adds what is wrong.
@@ -81,7 +87,7 @@ impl Fields {
         }
         let SharedWith::Only(names) = sharing else { return Some(SharedWith::All) };
         if names.len() > limits::SHARING_WORKSPACES {
-            self.wrong(field, "must list at most 1,000 workspaces");
+            self.wrong(field, "must list at most 250 workspaces");
             return None;
         }
         let mut ids = Vec::with_capacity(names.len());
@@ -105,8 +111,10 @@ impl Fields {
 
     /// A list of hosts. Answers it sorted, in lower case.
     pub fn hosts(&mut self, field: &str, hosts: &[String]) -> Vec<String> {
-        if hosts.len() > limits::ALLOWED_HOSTS {
-            self.wrong(field, "must list at most 100 hosts");
+        if hosts.len() > limits::ALLOWED_HOSTS
+            || hosts.iter().map(String::len).sum::<usize>() > limits::ALLOWED_HOSTS_BYTES
+        {
+            self.wrong(field, "must list at most 100 hosts, of 8 KiB in all");
             return Vec::new();
         }
         for (at, host) in hosts.iter().enumerate() {
@@ -125,7 +133,10 @@ impl Fields {
 
     /// Nothing was wrong, or everything that was.
     pub fn finish(self) -> Result<(), Error> {
-        if self.violations.is_empty() { Ok(()) } else { Err(Error::Invalid(self.violations)) }
+        if self.violations.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Invalid { violations: self.violations, more: self.more })
     }
 }
 

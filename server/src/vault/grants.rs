@@ -59,6 +59,8 @@ pub struct Effective {
     pub grant: Option<(String, String)>,
 }
 
+/// About how large a grant is in an answer.
+const SHOWN_BYTES: usize = 300;
 /// Where operators' grants hold: everywhere.
 const OPERATOR_PATTERN: &str = "";
 
@@ -125,6 +127,8 @@ impl Vault {
                 .ok_or(Error::Denied)?;
             let mut plan = Plan::new(&permit, ());
             describe(&mut plan, grant);
+            // Taking a way away opens none.
+            plan.leads_to_values = false;
             plan.expect(grant.at.key.clone(), Expect::At(grant.at.revision));
             plan.delete(grant.at.key.clone());
             Ok(plan)
@@ -148,10 +152,12 @@ impl Vault {
                     && principal.as_ref().is_none_or(|principal| *principal == grant.principal)
                     && access::permit_grant(state, caller, grant.permission, &grant.pattern).is_some()
             };
-            let prefixes = access::manageable_grant_prefixes(state, caller.principal());
-            let grants = prefixes.iter().flat_map(|prefix| state.grants_from(prefix, page.after()));
-            let grants = grants.filter(|(_, grant)| wanted(grant));
-            let page = page.take(grants.map(|(key, grant)| (key.as_str().to_owned(), 300, grant.clone())));
+            let spans = access::manageable_grants(state, caller);
+            let grants = spans.iter().flat_map(|span| state.grants_from(span.text(), page.after()));
+            let page = page
+                .scan(grants.map(|(key, grant)| {
+                    (key.as_str().to_owned(), wanted(grant).then(|| (SHOWN_BYTES, grant.clone())))
+                }));
             Ok(Answer::new(&access::permit_self(caller), page))
         })
         .await
@@ -194,7 +200,7 @@ impl Vault {
             let mut entries: Vec<_> = entries.into_iter().map(|entry| (key(&entry), entry)).collect();
             entries.sort_by(|(a, _), (b, _)| a.cmp(b));
             let rest = entries.into_iter().filter(|(key, _)| key.as_str() > page.after());
-            Ok(Answer::new(&permit, page.take(rest.map(|(key, entry)| (key, 300, entry)))))
+            Ok(Answer::new(&permit, page.take(rest.map(|(key, entry)| (key, SHOWN_BYTES, entry)))))
         })
         .await
     }
@@ -271,7 +277,7 @@ fn plan_create(context: &Context<'_>, new: &NewGrant) -> Result<Plan<Arc<Grant>>
     };
     plan.expect(record_key.clone(), Expect::Absent);
     plan.put_system(context.state, record_key.clone(), &stored)?;
-    plan.check_memory(context)?;
+    plan.check_last_memory(context)?;
     let grant = Grant {
         id,
         principal: new.principal.clone(),

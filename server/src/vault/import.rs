@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use coffer_proto::{
-    limits,
     name::{Scope, ScopeKind, SecretName, VariableName},
     value::SecretValue,
 };
@@ -89,9 +88,6 @@ impl Import {
         if self.entries.is_empty() {
             fields.wrong("entries", "must hold at least one secret");
         }
-        if self.entries.len() as u64 > limits::SCOPE_SECRETS {
-            fields.wrong("entries", "must hold at most 1,000 secrets");
-        }
         let mut seen = BTreeSet::new();
         for (at, entry) in self.entries.iter().enumerate() {
             if !seen.insert(&entry.variable) {
@@ -136,7 +132,7 @@ fn plan(context: &Context<'_>, scope: &Scope, import: Import) -> Result<Plan<Vec
             plan.subjects.push(subject(&outcome.name, &meta));
             plan.put_secret(context, &target, &outcome.name, &meta, value)?;
         }
-        check_room(&target, more, bytes, freed)?;
+        check_room(context, scope, &target, more, bytes, freed)?;
         plan.check_memory(context)?;
     }
     Ok(plan.with_answer(outcomes))

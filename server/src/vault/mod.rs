@@ -11,6 +11,7 @@ mod expiry;
 pub mod fields;
 mod grants;
 mod import;
+mod listing;
 mod open;
 mod page;
 mod read;
@@ -31,10 +32,11 @@ pub use environment::{Described, DescribedEntry, EntryState, Environment, Fetche
 pub use error::{Error, Violation};
 pub use grants::{Effective, EffectiveReason, NewGrant};
 pub use import::{Conflict, Import, ImportAction, ImportEntry, ImportOutcome};
-pub use open::{Limits, OpenError, init};
+pub use listing::Stats;
+pub use open::{Limits, OpenError, admit_operator, init};
 pub use page::{Page, PageRequest};
 pub use scopes::ShownScope;
-pub use secrets::{NewSecret, SecretChange, ShownSecret, Stats};
+pub use secrets::{NewSecret, SecretChange, ShownSecret};
 pub use tokens::{IssuedToken, NewToken};
 
 /// Writers of one scope wait for each other here instead of in conflicts of the store; this many scopes can be
@@ -51,7 +53,7 @@ struct Inner {
     audit: Arc<dyn Audit>,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    locks: Vec<Mutex<()>>,
+    locks: Vec<Arc<Mutex<()>>>,
     line_hasher: RandomState,
     healthy: watch::Sender<bool>,
 }

@@ -3,10 +3,11 @@
 use std::{
     hash::RandomState,
     sync::{Arc, Weak},
+    time::SystemTime,
 };
 
 use prost::Message as _;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 use coffer_proto::{
     limits,
@@ -19,8 +20,8 @@ use crate::{
     audit::{Audit, Event, Phase, Subject},
     clock::Clock,
     record::{GrantRecord, TokenRecord, TokenSecretHash, key, seal_system},
-    seal::{NoRandomness, Uid, digest::DigestKey, header, hex, source::KeySource},
-    store::{self, Change, Expect, Key, Store, Transaction, TransactionId},
+    seal::{DataKey, NoRandomness, Uid, digest::DigestKey, header, hex, source::KeySource},
+    store::{self, Change, Conflict, Expect, Key, Position, Store, Transaction, TransactionId},
     view::{self, LoadError},
 };
 
@@ -75,63 +76,145 @@ pub async fn init(
     let (keyring, header) = header::create(source).await.map_err(LoadError::from)?;
     let (system, sealed_system) = keyring.create_data_key(key::SYSTEM_KEY, Uid::NONE)?;
     let now = clock.now();
-    let token = Token::generate(token_kind(operator));
-    let grant = GrantRecord {
-        id: hex(&Uid::random()?.0),
-        principal: operator.to_string(),
-        permission: Permission::Operator.to_string(),
-        pattern: String::new(),
-        scope_uid: Vec::new(),
-        create_time: Some(now.into()),
-        creator: METHOD.to_owned(),
-    };
-    let issued = TokenRecord {
-        id: token.id().to_string(),
-        hash: TokenSecretHash::of(&token).to_stored(),
-        principal: operator.to_string(),
-        scope_uid: Vec::new(),
-        create_time: Some(now.into()),
-        expire_time: Some((now + limits::SERVICE_TOKEN_TTL_DEFAULT).into()),
-        issuer: METHOD.to_owned(),
-        description: "first token".to_owned(),
-    };
-    let put = |key: Key, plaintext: &[u8]| -> Result<Change, NoRandomness> {
-        let sealed = seal_system(keyring.store(), &system, &key, plaintext)?;
-        Ok(Change::Put(key, sealed.into()))
-    };
+    let admitted = Admitted::new(keyring.store(), &system, operator, now, true)?;
     let header_key = Key::new(key::HEADER);
-    let changes = vec![
+    let digest_key = Key::new(key::DIGEST);
+    let digest = seal_system(keyring.store(), &system, &digest_key, DigestKey::generate()?.to_sealable())?;
+    let mut changes = vec![
         Change::Put(header_key.clone(), header.into()),
         Change::Put(Key::new(key::SYSTEM_KEY), sealed_system.into()),
-        put(Key::new(key::DIGEST), DigestKey::generate()?.to_sealable())?,
-        put(key::grant("", operator, Permission::Operator), &grant.encode_to_vec())?,
-        put(key::token(operator, token.id()), &issued.encode_to_vec())?,
+        Change::Put(digest_key, digest.into()),
     ];
-    let event = |phase, position| Event {
-        time: now,
-        call: [0; 16],
-        phase,
-        method: METHOD,
-        principal: String::new(),
-        token: None,
-        peer: None,
-        subjects: vec![Subject { name: operator.to_string(), uid: None, version: None }],
-        reason: None,
-        details: vec![("token", token.id().to_string())],
-        leads_to_values: false,
-        values_leave: false,
-        position,
-    };
-    audit.record(event(Phase::Intent, None)).await?;
-    let id = TransactionId::random().map_err(|_| NoRandomness)?;
-    let expectations = vec![(header_key, Expect::Absent)];
-    let position =
-        store.commit(Transaction { id, expectations, changes }).await?.map_err(|_conflict| OpenError::NotEmpty)?;
-    audit.record(event(Phase::Done, Some(position.to_string()))).await?;
-    Ok(token)
+    changes.extend(admitted.changes);
+    let lines = Lines { audit: audit.as_ref(), method: INIT, now, operator, token: &admitted.token };
+    let committed = lines.around(store.as_ref(), vec![(header_key, Expect::Absent)], changes).await?;
+    committed.map_err(|_conflict| OpenError::NotEmpty)?;
+    Ok(admitted.token)
 }
 
-const METHOD: &str = "coffer-server/init";
+/// Makes somebody an operator and issues them a token, valid for 30 days, without anybody's permission: for whoever has
+/// the store and its key, when no operator has a token any more. Nothing else may have the store open.
+pub async fn admit_operator(
+    store: Arc<dyn Store>,
+    source: &dyn KeySource,
+    audit: Arc<dyn Audit>,
+    clock: Arc<dyn Clock>,
+    operator: &Principal,
+) -> Result<Token, OpenError> {
+    if operator.as_workload().is_some() {
+        return Err(OpenError::NoOperator);
+    }
+    let view = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
+    let now = clock.now();
+    let admitted = {
+        let state = view.read();
+        let system = state.system_key().ok_or(OpenError::Empty)?;
+        let is_new = state.grant("", operator, Permission::Operator).is_none();
+        Admitted::new(state.store(), system, operator, now, is_new)?
+    };
+    let lines = Lines { audit: audit.as_ref(), method: ADMIT, now, operator, token: &admitted.token };
+    let committed = lines.around(store.as_ref(), Vec::new(), admitted.changes).await?;
+    committed.map_err(|_conflict| OpenError::NotEmpty)?;
+    Ok(admitted.token)
+}
+
+/// A new operator's records.
+struct Admitted {
+    token: Token,
+    changes: Vec<Change>,
+}
+
+impl Admitted {
+    fn new(
+        store: Uid,
+        system: &DataKey,
+        operator: &Principal,
+        now: SystemTime,
+        is_new: bool,
+    ) -> Result<Self, NoRandomness> {
+        let token = Token::generate(token_kind(operator));
+        let issued = TokenRecord {
+            id: token.id().to_string(),
+            hash: TokenSecretHash::of(&token).to_stored(),
+            principal: operator.to_string(),
+            scope_uid: Vec::new(),
+            create_time: Some(now.into()),
+            expire_time: Some((now + limits::SERVICE_TOKEN_TTL_DEFAULT).into()),
+            issuer: ISSUER.to_owned(),
+            description: "of an operator".to_owned(),
+            by_operator: true,
+        };
+        let put = |key: Key, plaintext: &[u8]| -> Result<Change, NoRandomness> {
+            let sealed = seal_system(store, system, &key, plaintext)?;
+            Ok(Change::Put(key, sealed.into()))
+        };
+        let mut changes = vec![put(key::token(operator, token.id()), &issued.encode_to_vec())?];
+        if is_new {
+            let grant = GrantRecord {
+                id: hex(&Uid::random()?.0),
+                principal: operator.to_string(),
+                permission: Permission::Operator.to_string(),
+                pattern: String::new(),
+                scope_uid: Vec::new(),
+                create_time: Some(now.into()),
+                creator: ISSUER.to_owned(),
+            };
+            changes.push(put(key::grant("", operator, Permission::Operator), &grant.encode_to_vec())?);
+        }
+        Ok(Self { token, changes })
+    }
+}
+
+/// Who made the first operator, and every one made without a permission: the server's own command.
+const ISSUER: &str = "coffer-server";
+const INIT: &str = "coffer-server/init";
+const ADMIT: &str = "coffer-server/operator";
+
+/// The audit lines around a change that nobody called for over the wire.
+struct Lines<'a> {
+    audit: &'a dyn Audit,
+    method: &'static str,
+    now: SystemTime,
+    operator: &'a Principal,
+    token: &'a Token,
+}
+
+impl Lines<'_> {
+    /// Commits between the lines.
+    async fn around(
+        &self,
+        store: &dyn Store,
+        expectations: Vec<(Key, Expect)>,
+        changes: Vec<Change>,
+    ) -> Result<Result<Position, Conflict>, OpenError> {
+        let call = Uid::random()?;
+        self.audit.record(self.line(call, Phase::Intent, None)).await?;
+        let id = TransactionId::random().map_err(|_| NoRandomness)?;
+        let committed = store.commit(Transaction { id, expectations, changes }).await?;
+        if let Ok(position) = &committed {
+            self.audit.record(self.line(call, Phase::Done, Some(position.to_string()))).await?;
+        }
+        Ok(committed)
+    }
+
+    fn line(&self, call: Uid, phase: Phase, position: Option<String>) -> Event {
+        Event {
+            time: self.now,
+            call: call.0,
+            phase,
+            method: self.method,
+            principal: String::new(),
+            token: None,
+            peer: None,
+            subjects: vec![Subject { name: self.operator.to_string(), uid: None, version: None }],
+            reason: None,
+            details: vec![("token", self.token.id().to_string())],
+            leads_to_values: true,
+            values_leave: false,
+            position,
+        }
+    }
+}
 
 impl Vault {
     /// Opens a store: loads the view and follows it, in tasks that end with the vault.
@@ -149,7 +232,7 @@ impl Vault {
             audit,
             clock,
             limits,
-            locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+            locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             line_hasher: RandomState::new(),
             healthy: watch::Sender::new(true),
         });

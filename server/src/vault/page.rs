@@ -49,17 +49,27 @@ impl PageRequest {
 
     /// Takes a page from entries in order: each with its key and its size in bytes.
     pub fn take<T>(&self, entries: impl Iterator<Item = (String, usize, T)>) -> Page<T> {
+        self.scan(entries.map(|(key, size, entry)| (key, Some((size, entry)))))
+    }
+
+    /// Takes a page from what is looked at, in order: each with its key, and with its size and entry if it is one. Ends
+    /// after [`limits::PAGE_SCANNED`] looks, so that no page costs more, however few its entries are.
+    pub fn scan<T>(&self, looks: impl Iterator<Item = (String, Option<(usize, T)>)>) -> Page<T> {
         let mut page = Page { entries: Vec::new(), next: String::new() };
         let mut last = String::new();
-        let mut bytes = 0;
-        for (key, size, entry) in entries {
-            if page.entries.len() == self.size || (bytes + size > limits::PAGE_BYTES && !page.entries.is_empty()) {
+        let (mut bytes, mut scanned) = (0, 0);
+        for (key, entry) in looks {
+            let size = entry.as_ref().map_or(0, |(size, _)| *size);
+            let is_full = entry.is_some() && page.entries.len() == self.size;
+            let is_large = bytes + size > limits::PAGE_BYTES && !page.entries.is_empty();
+            if is_full || is_large || scanned == limits::PAGE_SCANNED {
                 page.next = self.token(&last);
                 break;
             }
+            scanned += 1;
             bytes += size;
             last = key;
-            page.entries.push(entry);
+            page.entries.extend(entry.map(|(_, entry)| entry));
         }
         page
     }
@@ -136,13 +146,26 @@ mod tests {
     }
 
     #[test]
+    fn a_page_ends_after_so_many_looks_and_the_next_goes_on_there() {
+        let hidden = limits::PAGE_SCANNED + 10;
+        let looks = |after: &str| {
+            let from = after.strip_prefix('k').map_or(0, |n| n.parse::<usize>().expect("a number") + 1);
+            (from..=hidden).map(move |n| (format!("k{n}"), (n == hidden).then_some((1, n))))
+        };
+        let first = request(&[], 5, "").expect("good").scan(looks(""));
+        assert!(first.entries.is_empty() && !first.next.is_empty());
+        let second = request(&[], 5, &first.next).expect("good");
+        assert_eq!(second.scan(looks(second.after())).entries, [hidden]);
+    }
+
+    #[test]
     fn a_token_is_of_use_in_its_own_call_only() {
         let page = request(&["a", "b"], 1, "").expect("good").take((0..2).map(|n| (format!("k{n}"), 1, n)));
         assert!(request(&["a", "b"], 9, &page.next).is_ok(), "the size may change");
         assert_eq!(request(&["a", "c"], 1, &page.next).expect_err("other fields"), Error::PageToken);
         assert_eq!(request(&["ab", ""], 1, &page.next).expect_err("other fields"), Error::PageToken);
         assert_eq!(PageRequest::new("Other", &["a", "b"], 1, &page.next).expect_err("other"), Error::PageToken);
-        assert!(matches!(request(&[], -1, ""), Err(Error::Invalid(_))));
+        assert!(matches!(request(&[], -1, ""), Err(Error::Invalid { .. })));
     }
 
     proptest! {

@@ -1,15 +1,13 @@
 //! Creates, shows, changes and deletes secrets.
 
-use std::sync::Arc;
-
 use coffer_proto::{
     limits,
-    name::{Permission, Scope, ScopePattern, SecretName, VariableName},
+    name::{Permission, Scope, SecretName, VariableName},
     value::SecretValue,
 };
 
 use super::{
-    Call, Error, Page, PageRequest, Vault,
+    Call, Error, Vault,
     call::named,
     read::Answer,
     write::{Context, Plan, ScopeForWrite},
@@ -78,17 +76,6 @@ pub struct ShownSecret {
     pub value: Option<SecretValue>,
 }
 
-/// Counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Encrypted secrets.
-    pub encrypted: u64,
-    /// Plain variables.
-    pub plain: u64,
-    /// Scopes counted.
-    pub scopes: u64,
-}
-
 impl SecretChange {
     fn is_nothing(&self) -> bool {
         self.value.is_none()
@@ -127,7 +114,7 @@ impl Vault {
             let mut plan = Plan::new(&permit, shown);
             plan.subjects = vec![subject(&name, &meta)];
             let target = plan.write_scope(context, &scope)?;
-            check_room(&target, 1, meta.value_bytes, 0)?;
+            check_room(context, &scope, &target, 1, meta.value_bytes, 0)?;
             plan.put_secret(context, &target, &name, &meta, &new.value)?;
             plan.check_memory(context)?;
             Ok(plan)
@@ -146,34 +133,6 @@ impl Vault {
             })
             .await?;
         self.show(found)
-    }
-
-    /// A page of the secrets of a scope, or of those of a pattern that the caller may read.
-    pub async fn list_secrets(
-        &self,
-        call: &Call,
-        parent: ScopePattern,
-        page: Result<PageRequest, Error>,
-    ) -> Result<Page<ShownSecret>, Error> {
-        let found = self
-            .read(call, vec![parent.to_string()], |state, caller| {
-                let readable = Readable::new(state, caller, &parent)?;
-                let page = page?;
-                let after = split_key(page.after())?;
-                let from = after.as_ref().map(|(scope, _)| scope);
-                let secrets = readable.scopes(state, from, true).flat_map(|scope| {
-                    let skip = match &after {
-                        Some((at, variable)) if *at == scope.name => Some(variable.clone()),
-                        _ => None,
-                    };
-                    let all: Vec<_> = scope.owned_secrets().collect();
-                    all.into_iter().filter(move |secret| skip.as_ref().is_none_or(|skip| secret.variable > *skip))
-                });
-                let page = page.take(secrets.map(|secret| (join_key(&secret), shown_bytes(&secret), secret)));
-                Ok(Answer::new(&readable.permit, page))
-            })
-            .await?;
-        found.try_map(|secret| self.show(secret))
     }
 
     /// Changes a secret.
@@ -213,7 +172,7 @@ impl Vault {
             let mut plan = Plan::new(&permit, shown);
             plan.subjects = vec![subject(&name, &meta)];
             let target = plan.write_scope(context, name.scope())?;
-            check_room(&target, 0, meta.value_bytes, old.entry.meta.value_bytes)?;
+            check_room(context, name.scope(), &target, 0, meta.value_bytes, old.entry.meta.value_bytes)?;
             let key = old.entry.at.key.clone();
             plan.expect(key.clone(), Expect::At(old.entry.at.revision));
             match value {
@@ -222,6 +181,9 @@ impl Vault {
                     let record = old.entry.record.reseal_metadata(store, target.uid, &target.key, &key, &meta)?;
                     plan.put(key, record.bytes().clone());
                 }
+            }
+            if meta.value_bytes > old.entry.meta.value_bytes {
+                plan.check_memory(context)?;
             }
             Ok(plan)
         })
@@ -241,25 +203,6 @@ impl Vault {
             plan.expect(old.entry.at.key.clone(), Expect::At(old.entry.at.revision));
             plan.delete(old.entry.at.key.clone());
             Ok(plan)
-        })
-        .await
-    }
-
-    /// Counts the secrets of a scope, or of those of a pattern that the caller may read.
-    pub async fn secret_stats(&self, call: &Call, parent: ScopePattern) -> Result<Stats, Error> {
-        self.read(call, vec![parent.to_string()], |state, caller| {
-            let readable = Readable::new(state, caller, &parent)?;
-            let mut stats = Stats::default();
-            for scope in readable.scopes(state, None, false) {
-                stats.scopes += 1;
-                for secret in scope.secrets.values() {
-                    match secret.meta.kind {
-                        Kind::Encrypted => stats.encrypted += 1,
-                        Kind::Plain => stats.plain += 1,
-                    }
-                }
-            }
-            Ok(Answer::new(&readable.permit, stats))
         })
         .await
     }
@@ -304,8 +247,10 @@ fn check_etag(meta: &SecretMeta, etag: &str) -> Result<(), Error> {
     if etag.is_empty() || etag == meta.etag() { Ok(()) } else { Err(Error::EtagMismatch) }
 }
 
-/// Whether the scope may hold so much more.
+/// Whether the scope, and the account it belongs to, may hold so much more.
 pub(super) fn check_room(
+    context: &Context<'_>,
+    name: &Scope,
     scope: &ScopeForWrite,
     more_secrets: u64,
     more_bytes: u64,
@@ -320,6 +265,15 @@ pub(super) fn check_room(
     }
     if bytes - freed_bytes + more_bytes > limits::SCOPE_VALUE_BYTES {
         return Err(Error::ScopeFull("at most 512 KiB of values"));
+    }
+    if let Some(account) = name.account_id() {
+        let (own, plugins) = (format!("accounts/{account}"), format!("accounts/{account}/plugins/"));
+        let own = Scope::parse(&own).ok().and_then(|own| context.state.scope(&own));
+        let all = own.into_iter().chain(context.state.scopes_from(&plugins, None));
+        let held: u64 = all.map(|scope| scope.value_bytes).sum();
+        if held - freed_bytes + more_bytes > limits::ACCOUNT_VALUE_BYTES {
+            return Err(Error::ScopeFull("at most 64 MiB of values in one account and its plugins"));
+        }
     }
     Ok(())
 }
@@ -381,90 +335,6 @@ pub(super) fn changed_meta(
     meta.clonable = change.clonable.unwrap_or(meta.clonable);
     meta.allow_in_instructions = change.allow_in_instructions.unwrap_or(meta.allow_in_instructions);
     Ok(meta)
-}
-
-/// The scopes of a pattern that a caller may read.
-pub(super) struct Readable<'a> {
-    pub permit: Permit,
-    parent: &'a ScopePattern,
-    caller: &'a Caller,
-    all: bool,
-    prefixes: Vec<String>,
-}
-
-impl<'a> Readable<'a> {
-    /// One scope must be readable, or the call is denied. Of many, those that are; the rest stays unsaid.
-    pub fn new(state: &State, caller: &'a Caller, parent: &'a ScopePattern) -> Result<Self, Error> {
-        let all = access::permit(state, caller, Permission::SecretsRead, &Target::Scopes(parent));
-        let (permit, all) = match all {
-            Some(permit) => (permit, true),
-            None if parent.is_wildcard() => (access::permit_self(caller), false),
-            None => return Err(Error::Denied),
-        };
-        let prefixes = if all {
-            vec![parent.literal_prefix().to_owned()]
-        } else {
-            narrowed(access::readable_prefixes(state, caller.principal()), parent.literal_prefix())
-        };
-        Ok(Self { permit, parent, caller, all, prefixes })
-    }
-
-    /// The scopes in order, from one on, which is included if `again`.
-    pub fn scopes<'s>(
-        &'s self,
-        state: &'s State,
-        from: Option<&'s Scope>,
-        again: bool,
-    ) -> impl Iterator<Item = &'s Arc<crate::view::ScopeState>> + use<'s, 'a> {
-        let first = from.filter(|_| again).and_then(|from| state.scope(from));
-        let rest = self.prefixes.iter().flat_map(move |prefix| state.scopes_from(prefix, from));
-        first.into_iter().chain(rest).filter(|scope| {
-            self.parent.matches(&scope.name) && (self.all || access::may_read(state, self.caller, &scope.name))
-        })
-    }
-}
-
-/// What lies in both: of prefixes, none within another, and one more.
-pub(super) fn narrowed(prefixes: Vec<String>, within: &str) -> Vec<String> {
-    prefixes
-        .into_iter()
-        .filter_map(|prefix| {
-            if prefix.starts_with(within) {
-                Some(prefix)
-            } else if within.starts_with(&prefix) {
-                Some(within.to_owned())
-            } else {
-                None
-            }
-        })
-        .collect()
-}
-
-/// Where a page ends: `{scope}:{NAME}`.
-fn join_key(secret: &OwnedSecret) -> String {
-    format!("{}:{}", secret.scope.name, secret.variable)
-}
-
-fn split_key(after: &str) -> Result<Option<(Scope, VariableName)>, Error> {
-    if after.is_empty() {
-        return Ok(None);
-    }
-    let (scope, variable) = after.split_once(':').ok_or(Error::PageToken)?;
-    let scope = Scope::parse(scope).map_err(|_| Error::PageToken)?;
-    let variable = VariableName::parse(variable).map_err(|_| Error::PageToken)?;
-    Ok(Some((scope, variable)))
-}
-
-/// About how large a secret is in an answer.
-fn shown_bytes(secret: &OwnedSecret) -> usize {
-    let meta = &secret.entry.meta;
-    let value = if secret.is_plain() { meta.value_bytes as usize } else { 0 };
-    let lists = meta.allowed_hosts.iter().map(String::len).sum::<usize>()
-        + match &meta.sharing {
-            Some(SharedWith::Only(ids)) => ids.len() * (secret.scope.name.as_str().len() + 80),
-            _ => 0,
-        };
-    value + meta.description.len() + lists + 512
 }
 
 /// The key of a secret's record.

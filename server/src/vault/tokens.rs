@@ -10,11 +10,14 @@ use coffer_proto::{
 
 use super::{Call, Error, Page, PageRequest, Vault, call::named, read::Answer, write::Plan};
 use crate::{
-    access,
+    access::{self, Span},
     record::{TokenRecord, TokenSecretHash, key},
     store::{Expect, Revision},
     view::{At, TokenEntry},
 };
+
+/// About how large a token is in an answer.
+const SHOWN_BYTES: usize = 500;
 
 /// A token to issue, its fields checked.
 #[derive(Clone, Debug)]
@@ -48,7 +51,8 @@ impl Vault {
             let new = fields.clone()?;
             let ttl = ttl(&principal, new.ttl)?;
             let prefix = key::tokens_of(&principal);
-            let live = context.state.tokens_from(prefix.as_str(), "").filter(|(_, token)| token.principal == principal);
+            let live = context.state.tokens_from(prefix.as_str(), "");
+            let live = live.filter(|(_, token)| !has_ended(token, context.now));
             if live.count() >= limits::PRINCIPAL_TOKENS {
                 return Err(Error::TooMany("at most 1,000 unexpired tokens of one principal"));
             }
@@ -58,6 +62,7 @@ impl Vault {
                 Principal::User(_) | Principal::Service(_) => None,
             };
             let token = Token::generate(token_kind(&principal));
+            let by_operator = access::permit_operator(context.state, context.caller).is_some();
             let stored = TokenRecord {
                 id: token.id().to_string(),
                 hash: TokenSecretHash::of(&token).to_stored(),
@@ -67,14 +72,17 @@ impl Vault {
                 expire_time: Some((context.now + ttl).into()),
                 issuer: context.caller.principal().to_string(),
                 description: new.description,
+                by_operator,
             };
             let record_key = key::token(&principal, token.id());
             plan.expect(record_key.clone(), Expect::Absent);
             plan.put_system(context.state, record_key.clone(), &stored)?;
-            plan.check_memory(context)?;
+            plan.check_last_memory(context)?;
             plan.subjects = vec![named(format!("tokens/{}", token.id()))];
             plan.details = vec![("bearer", principal.to_string()), ("ttl_seconds", ttl.as_secs().to_string())];
-            plan.leads_to_values = principal.as_workload().is_some();
+            let mut grants = context.state.grants_of(&principal);
+            plan.leads_to_values =
+                principal.as_workload().is_some() || grants.any(|grant| grant.permission.leads_to_values());
             let entry = TokenEntry {
                 id: token.id().clone(),
                 hash: stored.hash,
@@ -83,6 +91,7 @@ impl Vault {
                 create_time: context.timestamp(),
                 expire_time: (context.now + ttl).into(),
                 issuer: stored.issuer,
+                by_operator,
                 description: stored.description,
                 at: At { key: record_key, revision: Revision::default() },
             };
@@ -102,16 +111,16 @@ impl Vault {
         let names = principal.iter().map(ToString::to_string).collect();
         self.read(call, names, |state, caller| {
             let page = page?;
-            let within = principal.as_ref().map_or_else(|| "token/".to_owned(), |p| key::tokens_of(p).as_str().into());
-            let prefixes =
-                super::secrets::narrowed(access::revocable_token_prefixes(state, caller.principal()), &within);
-            let tokens = prefixes.iter().flat_map(|prefix| state.tokens_from(prefix, page.after()));
-            let tokens = tokens.filter(|(_, token)| {
-                principal.as_ref().is_none_or(|principal| *principal == token.principal)
-                    && !has_ended(token, now)
-                    && access::permit_revoke(state, caller, &token.principal).is_some()
-            });
-            let page = page.take(tokens.map(|(key, token)| (key.as_str().to_owned(), 500, token.clone())));
+            let named = principal.as_ref().map_or_else(|| "token/".to_owned(), |p| key::tokens_of(p).as_str().into());
+            let spans = access::within(access::revocable_tokens(state, caller), &Span::prefix(named));
+            let tokens = spans.iter().flat_map(|span| state.tokens_from(span.text(), page.after()));
+            let wanted = |token: &TokenEntry| {
+                !has_ended(token, now) && access::permit_revoke(state, caller, &token.principal).is_some()
+            };
+            let page = page
+                .scan(tokens.map(|(key, token)| {
+                    (key.as_str().to_owned(), wanted(token).then(|| (SHOWN_BYTES, token.clone())))
+                }));
             Ok(Answer::new(&access::permit_self(caller), page))
         })
         .await

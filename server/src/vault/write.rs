@@ -6,7 +6,7 @@
 use std::{hash::BuildHasher as _, sync::Arc};
 
 use prost::Message;
-use tokio::sync::MutexGuard;
+use tokio::sync::Mutex;
 
 use crate::{
     access::Permit,
@@ -14,10 +14,13 @@ use crate::{
     identity::Caller,
     record::{self, ScopeRecord, seal_system},
     seal::{DataKey, Uid},
-    store::{self, Change, Expect, Key, Transaction, TransactionId},
+    store::{self, Change, Expect, Key, Position, Transaction, TransactionId},
     view::{ScopeState, State},
 };
-use coffer_proto::name::Scope;
+use coffer_proto::{
+    limits,
+    name::{Scope, ScopeKind},
+};
 
 use super::{
     Call, Error, LOCKS, Vault,
@@ -27,6 +30,9 @@ use super::{
 /// Decisions that others overtook, before the caller is told to try again. Writers of this process wait in line, so
 /// only other replicas and crossing writes count.
 const ATTEMPTS: usize = 16;
+
+/// The share of the memory ceiling that secrets may fill, in percent.
+const SECRETS_PERCENT: u64 = 90;
 
 /// What a call decided to change, and to answer once it stands.
 pub(super) struct Plan<T> {
@@ -112,6 +118,17 @@ impl<T> Plan<T> {
         Ok(())
     }
 
+    /// What the audit log says of it.
+    fn line(&self, caller: Option<&Caller>, names: &[String]) -> Line {
+        Line {
+            principal: caller.map(|caller| caller.principal().clone()),
+            subjects: if self.subjects.is_empty() { names.iter().map(named).collect() } else { self.subjects.clone() },
+            details: self.details.clone(),
+            leads_to_values: self.leads_to_values,
+            ..Line::default()
+        }
+    }
+
     /// Writes the scope's record, which every write of a scope compares and puts, so that no two writers decide on the
     /// same state of it. Makes the scope and its key if there is none.
     pub fn write_scope(&mut self, context: &Context<'_>, name: &Scope) -> Result<ScopeForWrite, Error> {
@@ -122,6 +139,12 @@ impl<T> Plan<T> {
                 (scope, state.create_time)
             }
             None => {
+                // A scope is deleted only while there is none below it, so a new one must be seen by whoever deletes.
+                if let Some(parent) = name.parent().and_then(|parent| context.state.scope(&parent)) {
+                    self.put_scope(context, parent.uid, parent.create_time, &parent.name)?;
+                    self.expect(parent.at.key.clone(), Expect::At(parent.at.revision));
+                }
+                check_account(context, name)?;
                 let uid = Uid::random()?;
                 let key = record::key::scope_key(name);
                 let (data, sealed) = context.vault.0.view.keyring().create_data_key(key.as_str(), uid)?;
@@ -131,15 +154,35 @@ impl<T> Plan<T> {
                 (ScopeForWrite { uid, key: Arc::new(data), state: None }, context.timestamp())
             }
         };
-        let stored = ScopeRecord { uid: scope.uid.0.to_vec(), create_time: Some(create_time) };
-        self.put_system(context.state, record::key::scope(name), &stored)?;
+        self.put_scope(context, scope.uid, create_time, name)?;
         Ok(scope)
     }
 
-    /// Refuses what would not fit the server's memory.
+    fn put_scope(
+        &mut self,
+        context: &Context<'_>,
+        uid: Uid,
+        create_time: prost_types::Timestamp,
+        name: &Scope,
+    ) -> Result<(), Error> {
+        let stored = ScopeRecord { uid: uid.0.to_vec(), create_time: Some(create_time) };
+        self.put_system(context.state, record::key::scope(name), &stored)
+    }
+
+    /// Refuses secrets that would not fit the server's memory. The last part of it is left for grants and tokens, so
+    /// that people can still sign in and tidy up.
     pub fn check_memory(&self, context: &Context<'_>) -> Result<(), Error> {
+        self.check_ceiling(context, context.vault.0.limits.memory_bytes / 100 * SECRETS_PERCENT)
+    }
+
+    /// Refuses grants and tokens that would not fit the server's memory.
+    pub fn check_last_memory(&self, context: &Context<'_>) -> Result<(), Error> {
+        self.check_ceiling(context, context.vault.0.limits.memory_bytes)
+    }
+
+    fn check_ceiling(&self, context: &Context<'_>, ceiling: u64) -> Result<(), Error> {
         let more: u64 = self.changes.iter().map(|change| change.bytes() as u64).sum();
-        if context.state.memory_bytes() + more > context.vault.0.limits.memory_bytes {
+        if context.state.memory_bytes() + more > ceiling {
             return Err(Error::StorageFull("the server's memory ceiling is reached; deletes still work"));
         }
         Ok(())
@@ -161,28 +204,41 @@ fn system_key(state: &State) -> Result<&DataKey, Error> {
 }
 
 impl Vault {
-    /// Makes a change. `line` is what writers of the same things have in common: they wait for each other.
-    ///
-    /// Runs in a task of its own, so that a caller who hangs up leaves no change without its outcome in the log.
+    /// Makes a change. `line` is what writers of the same things have in common: they wait for each other, once it is
+    /// known that they may write at all. A caller who hangs up while waiting leaves the line.
     pub(super) async fn write<T, F>(&self, call: &Call, line: &str, names: Vec<String>, decide: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: Fn(&Context<'_>) -> Result<Plan<T>, Error> + Send + Sync + 'static,
     {
-        let (vault, call, line) = (self.clone(), call.clone(), line.to_owned());
-        let task = tokio::spawn(async move { vault.write_in_line(&call, &line, &names, decide).await });
+        let turn = match self.line(line).try_lock_owned() {
+            Ok(turn) => turn,
+            Err(_taken) => {
+                self.fresh().await?;
+                let (caller, plan) = self.decide(call, &decide);
+                if let Err(error) = plan {
+                    return Err(self.refused(call, caller.as_ref(), &names, error).await);
+                }
+                self.line(line).lock_owned().await
+            }
+        };
+        let (vault, call) = (self.clone(), call.clone());
+        // A task of its own, so that a caller who hangs up now leaves no change without its outcome in the log.
+        let task = tokio::spawn(async move {
+            let result = vault.write_in_turn(&call, &names, decide).await;
+            drop(turn);
+            result
+        });
         task.await.unwrap_or_else(|_| Err(Error::Internal("a write ended in a panic".into())))
     }
 
-    async fn write_in_line<T>(
+    async fn write_in_turn<T>(
         &self,
         call: &Call,
-        line: &str,
         names: &[String],
         decide: impl Fn(&Context<'_>) -> Result<Plan<T>, Error>,
     ) -> Result<T, Error> {
-        let _turn = self.turn(line).await;
-        let mut intent_written = false;
+        let mut overtaken = None;
         for _ in 0..ATTEMPTS {
             self.fresh().await?;
             let (caller, plan) = self.decide(call, &decide);
@@ -190,27 +246,15 @@ impl Vault {
                 Ok(plan) => plan,
                 Err(error) => return Err(self.refused(call, caller.as_ref(), names, error).await),
             };
-            let about = |position| Line {
-                principal: caller.as_ref().map(|caller| caller.principal().clone()),
-                subjects: if plan.subjects.is_empty() {
-                    names.iter().map(named).collect()
-                } else {
-                    plan.subjects.clone()
-                },
-                details: plan.details.clone(),
-                leads_to_values: plan.leads_to_values,
-                position,
-                ..Line::default()
-            };
+            let about = plan.line(caller.as_ref(), names);
             if plan.changes.is_empty() {
-                self.record(call, Phase::Read, about(None)).await?;
+                self.record(call, Phase::Read, about).await?;
                 return Ok(plan.answer);
             }
-            if !intent_written {
-                self.record(call, Phase::Intent, about(None)).await?;
-                intent_written = true;
+            // Its intent stands, whichever attempt succeeds.
+            if overtaken.is_none() {
+                self.record(call, Phase::Intent, about.clone()).await?;
             }
-            let done = about(None);
             let transaction = Transaction {
                 id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
                 expectations: plan.expectations,
@@ -218,19 +262,25 @@ impl Vault {
             };
             match self.0.store.commit(transaction).await {
                 Ok(Ok(position)) => {
-                    self.0.view.reached(position).await?;
-                    let line = Line { position: Some(position.to_string()), ..done };
-                    if self.record(call, Phase::Done, line).await.is_err() {
-                        // It stands, and its intent is written: saying that it failed would be wrong.
-                        tracing::error!(method = call.method, "the outcome of a change could not be written down");
-                    }
+                    self.done(call, about, position).await?;
                     return Ok(plan.answer);
                 }
-                Ok(Err(_overtaken)) => {}
+                Ok(Err(_conflict)) => overtaken = Some(caller),
                 Err(error) => return Err(self.refused(call, caller.as_ref(), names, refusal(error)).await),
             }
         }
-        Err(self.refused(call, None, names, Error::Contention).await)
+        let caller = overtaken.flatten();
+        Err(self.refused(call, caller.as_ref(), names, Error::Contention).await)
+    }
+
+    /// A change stands: it is written down, and the caller is answered once every later call sees it.
+    async fn done(&self, call: &Call, line: Line, position: Position) -> Result<(), Error> {
+        let line = Line { position: Some(position.to_string()), ..line };
+        if self.record(call, Phase::Done, line).await.is_err() {
+            // Its intent is written: saying that the change failed would be wrong.
+            tracing::error!(method = call.method, "the outcome of a change could not be written down");
+        }
+        self.0.view.reached(position).await.map_err(|error| Error::OutcomeUnknown(error.to_string()))
     }
 
     fn decide<T>(
@@ -249,10 +299,20 @@ impl Vault {
         }
     }
 
-    async fn turn(&self, line: &str) -> MutexGuard<'_, ()> {
+    pub(super) fn line(&self, line: &str) -> Arc<Mutex<()>> {
         let hash = self.0.line_hasher.hash_one(line);
-        self.0.locks[(hash % LOCKS as u64) as usize].lock().await
+        self.0.locks[(hash % LOCKS as u64) as usize].clone()
     }
+}
+
+/// Refuses one plugin too many of an account: its owner needs no grant to make them, so nobody else sees to it.
+fn check_account(context: &Context<'_>, new: &Scope) -> Result<(), Error> {
+    let Some(account) = new.account_id().filter(|_| new.kind() == ScopeKind::Plugin) else { return Ok(()) };
+    let plugins = format!("accounts/{account}/plugins/");
+    if context.state.scopes_from(&plugins, None).count() >= limits::ACCOUNT_PLUGINS {
+        return Err(Error::TooMany("at most 1,000 plugins of one account have secrets"));
+    }
+    Ok(())
 }
 
 /// A transaction that is too large was asked for by the caller.

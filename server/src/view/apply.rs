@@ -112,7 +112,8 @@ impl State {
             _ => {
                 self.memory_bytes += ENTRY_BYTES;
                 let secrets = BTreeMap::new();
-                let scope = ScopeState { name: name.clone(), uid, create_time, at, key, secrets, value_bytes: 0 };
+                let scope =
+                    ScopeState { name: name.clone(), uid, create_time, at, key, secrets, value_bytes: 0, plain: 0 };
                 self.scopes.insert(name, Arc::new(scope));
             }
         }
@@ -131,9 +132,11 @@ impl State {
         let meta = record.open_metadata(self.store, scope.uid, &scope.key, &at.key)?;
         self.memory_bytes += entry_bytes(&record);
         scope.value_bytes += meta.value_bytes;
+        scope.plain += u64::from(meta.kind == record::Kind::Plain);
         if let Some(old) = scope.secrets.insert(variable, Arc::new(SecretEntry { meta, record, at })) {
             self.memory_bytes -= entry_bytes(&old.record);
             scope.value_bytes -= old.meta.value_bytes;
+            scope.plain -= u64::from(old.meta.kind == record::Kind::Plain);
         }
         Ok(())
     }
@@ -173,6 +176,7 @@ impl State {
             expire_time: stored.expire_time.ok_or(understood)?,
             hash: stored.hash,
             issuer: stored.issuer,
+            by_operator: stored.by_operator,
             description: stored.description,
             at,
         };
@@ -200,7 +204,9 @@ impl State {
                     && scope.secrets.contains_key(&variable)
                     && let Some(old) = Arc::make_mut(scope).secrets.remove(&variable)
                 {
-                    Arc::make_mut(scope).value_bytes -= old.meta.value_bytes;
+                    let scope = Arc::make_mut(scope);
+                    scope.value_bytes -= old.meta.value_bytes;
+                    scope.plain -= u64::from(old.meta.kind == record::Kind::Plain);
                     self.memory_bytes -= entry_bytes(&old.record);
                 }
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use coffer_proto::{
-    name::{Permission, Principal, Scope, ScopePattern, VariableName},
+    name::{Permission, Principal, Scope, VariableName},
     token::TokenId,
     value::SecretValue,
 };
@@ -58,6 +58,8 @@ pub struct ScopeState {
     pub secrets: BTreeMap<VariableName, Arc<SecretEntry>>,
     /// The size of all values.
     pub value_bytes: u64,
+    /// How many of the secrets are plain.
+    pub plain: u64,
 }
 
 /// A secret: metadata open, value sealed.
@@ -117,6 +119,8 @@ pub struct TokenEntry {
     pub expire_time: prost_types::Timestamp,
     /// Who issued it.
     pub issuer: String,
+    /// Whether an operator did.
+    pub by_operator: bool,
     /// What it is for.
     pub description: String,
     /// Its record.
@@ -173,16 +177,6 @@ impl State {
         Some(OwnedSecret { scope: scope.clone(), entry: entry.clone(), variable: variable.clone() })
     }
 
-    /// The scopes of a pattern whose names come after `after`, in order.
-    pub fn scopes_matching<'a>(
-        &'a self,
-        pattern: &'a ScopePattern,
-        after: Option<&Scope>,
-    ) -> impl Iterator<Item = &'a Arc<ScopeState>> + use<'a> {
-        let prefix = pattern.literal_prefix();
-        self.scopes_from(prefix, after).filter(move |scope| pattern.matches(&scope.name))
-    }
-
     /// The scopes whose names begin with a prefix and come after `after`, in order.
     pub fn scopes_from<'a>(
         &'a self,
@@ -198,6 +192,12 @@ impl State {
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(move |(name, _)| name.as_str().starts_with(prefix))
             .map(|(_, scope)| scope)
+    }
+
+    /// Whether there is a scope below this one.
+    pub fn has_scopes_below(&self, scope: &Scope) -> bool {
+        let prefix = format!("{scope}/");
+        self.scopes_from(&prefix, None).next().is_some()
     }
 
     /// A grant by what it says.

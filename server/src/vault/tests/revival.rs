@@ -1,13 +1,17 @@
 //! A deleted scope takes everything with it; one made later under its name revives nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use coffer_proto::{name::Permission, reason::Reason};
 
 use super::world::{OPERATOR, World, fetch, list, new, scope, shared};
 use crate::{
     record::{SharedWith, key},
-    store::{Change, Transaction, TransactionId},
+    store::{
+        Change, Transaction, TransactionId,
+        faulty::{Fault, Faulty},
+        memory::Memory,
+    },
     vault::Error,
 };
 
@@ -32,10 +36,12 @@ async fn grants_tokens_and_secrets_die_with_their_scope() {
     world.tokens.lock().expect("no panic before").insert(server.to_owned(), token);
     assert_eq!(fetch(&vault, &world.held(server), server).await.expect("fetched").len(), 1);
 
+    let refused = vault.delete_scope(&platform, scope("projects/p"), String::new()).await;
+    assert_eq!(refused, Err(Error::ScopeNotEmpty), "a scope below is for others to delete");
+    world.grant(&vault, PLATFORM, Permission::AccessManage, "projects/p/environments/-").await;
+    assert_eq!(vault.delete_scope(&platform, scope("projects/p/environments/e"), String::new()).await, Ok(1));
     assert_eq!(vault.delete_scope(&platform, scope("projects/p"), String::new()).await, Ok(1));
     assert_eq!(list(&vault, &user, "projects/p").await.map(drop), Err(Error::Denied));
-    let below = list(&vault, &user, "projects/p/environments/e").await.expect("a scope of its own");
-    assert_eq!(below.len(), 1, "scopes below stay");
 
     // Made again: by a grant to somebody else.
     world.grant(&vault, "users/bob", Permission::SecretsManage, "projects/p").await;
@@ -45,6 +51,84 @@ async fn grants_tokens_and_secrets_die_with_their_scope() {
     let old = fetch(&vault, &world.held(server), server).await.map(drop).expect_err("the old token");
     assert_eq!(old.reason(), Reason::CredentialInvalid);
     assert_eq!(fetch(&vault, &platform, server).await.map(drop), Err(Error::Denied), "the old grant on workloads");
+}
+
+/// What is inherited from a scope made again must not reach those who had rights below the one before.
+#[tokio::test]
+async fn grants_on_patterns_below_die_with_their_scope() {
+    let world = World::new().await;
+    let vault = world.vault().await;
+    for (permission, pattern) in [
+        (Permission::AccessManage, "organizations/o"),
+        (Permission::SecretsInject, "organizations/o/workspaces/-"),
+        (Permission::SecretsManage, "organizations/o/workspaces/-"),
+    ] {
+        world.grant(&vault, "services/old", permission, pattern).await;
+    }
+    let old = world.call(&vault, "services/old").await;
+    vault.delete_scope(&old, scope("organizations/o"), String::new()).await.expect("deleted");
+    world.grant(&vault, USER, Permission::SecretsManage, "organizations/o").await;
+    world.grant(&vault, USER, Permission::SecretsManage, "organizations/o/workspaces/w").await;
+    let user = world.call(&vault, USER).await;
+    let all = shared("A", "new", SharedWith::All);
+    vault.create_secret(&user, scope("organizations/o"), Ok(all)).await.expect("created");
+    let server = "organizations/o/workspaces/w/servers/s";
+    assert_eq!(fetch(&vault, &old, server).await.map(drop), Err(Error::Denied));
+    assert_eq!(list(&vault, &old, "organizations/o/workspaces/w").await.map(drop), Err(Error::Denied));
+    assert_eq!(list(&vault, &old, "organizations/o/workspaces/-").await.map(|all| all.len()), Ok(0));
+}
+
+#[tokio::test]
+async fn a_scope_is_never_left_below_a_deleted_one() {
+    let (store, faults) = Faulty::new(Memory::new());
+    let world = World::on(Arc::new(store)).await;
+    let (here, there) = (world.vault().await, world.vault().await);
+    for pattern in ["projects/-", "projects/-/environments/-"] {
+        world.grant(&here, PLATFORM, Permission::SecretsManage, pattern).await;
+        world.grant(&here, PLATFORM, Permission::AccessManage, pattern).await;
+    }
+    let call = world.call(&here, PLATFORM).await;
+    let (above, below) = (scope("projects/p"), scope("projects/p/environments/e"));
+    here.create_secret(&call, above.clone(), Ok(new("A", "v"))).await.expect("created");
+
+    // One replica has decided to delete, and while that is on its way another one makes a scope below.
+    world.audit.lines.lock().expect("no panic before").clear();
+    faults.next(Fault::Hang);
+    let delete = {
+        let (vault, call, above) = (here.clone(), call.clone(), above.clone());
+        tokio::spawn(async move { vault.delete_scope(&call, above, String::new()).await })
+    };
+    while world.audit.phases("test").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::yield_now().await;
+    there.create_secret(&call, below.clone(), Ok(new("B", "v"))).await.expect("created");
+    faults.release();
+    assert_eq!(delete.await.expect("no panic"), Err(Error::ScopeNotEmpty));
+    assert_eq!(there.delete_scope(&call, below, String::new()).await, Ok(1));
+    assert_eq!(here.delete_scope(&call, above, String::new()).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_token_issued_before_its_bearer_became_an_operator_is_no_operators() {
+    let world = World::new().await;
+    let vault = world.vault().await;
+    world.grant(&vault, PLATFORM, Permission::TokensIssue, "users/-").await;
+    let early = world.issue(&vault, PLATFORM, USER).await.expect("issued");
+    world.tokens.lock().expect("no panic before").insert(USER.to_owned(), early);
+    world.grant(&vault, USER, Permission::Operator, "").await;
+    let more = crate::vault::NewGrant {
+        principal: super::world::principal("users/eve"),
+        permission: Permission::Operator,
+        pattern: String::new(),
+    };
+    let refused = vault.create_grant(&world.held(USER), more.clone()).await.map(drop);
+    assert_eq!(refused, Err(Error::Denied), "whoever issued that token would be an operator, too");
+    assert_eq!(world.issue(&vault, PLATFORM, USER).await.map(drop), Err(Error::Denied));
+
+    let right = world.issue(&vault, OPERATOR, USER).await.expect("issued");
+    world.tokens.lock().expect("no panic before").insert(USER.to_owned(), right);
+    vault.create_grant(&world.held(USER), more).await.map(drop).expect("an operator with an operator's token");
 }
 
 /// Grants and tokens are deleted with their scope; should a record of one outlive it, it is bound to what is gone.
@@ -83,20 +167,24 @@ async fn a_deleted_workspace_leaves_every_sharing_list() {
     world.grant(&vault, PLATFORM, Permission::SecretsInject, "organizations/o/workspaces/-").await;
     let (user, platform) = (world.call(&vault, USER).await, world.call(&vault, PLATFORM).await);
     let only = SharedWith::Only(vec!["v".into(), "w".into()]);
-    vault.create_secret(&user, organization, Ok(shared("SOME", "1", only))).await.expect("created");
+    for n in 0..25 {
+        let some = shared(&format!("SOME_{n}"), "1", only.clone());
+        vault.create_secret(&user, organization.clone(), Ok(some)).await.expect("created");
+    }
     let all = shared("EVERYBODY", "2", SharedWith::All);
     vault.create_secret(&user, scope("organizations/o"), Ok(all)).await.expect("created");
     vault.create_secret(&user, workspace.clone(), Ok(new("OWN", "3"))).await.expect("created");
     let server = "organizations/o/workspaces/w/servers/s";
-    assert_eq!(fetch(&vault, &platform, server).await.expect("fetched").len(), 3);
+    assert_eq!(fetch(&vault, &platform, server).await.expect("fetched").len(), 27);
 
     vault.delete_scope(&platform, workspace.clone(), String::new()).await.expect("deleted");
     let left = fetch(&vault, &platform, server).await.expect("an empty workspace");
     assert_eq!(left, [("EVERYBODY".to_owned(), "2".to_owned())]);
     let shown = list(&vault, &user, "organizations/o").await.expect("listed");
-    let some = shown.iter().find(|secret| secret.name.variable().as_str() == "SOME").expect("still there");
-    assert_eq!(some.meta.sharing, Some(SharedWith::Only(vec!["v".into()])));
-    assert_eq!(some.meta.version, 1, "its value did not change");
+    let rest = SharedWith::Only(vec!["v".into()]);
+    let some: Vec<_> = shown.iter().filter(|secret| secret.meta.sharing.as_ref() == Some(&rest)).collect();
+    assert_eq!(some.len(), 25, "more than one transaction's");
+    assert!(some.iter().all(|secret| secret.meta.version == 1), "no value changed");
 }
 
 #[tokio::test]

@@ -90,8 +90,15 @@ impl World {
         self.open().await.expect("opens")
     }
 
+    pub(super) async fn vault_with_memory(&self, memory_bytes: u64) -> Vault {
+        self.open_with(Limits { memory_bytes }).await.expect("opens")
+    }
+
     pub(super) async fn open(&self) -> Result<Vault, OpenError> {
-        let limits = Limits { memory_bytes: 1 << 30 };
+        self.open_with(Limits { memory_bytes: 1 << 30 }).await
+    }
+
+    async fn open_with(&self, limits: Limits) -> Result<Vault, OpenError> {
         Vault::open(self.store.clone(), &self.key, self.audit.clone(), self.clock.clone(), limits).await
     }
 

@@ -263,6 +263,25 @@ async fn without_a_place_for_the_audit_line_nothing_is_done() {
     assert!(grants.iter().all(|grant| grant.principal != "users/x"), "nothing was granted");
 }
 
+#[tokio::test]
+async fn without_a_place_for_the_audit_line_no_value_leaves() {
+    let home = tempfile::TempDir::new().expect("a directory");
+    let link = home.path().join("audit.link");
+    let mut server = Server::builder().args(["--audit-file".as_ref(), link.as_os_str()]).start_in(home);
+    let manager = server.manager(&["projects/p"]).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "v")).await.expect("created");
+    let token = server.workload_token("projects/p/servers/s").await;
+    assert!(server.stop().await.success());
+    fs::remove_file(&link).expect("removed");
+    symlink("/dev/full", &link).expect("linked");
+    server.run();
+    let client = server.client(&token);
+    let fetched = client.workloads().fetch_environment(v1::FetchEnvironmentRequest::default()).await;
+    assert_eq!(refused(fetched).why(), (Code::Unavailable, "AUDIT_UNAVAILABLE"));
+    let started = server.inject(&token).args(["--timeout", "1s", "--", "echo", "started"]).run();
+    assert_eq!((started.code, started.text().as_str()), (Some(69), ""), "{}", started.stderr);
+}
+
 #[test]
 fn each_mistake_of_the_configuration_is_one_line_that_names_it() {
     let home = tempfile::TempDir::new().expect("a directory");

@@ -39,3 +39,27 @@ pub(crate) fn occurrences(directory: &Path, forms: &[Vec<u8>]) -> Vec<String> {
 pub(crate) fn holds(bytes: &[u8], form: &[u8]) -> bool {
     bytes.windows(form.len()).any(|window| window == form)
 }
+
+#[test]
+fn a_planted_value_is_found_in_every_form() {
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let value = "planted-Xy7-value-0123456789";
+    let shapes = [
+        format!("..{value}.."),
+        value.bytes().map(|b| format!("{b:02x}")).collect(),
+        value.bytes().map(|b| format!("{b:02X}")).collect(),
+        format!("{:?}", value.as_bytes()),
+        base64::engine::general_purpose::STANDARD.encode(value),
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!("a{value}")),
+        base64::engine::general_purpose::STANDARD.encode(format!("ab{value}cd")),
+    ];
+    fs::create_dir(directory.path().join("below")).expect("made");
+    for (number, shape) in shapes.iter().enumerate() {
+        fs::write(directory.path().join(format!("below/{number}")), shape).expect("written");
+    }
+    let found = occurrences(directory.path(), &forms_of(value));
+    for number in 0..shapes.len() {
+        assert!(found.iter().any(|at| at.contains(&format!("below/{number}: "))), "{} is missed", shapes[number]);
+    }
+    assert!(occurrences(directory.path(), &forms_of("another-value-0123456789")).is_empty());
+}

@@ -10,14 +10,14 @@ use tonic::{Request, Response, Status};
 use super::{
     Api,
     convert::{name, to_grant},
-    status,
+    open, status,
 };
 use crate::vault::{Effective, EffectiveReason, Error, NewGrant, PageRequest};
 
 #[tonic::async_trait]
 impl Access for Api {
     async fn create_grant(&self, request: Request<v1::CreateGrantRequest>) -> Result<Response<v1::Grant>, Status> {
-        let (call, request) = self.begin("coffer.v1.Access/CreateGrant", request).await?;
+        let (call, request) = open(request)?;
         let principal = name("principal", Principal::parse(&request.principal))?;
         let permission = name("permission", Permission::parse(&request.permission))?;
         if !is_pattern(&request.pattern) || (request.pattern.is_empty() && permission != Permission::Operator) {
@@ -35,7 +35,7 @@ impl Access for Api {
         &self,
         request: Request<v1::DeleteGrantRequest>,
     ) -> Result<Response<v1::DeleteGrantResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Access/DeleteGrant", request).await?;
+        let (call, request) = open(request)?;
         let id = request
             .name
             .strip_prefix("grants/")
@@ -49,7 +49,7 @@ impl Access for Api {
         &self,
         request: Request<v1::ListGrantsRequest>,
     ) -> Result<Response<v1::ListGrantsResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Access/ListGrants", request).await?;
+        let (call, request) = open(request)?;
         if !is_pattern(&request.pattern) {
             return Err(status::of(Error::field("pattern", "must be a scope or principal pattern, or empty")));
         }
@@ -69,7 +69,7 @@ impl Access for Api {
         &self,
         request: Request<v1::ListEffectiveAccessRequest>,
     ) -> Result<Response<v1::ListEffectiveAccessResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Access/ListEffectiveAccess", request).await?;
+        let (call, request) = open(request)?;
         let scope = name("scope", Scope::parse(&request.scope))?;
         let page = PageRequest::new("ListEffectiveAccess", &[scope.as_str()], request.page_size, &request.page_token);
         let page = self.vault.list_effective_access(&call, scope, page).await.map_err(status::of)?;
@@ -81,7 +81,7 @@ impl Access for Api {
         &self,
         request: Request<v1::TestPermissionsRequest>,
     ) -> Result<Response<v1::TestPermissionsResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Access/TestPermissions", request).await?;
+        let (call, request) = open(request)?;
         let resource = request.resource;
         let known = resource.is_empty()
             || Scope::parse(&resource).is_ok()

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api,
     convert::{kind, name},
-    status,
+    open, status,
 };
 use crate::vault::{Conflict, Error, Import, ImportAction, ImportEntry, fields::Fields};
 
@@ -20,7 +20,7 @@ impl Imports for Api {
         &self,
         request: Request<v1::ImportSecretsRequest>,
     ) -> Result<Response<v1::ImportSecretsResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Imports/ImportSecrets", request).await?;
+        let (call, request) = open(request)?;
         let scope = name("parent", Scope::parse(&request.parent))?;
         let outcomes = self.vault.import_secrets(&call, scope, import(request)).await.map_err(status::of)?;
         let results = outcomes.into_iter().map(|outcome| v1::ImportResult {

@@ -2,6 +2,7 @@
 
 mod access;
 mod convert;
+mod gate;
 mod imports;
 mod scopes;
 mod secrets;
@@ -18,10 +19,8 @@ use coffer_proto::{
 };
 use tonic::{Request, Status, service::Routes};
 
-use crate::{
-    serve::PeerInfo,
-    vault::{Call, Vault},
-};
+use self::gate::Guard;
+use crate::vault::{Call, Error, Vault};
 
 /// Serves every service from one vault.
 #[derive(Clone)]
@@ -29,31 +28,30 @@ struct Api {
     vault: Vault,
 }
 
-/// The services of coffer, each with its message limits.
+/// The services of coffer, each behind its gate and with its message limits.
 pub fn routes(vault: Vault) -> Routes {
+    let guard = Guard::new(vault.clone());
     let api = Api { vault };
-    macro_rules! limited {
+    macro_rules! guarded {
         ($server:ident, $request_bytes:expr) => {
-            $server::new(api.clone())
-                .max_decoding_message_size($request_bytes)
-                .max_encoding_message_size(limits::RESPONSE_BYTES)
+            guard.before(
+                $server::new(api.clone())
+                    .max_decoding_message_size($request_bytes)
+                    .max_encoding_message_size(limits::RESPONSE_BYTES),
+            )
         };
     }
-    Routes::new(limited!(SecretsServer, limits::REQUEST_BYTES))
-        .add_service(limited!(ImportsServer, limits::IMPORT_REQUEST_BYTES))
-        .add_service(limited!(ScopesServer, limits::REQUEST_BYTES))
-        .add_service(limited!(AccessServer, limits::REQUEST_BYTES))
-        .add_service(limited!(TokensServer, limits::REQUEST_BYTES))
-        .add_service(limited!(WorkloadsServer, limits::REQUEST_BYTES))
+    Routes::new(guarded!(SecretsServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(ImportsServer, limits::IMPORT_REQUEST_BYTES))
+        .add_service(guarded!(ScopesServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(AccessServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(TokensServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(WorkloadsServer, limits::REQUEST_BYTES))
 }
 
-impl Api {
-    /// Begins a call: nobody without a good credential gets further, whatever else is wrong with the request.
-    async fn begin<T>(&self, method: &'static str, request: Request<T>) -> Result<(Call, T), Status> {
-        let peer = request.extensions().get::<PeerInfo>().map(|info| info.peer.clone());
-        let authorization = request.metadata().get("authorization").map(|value| value.as_encoded_bytes().to_vec());
-        let call = Call::new(method, peer, authorization.as_deref()).map_err(status::of)?;
-        self.vault.authenticate(&call).await.map_err(status::of)?;
-        Ok((call, request.into_inner()))
-    }
+/// Takes a request apart: the call that the gate has let in, and the message.
+fn open<T>(mut request: Request<T>) -> Result<(Call, T), Status> {
+    let call = request.extensions_mut().remove::<Call>();
+    let call = call.ok_or_else(|| status::of(Error::Internal("a call came past the gate".into())))?;
+    Ok((call, request.into_inner()))
 }

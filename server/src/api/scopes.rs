@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api,
     convert::{name, signed},
-    status,
+    open, status,
 };
 use crate::vault::{PageRequest, ShownScope};
 
@@ -19,7 +19,7 @@ impl Scopes for Api {
         &self,
         request: Request<v1::ListScopesRequest>,
     ) -> Result<Response<v1::ListScopesResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Scopes/ListScopes", request).await?;
+        let (call, request) = open(request)?;
         let pattern = match request.pattern.as_str() {
             "" => None,
             pattern => Some(name("pattern", ScopePattern::parse(pattern))?),
@@ -34,7 +34,7 @@ impl Scopes for Api {
         &self,
         request: Request<v1::DeleteScopeRequest>,
     ) -> Result<Response<v1::DeleteScopeResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Scopes/DeleteScope", request).await?;
+        let (call, request) = open(request)?;
         let scope = name("name", Scope::parse(&request.name))?;
         let secrets = self.vault.delete_scope(&call, scope, request.uid).await.map_err(status::of)?;
         Ok(Response::new(v1::DeleteScopeResponse { secrets_deleted: signed(secrets) }))

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api,
     convert::{kind, name, new_sharing, sharing, signed, to_kind, to_secret},
-    status,
+    open, status,
 };
 use crate::{
     record::Kind,
@@ -20,7 +20,7 @@ use crate::{
 #[tonic::async_trait]
 impl Secrets for Api {
     async fn create_secret(&self, request: Request<v1::CreateSecretRequest>) -> Result<Response<v1::Secret>, Status> {
-        let (call, request) = self.begin("coffer.v1.Secrets/CreateSecret", request).await?;
+        let (call, request) = open(request)?;
         let scope = name("parent", Scope::parse(&request.parent))?;
         let fields = new_secret(&scope, request);
         let secret = self.vault.create_secret(&call, scope, fields).await.map_err(status::of)?;
@@ -28,7 +28,7 @@ impl Secrets for Api {
     }
 
     async fn get_secret(&self, request: Request<v1::GetSecretRequest>) -> Result<Response<v1::Secret>, Status> {
-        let (call, request) = self.begin("coffer.v1.Secrets/GetSecret", request).await?;
+        let (call, request) = open(request)?;
         let name = name("name", SecretName::parse(&request.name))?;
         let secret = self.vault.get_secret(&call, name).await.map_err(status::of)?;
         Ok(Response::new(to_secret(secret)))
@@ -38,7 +38,7 @@ impl Secrets for Api {
         &self,
         request: Request<v1::ListSecretsRequest>,
     ) -> Result<Response<v1::ListSecretsResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Secrets/ListSecrets", request).await?;
+        let (call, request) = open(request)?;
         let parent = name("parent", ScopePattern::parse(&request.parent))?;
         let page = PageRequest::new("ListSecrets", &[parent.as_str()], request.page_size, &request.page_token);
         let page = self.vault.list_secrets(&call, parent, page).await.map_err(status::of)?;
@@ -47,7 +47,7 @@ impl Secrets for Api {
     }
 
     async fn update_secret(&self, request: Request<v1::UpdateSecretRequest>) -> Result<Response<v1::Secret>, Status> {
-        let (call, request) = self.begin("coffer.v1.Secrets/UpdateSecret", request).await?;
+        let (call, request) = open(request)?;
         let name = name("name", SecretName::parse(&request.name))?;
         let etag = request.etag.clone();
         let fields = secret_change(name.scope(), request);
@@ -59,7 +59,7 @@ impl Secrets for Api {
         &self,
         request: Request<v1::DeleteSecretRequest>,
     ) -> Result<Response<v1::DeleteSecretResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Secrets/DeleteSecret", request).await?;
+        let (call, request) = open(request)?;
         let name = name("name", SecretName::parse(&request.name))?;
         self.vault.delete_secret(&call, name, request.etag).await.map_err(status::of)?;
         Ok(Response::new(v1::DeleteSecretResponse {}))
@@ -69,7 +69,7 @@ impl Secrets for Api {
         &self,
         request: Request<v1::CloneSecretsRequest>,
     ) -> Result<Response<v1::CloneSecretsResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Secrets/CloneSecrets", request).await?;
+        let (call, request) = open(request)?;
         let request = clone_request(request).map_err(status::of)?;
         let secrets = self.vault.clone_secrets(&call, request).await.map_err(status::of)?;
         Ok(Response::new(v1::CloneSecretsResponse { secrets: secrets.into_iter().map(to_secret).collect() }))
@@ -79,7 +79,7 @@ impl Secrets for Api {
         &self,
         request: Request<v1::GetSecretStatsRequest>,
     ) -> Result<Response<v1::SecretStats>, Status> {
-        let (call, request) = self.begin("coffer.v1.Secrets/GetSecretStats", request).await?;
+        let (call, request) = open(request)?;
         let parent = name("parent", ScopePattern::parse(&request.parent))?;
         let stats = self.vault.secret_stats(&call, parent).await.map_err(status::of)?;
         Ok(Response::new(v1::SecretStats {
@@ -94,7 +94,7 @@ impl Secrets for Api {
         &self,
         request: Request<v1::DescribeEnvironmentRequest>,
     ) -> Result<Response<v1::DescribeEnvironmentResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Secrets/DescribeEnvironment", request).await?;
+        let (call, request) = open(request)?;
         let scope = match Workload::parse(&request.name) {
             Ok(workload) => workload.scope().clone(),
             Err(_) => name("name", Scope::parse(&request.name))?,

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api,
     convert::{name, to_token},
-    status,
+    open, status,
 };
 use crate::vault::{Error, NewToken, PageRequest, fields::Fields};
 
@@ -23,7 +23,7 @@ impl Tokens for Api {
         &self,
         request: Request<v1::IssueTokenRequest>,
     ) -> Result<Response<v1::IssueTokenResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Tokens/IssueToken", request).await?;
+        let (call, request) = open(request)?;
         let principal = name("principal", Principal::parse(&request.principal))?;
         let issued = self.vault.issue_token(&call, principal, new_token(request)).await.map_err(status::of)?;
         let metadata = Some(to_token(&issued.entry));
@@ -34,7 +34,7 @@ impl Tokens for Api {
         &self,
         request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Tokens/ListTokens", request).await?;
+        let (call, request) = open(request)?;
         let principal = match request.principal.as_str() {
             "" => None,
             principal => Some(name("principal", Principal::parse(principal))?),
@@ -49,7 +49,7 @@ impl Tokens for Api {
         &self,
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Tokens/RevokeToken", request).await?;
+        let (call, request) = open(request)?;
         let id = request.name.strip_prefix("tokens/").and_then(|id| TokenId::parse(id).ok()).ok_or_else(|| {
             status::of(Error::field("name", "must be a token's name, tokens/{id}, not the token itself"))
         })?;

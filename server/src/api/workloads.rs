@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api,
     convert::{name, signed, to_kind},
-    status,
+    open, status,
 };
 use crate::vault::FetchedVariable;
 
@@ -19,7 +19,7 @@ impl Workloads for Api {
         &self,
         request: Request<v1::FetchEnvironmentRequest>,
     ) -> Result<Response<v1::FetchEnvironmentResponse>, Status> {
-        let (call, request) = self.begin("coffer.v1.Workloads/FetchEnvironment", request).await?;
+        let (call, request) = open(request)?;
         let workload = match request.workload.as_str() {
             "" => None,
             workload => Some(name("workload", Workload::parse(workload))?),

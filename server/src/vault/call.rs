@@ -72,12 +72,19 @@ impl Vault {
     /// Writes down why a call got nothing, and gives the reason back. If even that cannot be written, that is the
     /// answer: a refusal tells something, too.
     pub(super) async fn refused(&self, call: &Call, caller: Option<&Caller>, names: &[String], error: Error) -> Error {
-        let line = Line {
+        let mut line = Line {
             principal: caller.map(|caller| caller.principal().clone()),
             subjects: names.iter().map(named).collect(),
             reason: Some(error.reason().as_str()),
             ..Line::default()
         };
+        if let Error::Unauthenticated(_) = error {
+            match self.0.strangers.may_write(self.now()) {
+                None => return error,
+                Some(0) => {}
+                Some(unwritten) => line.details.push(("unwritten_refusals", unwritten.to_string())),
+            }
+        }
         let phase = if error.is_refusal() { Phase::Refused } else { Phase::Failed };
         if let Some(detail) = error.detail() {
             tracing::error!(method = call.method, reason = error.reason().as_str(), detail, "a call failed");

@@ -17,6 +17,7 @@ mod page;
 mod read;
 mod scopes;
 mod secrets;
+mod strangers;
 mod tokens;
 mod write;
 
@@ -55,6 +56,7 @@ struct Inner {
     limits: Limits,
     locks: Vec<Arc<Mutex<()>>>,
     line_hasher: RandomState,
+    strangers: strangers::Strangers,
     healthy: watch::Sender<bool>,
 }
 

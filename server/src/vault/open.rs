@@ -15,7 +15,7 @@ use coffer_proto::{
     token::Token,
 };
 
-use super::{Inner, LOCKS, Vault, expiry, tokens::token_kind};
+use super::{Inner, LOCKS, Vault, expiry, strangers::Strangers, tokens::token_kind};
 use crate::{
     audit::{Audit, Event, Phase, Subject},
     clock::Clock,
@@ -226,6 +226,7 @@ impl Vault {
         limits: Limits,
     ) -> Result<Self, OpenError> {
         let view = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
+        let now = clock.now();
         let inner = Arc::new(Inner {
             store,
             view,
@@ -234,6 +235,7 @@ impl Vault {
             limits,
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             line_hasher: RandomState::new(),
+            strangers: Strangers::new(now),
             healthy: watch::Sender::new(true),
         });
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));

@@ -1,5 +1,7 @@
 //! What only answers: one decision over one state, written down before the answer leaves.
 
+use coffer_proto::name::Principal;
+
 use crate::{
     access::Permit,
     audit::{Phase, Subject},
@@ -72,15 +74,15 @@ impl Vault {
         Ok(answer.value)
     }
 
-    /// Refuses a call whose credential is not good, before its fields are looked at.
-    pub async fn authenticate(&self, call: &Call) -> Result<(), Error> {
+    /// Who calls. Asked before anything else of a request is looked at, and again with every decision.
+    pub async fn authenticate(&self, call: &Call) -> Result<Principal, Error> {
         self.fresh().await?;
         let result = {
             let state = self.0.view.read();
-            call.caller(&state, self.now()).map(drop)
+            call.caller(&state, self.now()).map(|caller| caller.principal().clone())
         };
         match result {
-            Ok(()) => Ok(()),
+            Ok(principal) => Ok(principal),
             Err(error) => Err(self.refused(call, None, &[], error).await),
         }
     }

@@ -28,6 +28,7 @@ pub(super) struct Acceptor {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,
     pub(super) handshaken: mpsc::Sender<io::Result<Connection>>,
+    pub(super) stage: watch::Receiver<Stage>,
     pub(super) is_cut: watch::Receiver<bool>,
 }
 
@@ -53,11 +54,12 @@ impl Accept for Socket {
 
 impl Acceptor {
     /// Accepts until the drain begins, then closes the listener.
-    pub(super) async fn run(self, listener: Listener, stage: watch::Receiver<Stage>) {
-        self.accept_from(listener.socket, stage).await;
+    pub(super) async fn run(self, listener: Listener) {
+        self.accept_from(listener.socket).await;
     }
 
-    async fn accept_from(self, mut socket: impl Accept, mut stage: watch::Receiver<Stage>) {
+    async fn accept_from(self, mut socket: impl Accept) {
+        let mut stage = self.stage.clone();
         let mut is_exhausted = false;
         loop {
             let accepted = tokio::select! {
@@ -95,24 +97,24 @@ impl Acceptor {
 
     /// In a task of its own, so that a slow handshake holds up nobody.
     async fn hand_over(self, accepted: Accepted, slot: Slot) {
-        let (bytes, peer): (Box<dyn Bytes>, _) = match accepted {
-            Accepted::Unix(bytes) => (bytes, "unix".to_owned()),
+        let (bytes, info): (Box<dyn Bytes>, _) = match accepted {
+            Accepted::Unix(bytes) => (bytes, PeerInfo::new("unix".to_owned(), None)),
             Accepted::Tcp(stream, peer) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, %peer, "TCP_NODELAY is not set");
                 }
+                let info = || PeerInfo::new(peer.to_string(), Some(peer.ip()));
                 match self.tls {
-                    None => (Box::new(stream), peer.to_string()),
+                    None => (Box::new(stream), info()),
                     Some(tls) => match timeout(self.limits.handshake, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => (Box::new(stream), peer.to_string()),
+                        Ok(Ok(stream)) => (Box::new(stream), info()),
                         Ok(Err(error)) => return tracing::debug!(%error, %peer, "the TLS handshake failed"),
                         Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
                     },
                 }
             }
         };
-        let info = PeerInfo::new(peer);
-        let connection = Connection::new(bytes, info, slot, self.limits.first_request, self.is_cut);
+        let connection = Connection::new(bytes, info, slot, self.limits, self.stage, self.is_cut);
         // Nobody takes it once the drain has begun; it is closed then.
         let _ = self.handshaken.send(Ok(connection)).await;
     }
@@ -139,9 +141,9 @@ mod tests {
 
     use super::*;
 
-    fn acceptor(handshaken: mpsc::Sender<io::Result<Connection>>) -> Acceptor {
-        let limits = Limits::new(10, 10);
-        Acceptor { admission: Admission::new(10, 10), tls: None, limits, handshaken, is_cut: watch::channel(false).1 }
+    fn acceptor(handshaken: mpsc::Sender<io::Result<Connection>>, stage: watch::Receiver<Stage>) -> Acceptor {
+        let (limits, admission) = (Limits::new(10, 10), Admission::new("connections", 10, 10));
+        Acceptor { admission, tls: None, limits, handshaken, stage, is_cut: watch::channel(false).1 }
     }
 
     /// Fails `failures` times, then accepts once.
@@ -169,7 +171,7 @@ mod tests {
             let (_stage, stage) = watch::channel(Stage::Serving);
             let started = Instant::now();
             let socket = Failing { failures: 3, error, tries: Arc::default() };
-            tokio::spawn(acceptor(sender).accept_from(socket, stage));
+            tokio::spawn(acceptor(sender, stage).accept_from(socket));
             assert!(incoming.recv().await.expect("a connection").is_ok());
             assert_eq!(started.elapsed().as_millis(), (rest * 3).as_millis(), "{error}");
         }
@@ -180,7 +182,7 @@ mod tests {
         let (sender, mut incoming) = mpsc::channel(1);
         let (stage, followed) = watch::channel(Stage::Serving);
         let socket = Failing { failures: 0, error: rustix::io::Errno::MFILE, tries: Arc::default() };
-        let accepting = tokio::spawn(acceptor(sender).accept_from(socket, followed));
+        let accepting = tokio::spawn(acceptor(sender, followed).accept_from(socket));
         incoming.recv().await.expect("a connection").expect("good");
         stage.send_replace(Stage::Draining);
         accepting.await.expect("ends");

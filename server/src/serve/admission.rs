@@ -1,4 +1,4 @@
-//! How many connections may be, in total and from one peer.
+//! How many of something may be, in total and from one peer: connections, calls.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,12 +12,13 @@ use tokio::time::Instant;
 /// Refusals are logged at most this often; the line says how many there were.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Counts connections.
+/// Counts one kind of thing.
 #[derive(Clone, Debug)]
 pub(super) struct Admission(Arc<Mutex<Counts>>);
 
 #[derive(Debug)]
 struct Counts {
+    what: &'static str,
     total_max: u32,
     per_peer_max: u32,
     total: u32,
@@ -30,7 +31,7 @@ struct Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PeerKey([u8; 8]);
 
-/// A place that a connection holds until it is dropped.
+/// A place, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     admission: Admission,
@@ -38,8 +39,10 @@ pub(super) struct Slot {
 }
 
 impl Admission {
-    pub(super) fn new(total_max: u32, per_peer_max: u32) -> Self {
+    /// `what` is counted, in the plural.
+    pub(super) fn new(what: &'static str, total_max: u32, per_peer_max: u32) -> Self {
         Self(Arc::new(Mutex::new(Counts {
+            what,
             total_max,
             per_peer_max,
             total: 0,
@@ -49,7 +52,7 @@ impl Admission {
         })))
     }
 
-    /// A place for a connection from `peer`; unix sockets have no address and only the total limit.
+    /// A place for one from `peer`; unix sockets have no address and only the total limit.
     pub(super) fn admit(&self, peer: Option<IpAddr>) -> Option<Slot> {
         let peer = peer.map(PeerKey::of);
         let mut counts = self.counts();
@@ -65,6 +68,11 @@ impl Admission {
         Some(Slot { admission: self.clone(), peer })
     }
 
+    /// How many there are.
+    pub(super) fn total(&self) -> u32 {
+        self.counts().total
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,11 +83,7 @@ impl Counts {
         self.refused += 1;
         let now = Instant::now();
         if self.refusals_logged.is_none_or(|logged| now.duration_since(logged) >= REFUSAL_LOG_INTERVAL) {
-            tracing::warn!(
-                refused = self.refused,
-                connections = self.total,
-                "too many connections; new ones are closed"
-            );
+            tracing::warn!(refused = self.refused, open = self.total, "too many {}; new ones are refused", self.what);
             self.refusals_logged = Some(now);
             self.refused = 0;
         }
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_peer_has_its_share_and_gets_it_back() {
-        let admission = Admission::new(3, 2);
+        let admission = Admission::new("connections", 3, 2);
         let first = admission.admit(ip("10.0.0.1")).expect("room");
         let _second = admission.admit(ip("::ffff:10.0.0.1")).expect("room");
         assert!(admission.admit(ip("10.0.0.1")).is_none(), "its share is used");
@@ -141,7 +145,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_peer() {
-        let admission = Admission::new(10, 1);
+        let admission = Admission::new("connections", 10, 1);
         let held = admission.admit(ip("2001:db8::1"));
         assert!(admission.admit(ip("2001:db8::ffff")).is_none());
         assert!(admission.admit(ip("2001:db8:0:1::1")).is_some());

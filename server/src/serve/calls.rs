@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -12,25 +13,33 @@ use std::{
 
 use coffer_proto::reason::{DOMAIN, Reason};
 use http::{Request, Response};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
-use tonic::{Code, Status, body::Body};
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{Layer, Service};
 
-use super::PeerInfo;
+use super::{
+    Limits, PeerInfo,
+    activity::OpenCall,
+    admission::{Admission, Slot},
+    methods::{Kind, Methods},
+};
 
 /// When an overloaded server asks to be called again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Longest method that is logged, in bytes: callers choose the text.
 const LOGGED_METHOD_BYTES: usize = 100;
+/// One peer may have this part of all places: one of so many.
+const PEER_SHARES: u32 = 4;
 
 /// Puts [`Calls`] around a service.
 #[derive(Clone, Debug)]
 pub(super) struct CallsLayer {
-    places: Arc<Semaphore>,
+    own: Admission,
+    checks: Admission,
+    watches: Admission,
+    methods: Arc<Methods>,
     duration_max: Duration,
 }
 
@@ -42,8 +51,28 @@ pub(super) struct Calls<S> {
 }
 
 impl CallsLayer {
-    pub(super) fn new(calls_max: usize, duration_max: Duration) -> Self {
-        Self { places: Arc::new(Semaphore::new(calls_max)), duration_max }
+    pub(super) fn new(limits: &Limits) -> Self {
+        let places = |what, total: u32| Admission::new(what, total, total.div_ceil(PEER_SHARES));
+        Self {
+            own: places("calls", limits.calls),
+            checks: places("health checks", limits.health_checks),
+            watches: places("health watches", limits.health_watches),
+            methods: Arc::new(Methods::new()),
+            duration_max: limits.call,
+        }
+    }
+
+    /// Calls whose answer is not yet with the operating system.
+    pub(super) fn under_way(&self) -> u32 {
+        [&self.own, &self.checks, &self.watches].into_iter().map(Admission::total).sum()
+    }
+
+    fn places(&self, path: &str) -> &Admission {
+        match self.methods.kind(path) {
+            Kind::Own => &self.own,
+            Kind::Check => &self.checks,
+            Kind::Watch => &self.watches,
+        }
     }
 }
 
@@ -70,9 +99,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<PeerInfo>().cloned();
-        if let Some(peer) = &peer {
-            peer.requested();
-        }
+        let call = peer.as_ref().map(|peer| peer.activity.call());
         // The service that was asked whether it is ready is the one that is called.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
@@ -80,7 +107,7 @@ where
         Box::pin(async move {
             let started = Instant::now();
             let method = loggable(request.uri().path()).to_owned();
-            let response = layer.run(inner, request).await;
+            let response = layer.run(inner, request, call, peer.as_ref().and_then(|peer| peer.address)).await;
             tracing::debug!(
                 method,
                 code = ?code(&response),
@@ -94,24 +121,65 @@ where
 }
 
 impl CallsLayer {
-    /// The answer, or its beginning if it is a stream: a place is held, and time is taken, until then.
-    async fn run<S>(self, mut inner: S, request: Request<Body>) -> Response<Body>
+    /// The answer, or its beginning if it is a stream: time is taken until then, a place is held until its last byte is
+    /// taken.
+    async fn run<S>(
+        self,
+        mut inner: S,
+        request: Request<Body>,
+        call: Option<OpenCall>,
+        address: Option<IpAddr>,
+    ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Some(place) = self.places(request.uri().path()).admit(address) else {
             return overloaded().into_http();
         };
+        let mut hold = Hold { call, _place: place };
+        let is_streaming = self.methods.is_streaming(request.uri().path());
         // Called within the future, so that a panic of `call` itself is caught too.
         let work = pin!(async move { inner.call(request).await });
-        match timeout(self.duration_max, without_panic(work)).await {
+        let response = match timeout(self.duration_max, without_panic(work)).await {
             Ok(Some(Ok(response))) => response,
             Ok(Some(Err(never))) => match never {},
             Ok(None) => internal().into_http(),
             // tonic's own timeout would answer CANCELLED, which callers do not retry.
             Err(_) => Status::deadline_exceeded("the call took too long").into_http(),
+        };
+        if !is_streaming {
+            hold.call.iter_mut().for_each(OpenCall::answers);
         }
+        held(response, hold)
     }
+}
+
+/// What a call takes of the server, until its answer is gone.
+struct Hold {
+    call: Option<OpenCall>,
+    _place: Slot,
+}
+
+/// A part of an answer. It lies in HTTP/2's buffers until the peer has room for it, long after its body has ended.
+struct Part {
+    bytes: Bytes,
+    _hold: Arc<Hold>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The answer, which holds until its body and every byte of it are dropped.
+fn held(response: Response<Body>, hold: Hold) -> Response<Body> {
+    let hold = Arc::new(hold);
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            frame.map_data(|bytes| Bytes::from_owner(Part { bytes, _hold: Arc::clone(&hold) }))
+        }))
+    })
 }
 
 /// The future's output, or nothing if it panicked. The panic hook has told where; nobody else learns more.
@@ -169,16 +237,20 @@ mod tests {
         Status::from_header_map(response.headers()).expect("a status")
     }
 
+    fn layer(calls: u32) -> CallsLayer {
+        CallsLayer::new(&Limits { calls, ..Limits::new(1, 1) })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_call_that_takes_too_long_is_answered() {
         let started = Instant::now();
-        let status = status(CallsLayer::new(1, Duration::from_secs(10)), "/hang").await;
+        let status = status(layer(1), "/hang").await;
         assert_eq!((status.code(), started.elapsed().as_secs()), (Code::DeadlineExceeded, 10));
     }
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_and_its_place_is_free_again() {
-        let layer = CallsLayer::new(1, Duration::from_secs(10));
+        let layer = layer(1);
         let answer = status(layer.clone(), "/panic").await;
         assert_eq!((answer.code(), answer.message()), (Code::Internal, "internal error"));
         let reason = answer.get_details_error_info().map(|info| info.reason);
@@ -188,7 +260,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn too_many_calls_are_refused_with_a_reason() {
-        let layer = CallsLayer::new(1, Duration::from_secs(10));
+        let layer = layer(1);
         let held = tokio::spawn(status(layer.clone(), "/hang"));
         tokio::task::yield_now().await;
         let answer = status(layer.clone(), "/good").await;
@@ -198,6 +270,39 @@ mod tests {
         assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(RETRY_DELAY));
         held.await.expect("ends by its timeout");
         assert_eq!(status(layer, "/good").await.code(), Code::Ok);
+    }
+
+    #[tokio::test]
+    async fn a_place_is_held_until_the_last_byte_of_the_answer_is_dropped() {
+        let layer = layer(1);
+        let answers = service_fn(|_: Request<Body>| async {
+            Ok(Response::new(Body::new(http_body_util::Full::new(Bytes::from_static(b"an answer")))))
+        });
+        let response = layer.layer(answers).oneshot(Request::new(Body::empty())).await;
+        let mut body = response.unwrap_or_else(|never| match never {}).into_body();
+        let frame = body.frame().await.expect("a frame").expect("no error");
+        drop(body);
+        assert_eq!(status(layer.clone(), "/good").await.code(), Code::ResourceExhausted);
+        drop(frame);
+        assert_eq!(status(layer, "/good").await.code(), Code::Ok);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_peer_has_a_quarter_of_the_places_and_unix_sockets_have_all() {
+        let layer = layer(4);
+        let hang = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+        let begin = |address: Option<&str>| {
+            let address = address.map(|address| address.parse().expect("an address"));
+            let mut request = Request::new(Body::empty());
+            request.extensions_mut().insert(PeerInfo::new("peer".to_owned(), address));
+            let mut call = Box::pin(layer.layer(hang).oneshot(request));
+            async move { timeout(Duration::from_secs(1), &mut call).await.is_err().then_some(call) }
+        };
+        let _first = begin(Some("2001:db8::1")).await.expect("a place");
+        assert!(begin(Some("2001:db8::2")).await.is_none(), "its network's share is used");
+        let _other = begin(Some("10.0.0.1")).await.expect("another peer");
+        let _unix = [begin(None).await.expect("a place"), begin(None).await.expect("another")];
+        assert!(begin(None).await.is_none(), "all are used");
     }
 
     #[test]

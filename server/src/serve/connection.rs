@@ -1,25 +1,20 @@
 //! An accepted connection as tonic sees it: bytes that can be cut, and a peer.
 
 use std::{
-    future::pending,
     io,
+    net::IpAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
-    time::sleep,
 };
 use tonic::transport::server::Connected;
 
-use super::admission::Slot;
+use super::{Limits, Stage, activity::Activity, admission::Slot};
 
 /// Bytes both ways: TCP, TLS over it, or a unix socket.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -31,21 +26,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 pub struct PeerInfo {
     /// An address with its port, or `unix`.
     pub peer: String,
-    has_requested: Arc<AtomicBool>,
+    /// Whose share its calls take; a unix socket has no address.
+    pub(super) address: Option<IpAddr>,
+    pub(super) activity: Arc<Activity>,
 }
 
 impl PeerInfo {
-    pub(super) fn new(peer: String) -> Self {
-        Self { peer, has_requested: Arc::default() }
-    }
-
-    /// The connection has shown what it is for.
-    pub(super) fn requested(&self) {
-        self.has_requested.store(true, Ordering::Relaxed);
+    pub(super) fn new(peer: String, address: Option<IpAddr>) -> Self {
+        Self { peer, address, activity: Arc::new(Activity::new()) }
     }
 }
 
-/// A connection that ends when it is cut, or when it brings no first request in time.
+/// A connection that ends when it is cut, or has outstayed a limit. HTTP/2 would have gentler ends, but a peer that takes
+/// no bytes would never see them.
 pub(super) struct Connection {
     bytes: Box<dyn Bytes>,
     info: PeerInfo,
@@ -59,19 +52,14 @@ impl Connection {
         bytes: Box<dyn Bytes>,
         info: PeerInfo,
         slot: Slot,
-        first_request: Duration,
+        limits: Limits,
+        stage: watch::Receiver<Stage>,
         mut is_cut: watch::Receiver<bool>,
     ) -> Self {
-        let has_requested = Arc::clone(&info.has_requested);
+        let PeerInfo { peer, activity, .. } = info.clone();
         let end = Box::pin(async move {
-            let idle = async {
-                sleep(first_request).await;
-                if has_requested.load(Ordering::Relaxed) {
-                    pending::<()>().await;
-                }
-            };
             tokio::select! {
-                () = idle => tracing::debug!("a connection without a request is closed"),
+                why = activity.has_outstayed(&limits, stage) => tracing::debug!(peer, why, "a connection is closed"),
                 _ = is_cut.wait_for(|cut| *cut) => {}
             }
         });

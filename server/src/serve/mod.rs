@@ -5,12 +5,14 @@
 //! out and never reloads a certificate.
 
 mod accept;
+mod activity;
 mod admission;
 mod calls;
 mod certificates;
 mod connection;
 mod health;
 mod listener;
+mod methods;
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,14 +52,26 @@ pub struct Limits {
     pub connections: u32,
     /// Connections at once from one IPv4 address or one IPv6 /64 network.
     pub connections_per_peer: u32,
-    /// Calls at once, over all connections; more are answered with RESOURCE_EXHAUSTED.
-    pub calls: usize,
+    /// Calls at once, over all connections; more are answered with RESOURCE_EXHAUSTED. A call counts until its answer
+    /// is with the operating system. One peer may have a quarter of them, unix sockets all.
+    pub calls: u32,
+    /// The same for single calls of the standard services, so that a server under load still tells how it is.
+    pub health_checks: u32,
+    /// The same for streams of the standard services, which need no token.
+    pub health_watches: u32,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long a connection may exist without a first request.
     pub first_request: Duration,
     /// How long a call may take until its answer begins.
     pub call: Duration,
+    /// How long the peer may take to take a single answer; the connection is closed then, because HTTP/2 can do nothing
+    /// else about bytes that are not taken. Streams may take as long as they like.
+    pub answer: Duration,
+    /// How long a connection may be without a call, once it had one.
+    pub idle: Duration,
+    /// How long it may be so during the drain, in which well-behaved peers close it themselves.
+    pub farewell: Duration,
     /// How long calls may go on after the server was told to stop.
     pub drain: Duration,
 }
@@ -69,9 +83,14 @@ impl Limits {
             connections,
             connections_per_peer,
             calls: 4_096,
+            health_checks: 1_024,
+            health_watches: 1_000,
             handshake: Duration::from_secs(5),
             first_request: Duration::from_secs(10),
             call: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
+            idle: Duration::from_secs(15 * 60),
+            farewell: Duration::from_secs(1),
             drain: Duration::from_secs(20),
         }
     }
@@ -120,26 +139,28 @@ pub async fn serve(
     let (cut, is_cut) = watch::channel(false);
     let (handshaken, incoming) = mpsc::channel(HANDSHAKEN_QUEUE_MAX);
     let acceptor = Acceptor {
-        admission: Admission::new(limits.connections, limits.connections_per_peer),
+        admission: Admission::new("connections", limits.connections, limits.connections_per_peer),
         tls: certificates.map(Certificates::acceptor).transpose()?,
         limits,
         handshaken,
+        stage: stage.clone(),
         is_cut,
     };
     for listener in listeners {
-        tokio::spawn(acceptor.clone().run(listener, stage.clone()));
+        tokio::spawn(acceptor.clone().run(listener));
     }
     // Only the accepting tasks hold it from here on.
     drop(acceptor);
 
     let mut draining = stage.clone();
+    let calls = CallsLayer::new(&limits);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .layer(CallsLayer::new(limits.calls, limits.call))
+        .layer(calls.clone())
         .add_routes(routes)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
             wait(&mut draining, Stage::Draining).await;
@@ -149,8 +170,8 @@ pub async fn serve(
     let patience = async {
         wait(&mut stage, Stage::Draining).await;
         tokio::select! {
-            () = sleep(limits.drain) => tracing::warn!("calls are still under way after the drain; they are cut"),
-            () = wait(&mut stage, Stage::Aborting) => tracing::warn!("aborted; calls under way are cut"),
+            () = sleep(limits.drain) => tracing::warn!(calls = calls.under_way(), "the drain took too long; calls under way are cut"),
+            () = wait(&mut stage, Stage::Aborting) => tracing::warn!(calls = calls.under_way(), "aborted; calls under way are cut"),
         }
     };
     tokio::select! {

@@ -27,7 +27,8 @@ const SHORT: Duration = Duration::from_millis(200);
 /// Far more than anything here takes; only a broken server waits so long.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A service whose `check` waits until it is released, and tells the peer's address as a status message.
+/// A service whose `check` waits until it is released, answers at once, or tells the peer's address as a status message,
+/// and whose `watch` never ends.
 #[derive(Clone, Default)]
 struct Slow {
     begun: Arc<Notify>,
@@ -43,13 +44,20 @@ impl Health for Slow {
         if request.get_ref().service == "peer" {
             return Err(Status::aborted(peer.unwrap_or_default()));
         }
-        self.begun.notify_one();
-        self.release.notified().await;
+        if request.get_ref().service != "at once" {
+            self.begun.notify_one();
+            self.release.notified().await;
+        }
         Ok(Response::new(HealthCheckResponse::default()))
     }
 
     async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented(""))
+        let (sender, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let _ = sender.send(Ok(HealthCheckResponse::default())).await;
+            sender.closed().await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
@@ -74,6 +82,12 @@ impl Running {
     async fn client(&self) -> HealthClient<tonic::transport::Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("a URI");
         HealthClient::new(endpoint.connect().await.expect("connects"))
+    }
+
+    /// A client that has no room for a single byte of an answer.
+    async fn stingy_client(&self) -> HealthClient<tonic::transport::Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("a URI");
+        HealthClient::new(endpoint.initial_stream_window_size(0).connect().await.expect("connects"))
     }
 
     async fn end(self) -> End {
@@ -144,6 +158,88 @@ async fn a_connection_without_a_request_is_closed_and_one_with_is_kept() {
     assert!(started.elapsed() >= SHORT);
     let answer = used.check(ask("peer")).await.expect_err("its answer is a status");
     assert_eq!(answer.code(), tonic::Code::Aborted, "the same connection still serves");
+}
+
+/// Asks until the answer is good.
+async fn until_served(running: &Running) {
+    let served = async {
+        loop {
+            let endpoint = Endpoint::from_shared(format!("http://{}", running.address)).expect("a URI");
+            if let Ok(channel) = endpoint.connect().await
+                && HealthClient::new(channel).check(ask("at once")).await.is_ok()
+            {
+                return;
+            }
+        }
+    };
+    timeout(LONG, served).await.expect("served at last");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_been_idle_is_closed() {
+    let running = start(Limits { idle: SHORT, ..Limits::new(10, 1) }, None).await;
+    let mut client = running.client().await;
+    client.check(ask("at once")).await.expect("an answer");
+    // It has the only place, and keeps it as long as it is open.
+    until_served(&running).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_holds_its_place() {
+    let limits = Limits { answer: LONG * 100, health_checks: 1, ..Limits::new(10, 10) };
+    let running = start(limits, None).await;
+    let mut stingy = running.stingy_client().await;
+    let unread = tokio::spawn(async move { stingy.check(ask("")).await });
+    running.slow.begun.notified().await;
+    running.slow.release.notify_one();
+    let mut other = running.client().await;
+    for _ in 0..20 {
+        let refused = other.check(ask("at once")).await.expect_err("no place");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    }
+    unread.abort();
+    until_served(&running).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_in_time_ends_its_connection_and_a_stream_does_not() {
+    let limits = Limits { answer: SHORT, health_checks: 1, health_watches: 1, ..Limits::new(10, 10) };
+    let running = start(limits, None).await;
+    let mut watcher = running.stingy_client().await;
+    let _watch = watcher.watch(ask("")).await.expect("a stream that is not read");
+    for _ in 0..2 {
+        let mut stingy = running.stingy_client().await;
+        let cut = timeout(LONG, stingy.check(ask("at once"))).await.expect("an end");
+        assert_ne!(cut.expect_err("cut").code(), tonic::Code::ResourceExhausted);
+        until_served(&running).await;
+    }
+    let second = running.client().await.watch(ask("")).await.expect_err("the first one has the place");
+    assert_eq!(second.code(), tonic::Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn health_needs_no_place_among_the_calls_and_its_streams_are_counted_apart() {
+    let running = start(Limits { calls: 0, health_watches: 1, ..Limits::new(10, 10) }, None).await;
+    let mut client = running.client().await;
+    let watch = client.watch(ask("")).await.expect("a stream");
+    let refused = client.watch(ask("")).await.expect_err("one too many");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    client.check(ask("at once")).await.expect("an answer");
+    drop(watch);
+    let freed = async { while client.watch(ask("")).await.is_err() {} };
+    timeout(LONG, freed).await.expect("the place is given back");
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_silent_connection() {
+    let limits = Limits { drain: LONG * 100, first_request: LONG * 100, farewell: SHORT, ..Limits::new(10, 10) };
+    let running = start(limits, None).await;
+    let mut silent = TcpStream::connect(running.address).await.expect("connects");
+    // The client's half of HTTP/2's opening, and never a word more: no answer to the PING that asks for its last call.
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+    silent.read_u8().await.expect("the server's half");
+    running.stage.send_replace(Stage::Draining);
+    assert_eq!(running.end().await, End::Drained);
 }
 
 #[tokio::test]

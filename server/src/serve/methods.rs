@@ -1,0 +1,82 @@
+//! What the descriptors say about each method: whose it is, and whether its answer is a stream.
+
+use std::collections::HashSet;
+
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+
+/// Everything that is served.
+const DESCRIPTORS: &[&[u8]] = &[
+    coffer_proto::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+/// The services of gRPC itself, which need no token.
+const STANDARD: &str = "/grpc.";
+
+/// The methods whose answer is a stream, as a request's path names them.
+#[derive(Debug)]
+pub(super) struct Methods {
+    streaming: HashSet<String>,
+}
+
+/// What a call counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A call of coffer's own.
+    Own,
+    /// A single question to a standard service: is the server well?
+    Check,
+    /// A stream of a standard service: a health watch, reflection.
+    Watch,
+}
+
+impl Methods {
+    pub(super) fn new() -> Self {
+        let sets = DESCRIPTORS.iter().map(|set| FileDescriptorSet::decode(*set).unwrap_or_default());
+        let streaming = sets.flat_map(|set| set.file).flat_map(|file| {
+            let package = file.package().to_owned();
+            file.service.into_iter().flat_map(move |service| {
+                let path = format!("/{package}.{}/", service.name());
+                let streaming = service.method.into_iter().filter(|method| method.server_streaming());
+                streaming.map(move |method| format!("{path}{}", method.name())).collect::<Vec<_>>()
+            })
+        });
+        Self { streaming: streaming.collect() }
+    }
+
+    /// Whether the answer goes on for as long as both sides want. A method that does not exist has a single answer.
+    pub(super) fn is_streaming(&self, path: &str) -> bool {
+        self.streaming.contains(path)
+    }
+
+    pub(super) fn kind(&self, path: &str) -> Kind {
+        match path.starts_with(STANDARD) {
+            false => Kind::Own,
+            true if self.is_streaming(path) => Kind::Watch,
+            true => Kind::Check,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptors_tell_streams() {
+        let methods = Methods::new();
+        for (path, is_streaming, kind) in [
+            ("/coffer.v1.Secrets/GetSecret", false, Kind::Own),
+            ("/grpc.health.v1.Health/Check", false, Kind::Check),
+            ("/grpc.health.v1.Health/Watch", true, Kind::Watch),
+            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", true, Kind::Watch),
+            ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", true, Kind::Watch),
+            ("/grpc.health.v1.Health/None", false, Kind::Check),
+            ("/none", false, Kind::Own),
+        ] {
+            assert_eq!((methods.is_streaming(path), methods.kind(path)), (is_streaming, kind), "{path}");
+        }
+    }
+}

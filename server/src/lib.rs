@@ -6,7 +6,8 @@
 //!                                            └──── view ◄───────┘
 //! ```
 //!
-//! - [`command`]: `init`, `run`, `dev`, `check-config`: what the process is told to do, and how it says that it failed.
+//! - [`command`]: `init`, `operator`, `run`, `dev`, `check-config`: what the process is told to do, and how it says that
+//!   it failed.
 //! - [`server`]: the one place that puts all of it together; the standard services beside coffer's own.
 //! - [`api`]: one file a service; turns wire messages into types and errors into statuses. Besides it only `serve`,
 //!   `server` and what `dev` sets up name tonic.

@@ -1,84 +1,46 @@
 //! `coffer-server init`: a new store, and the first operator's token.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use coffer_proto::{name::Principal, token::Token};
 
-use super::{Failure, print, token::Outlet};
+use super::{
+    Failure,
+    offline::{Offline, OpenStore},
+    print,
+};
 use crate::{
-    audit::file::AuditFile,
     clock::SystemClock,
-    config::AUDIT_FILE_DEFAULT,
     seal::source::KeyFile,
     server::{self, seal_mark},
-    store::embedded::{Embedded, OpenError, Options},
+    store::embedded::{Embedded, OpenError},
     vault,
 };
 
-/// How long the audit log may take to write its lines.
-const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
-
 #[derive(Debug, clap::Args)]
 pub(super) struct Init {
-    /// Directory to make the store in
-    #[arg(long, value_name = "DIR", env = "COFFER_SERVER_DATA")]
-    data: PathBuf,
-    /// File with the root key: 64 hex digits, for its owner only. Without it nothing in the store can be read
-    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_KEY_FILE")]
-    key_file: PathBuf,
+    #[command(flatten)]
+    offline: Offline,
     /// Make the key file too; one that exists is never overwritten
     #[arg(long)]
     generate_key: bool,
-    /// Who the first operator is: users/ID or services/ID
-    #[arg(long, value_name = "PRINCIPAL", default_value = "users/operator")]
-    operator: String,
-    /// Write the token to this new file, mode 0600, instead of stdout
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Audit log [default: audit.jsonl in the data directory]
-    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_AUDIT_FILE")]
-    audit_file: Option<PathBuf>,
 }
 
 impl Init {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let operator = match Principal::parse(&self.operator) {
-            Ok(operator @ (Principal::User(_) | Principal::Service(_))) => operator,
-            _ => return Err(Failure::usage(vec!["--operator must be users/ID or services/ID".to_owned()])),
-        };
-        let outlet = Outlet::open(self.token_file.as_deref())?;
-        let new = NewStore {
-            data: &self.data,
-            key_file: &self.key_file,
-            generate_key: self.generate_key,
-            audit_file: self.audit_file.as_deref(),
-        };
-        match new.create(&operator).await {
-            Ok(token) => outlet.write(&token)?,
-            Err(failure) => {
-                outlet.discard();
-                return Err(failure);
-            }
-        }
-        print::note(&format!("made a store in {} for {operator}", self.data.display()));
-        match &self.token_file {
-            Some(file) => print::note(&format!("the operator's token is in {}", file.display())),
-            None => print::note("the operator's token is printed this once and never again: keep it"),
-        }
+        let Self { offline, generate_key } = self;
+        let operator = offline.operator()?;
+        let outlet = offline.outlet()?;
+        let (data, key_file) = (&offline.data, &offline.key_file);
+        let new = NewStore { data, key_file, generate_key, audit_file: offline.audit_file.as_deref() };
+        outlet.hand_out(new.create(&operator).await)?;
+        print::note(&format!("made a store in {} for {operator}", data.display()));
+        offline.tell_token();
         print::note(&format!(
             "back up {}: without it nothing in the store can ever be read, and it must not lie beside a copy of the store",
-            self.key_file.display()
+            key_file.display()
         ));
-        print::note(&format!(
-            "next: coffer-server run --data {} --key-file {}",
-            self.data.display(),
-            self.key_file.display()
-        ));
+        print::note(&format!("next: coffer-server run {}", offline.flags()));
         Ok(())
     }
 }
@@ -135,14 +97,9 @@ impl NewStore<'_> {
     }
 
     async fn fill(&self, key: &KeyFile, operator: &Principal) -> Result<Token, server::Error> {
-        let audit_file = self.audit_file.map_or_else(|| self.data.join(AUDIT_FILE_DEFAULT), Path::to_owned);
-        let audit = Arc::new(AuditFile::open(&audit_file, true)?);
-        let store = Embedded::open(self.data, Options::default()).await?;
-        let made = vault::init(Arc::new(store.clone()), key, audit.clone(), Arc::new(SystemClock), operator).await;
-        if let Err(error) = store.close().await {
-            tracing::warn!(%error, "the store is not closed in good order; its next start repairs it");
-        }
-        audit.close(CLOSE_WAIT_MAX).await;
+        let open = OpenStore::open(self.data, self.audit_file).await?;
+        let made = vault::init(open.store(), key, open.audit(), Arc::new(SystemClock), operator).await;
+        open.close().await;
         let token = made?;
         seal_mark::set(self.data, key)?;
         Ok(token)

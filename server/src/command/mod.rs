@@ -4,6 +4,8 @@ mod check_config;
 mod dev;
 mod failure;
 mod init;
+mod offline;
+mod operator;
 mod print;
 mod provision;
 mod run;
@@ -30,6 +32,8 @@ struct CommandLine {
 enum Command {
     /// Make a new store and print the first operator's token
     Init(init::Init),
+    /// Make somebody an operator and print a new token: for when no operator's token is left, with the server stopped
+    Operator(operator::Operator),
     /// Serve
     Run(Box<Flags>),
     /// Serve from a new, empty store that is gone at the end, with commands to paste
@@ -53,6 +57,7 @@ pub async fn main() -> ExitCode {
     };
     let done = match command {
         Command::Init(init) => init.run().await,
+        Command::Operator(operator) => operator.run().await,
         Command::Run(flags) => run::run(&flags).await,
         Command::Dev(dev) => dev.run().await,
         Command::CheckConfig(flags) => check_config::run(&flags),

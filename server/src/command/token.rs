@@ -1,4 +1,4 @@
-//! Hands the first token out: the only file of the commands that sees one.
+//! Hands an operator's token out: the only file of the commands that sees one.
 
 use std::{
     fs::{File, OpenOptions},
@@ -46,10 +46,16 @@ impl Outlet {
         }
     }
 
-    /// Takes the file away again: there will be no token.
-    pub(super) fn discard(self) {
-        if let Outlet::File(_, path) = self {
-            let _: io::Result<()> = std::fs::remove_file(path);
+    /// Writes the token that was made, or takes the file away again: there will be none.
+    pub(super) fn hand_out(self, made: Result<Token, Failure>) -> Result<(), Failure> {
+        match made {
+            Ok(token) => self.write(&token),
+            Err(failure) => {
+                if let Outlet::File(_, path) = self {
+                    let _: io::Result<()> = std::fs::remove_file(path);
+                }
+                Err(failure)
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::seal::source::{self, KeyFile};
 const NAME: &str = "sealed-with";
 
 /// Refuses a key that the mark says is another. No mark says nothing.
-pub(super) fn check(data: &Path, key: &KeyFile) -> Result<(), source::Error> {
+pub(crate) fn check(data: &Path, key: &KeyFile) -> Result<(), source::Error> {
     match fs::read_to_string(path(data)) {
         Ok(wanted) if wanted.trim_end() != key.label() => Err(source::Error::WrongKey {
             // The file could hold anything by now; a terminal must not obey it.

@@ -1,0 +1,106 @@
+//! What `init` and `operator` have in common: each works on a store that no server has open, and ends with an operator's
+//! token.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use coffer_proto::{limits::SERVICE_TOKEN_TTL_DEFAULT, name::Principal};
+
+use super::{Failure, print, token::Outlet};
+use crate::{
+    audit::{Audit, file::AuditFile},
+    config::AUDIT_FILE_DEFAULT,
+    server,
+    store::{
+        Store,
+        embedded::{Embedded, Options},
+    },
+};
+
+/// How long the audit log may take to write its lines.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Their flags.
+#[derive(Debug, clap::Args)]
+pub(super) struct Offline {
+    /// Directory of the store
+    #[arg(long, value_name = "DIR", env = "COFFER_SERVER_DATA")]
+    pub(super) data: PathBuf,
+    /// File with the root key: 64 hex digits, for its owner only. Without it nothing in the store can be read
+    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_KEY_FILE")]
+    pub(super) key_file: PathBuf,
+    /// Who the operator is: users/ID or services/ID
+    #[arg(long, value_name = "PRINCIPAL", default_value = "users/operator")]
+    pub(super) operator: String,
+    /// Write the token to this new file, mode 0600, instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Audit log [default: audit.jsonl in the data directory]
+    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_AUDIT_FILE")]
+    pub(super) audit_file: Option<PathBuf>,
+}
+
+impl Offline {
+    pub(super) fn operator(&self) -> Result<Principal, Failure> {
+        match Principal::parse(&self.operator) {
+            Ok(operator @ (Principal::User(_) | Principal::Service(_))) => Ok(operator),
+            _ => Err(Failure::usage(vec!["--operator must be users/ID or services/ID".to_owned()])),
+        }
+    }
+
+    pub(super) fn outlet(&self) -> Result<Outlet, Failure> {
+        Outlet::open(self.token_file.as_deref())
+    }
+
+    /// Says where the token is, and what to do before it ends.
+    pub(super) fn tell_token(&self) {
+        match &self.token_file {
+            Some(file) => print::note(&format!("the operator's token is in {}", file.display())),
+            None => print::note("the operator's token is printed this once and never again: keep it"),
+        }
+        print::note(&format!(
+            "it ends after {} days; if no operator has a token left, stop the server and run: coffer-server operator {}",
+            SERVICE_TOKEN_TTL_DEFAULT.as_secs() / (24 * 60 * 60),
+            self.flags()
+        ));
+    }
+
+    /// What says the same to another command.
+    pub(super) fn flags(&self) -> String {
+        format!("--data {} --key-file {}", self.data.display(), self.key_file.display())
+    }
+}
+
+/// A store that is open for one change, and the audit log of that.
+pub(super) struct OpenStore {
+    store: Embedded,
+    audit: Arc<AuditFile>,
+}
+
+impl OpenStore {
+    /// Nobody else may have it open; the audit log is touched only once that is sure.
+    pub(super) async fn open(data: &Path, audit_file: Option<&Path>) -> Result<Self, server::Error> {
+        let store = Embedded::open(data, Options::default()).await?;
+        let audit_file = audit_file.map_or_else(|| data.join(AUDIT_FILE_DEFAULT), Path::to_owned);
+        let audit = Arc::new(AuditFile::open(&audit_file, true)?);
+        Ok(Self { store, audit })
+    }
+
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
+    }
+
+    pub(super) fn audit(&self) -> Arc<dyn Audit> {
+        self.audit.clone()
+    }
+
+    pub(super) async fn close(self) {
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(%error, "the store is not closed in good order; its next start repairs it");
+        }
+        self.audit.close(CLOSE_WAIT_MAX).await;
+    }
+}

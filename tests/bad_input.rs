@@ -83,7 +83,7 @@ async fn names_of_scopes_are_checked_wherever_they_stand() {
         let shown: String = bad.chars().take(40).collect();
         let create = secret(&bad, "KEY", "v");
         assert_eq!(stage.field_of("Secrets/CreateSecret", create).await, "parent", "{shown:?}");
-        let describe = v1::DescribeEnvironmentRequest { name: bad.clone() };
+        let describe = v1::DescribeEnvironmentRequest { name: bad.clone(), ..Default::default() };
         if !bad.ends_with("servers/s") {
             assert_eq!(stage.field_of("Secrets/DescribeEnvironment", describe).await, "name", "{shown:?}");
         }
@@ -114,7 +114,7 @@ async fn a_wildcard_stands_only_where_it_may() {
     assert_eq!(stage.field_of("Secrets/DeleteSecret", delete).await, "name");
     let update = v1::UpdateSecretRequest { name, description: Some("x".into()), ..Default::default() };
     assert_eq!(stage.field_of("Secrets/UpdateSecret", update).await, "name");
-    let describe = v1::DescribeEnvironmentRequest { name: "projects/-".into() };
+    let describe = v1::DescribeEnvironmentRequest { name: "projects/-".into(), ..Default::default() };
     assert_eq!(stage.field_of("Secrets/DescribeEnvironment", describe).await, "name");
     let delete = v1::DeleteScopeRequest { name: "projects/-".into(), ..Default::default() };
     assert_eq!(stage.field_of("Scopes/DeleteScope", delete).await, "name");

@@ -145,7 +145,7 @@ async fn a_workload_gets_exactly_what_the_model_says() {
             if scope == "organizations/o#" {
                 continue;
             }
-            let describe = v1::DescribeEnvironmentRequest { name: name.clone() };
+            let describe = v1::DescribeEnvironmentRequest { name: name.clone(), ..Default::default() };
             let described = manager.secrets().describe_environment(describe).await.expect("described").into_inner();
             let entries: Vec<_> =
                 described.entries.iter().map(|e| (e.variable.clone(), e.source.clone(), e.state())).collect();
@@ -204,7 +204,7 @@ async fn the_environment_revision_changes_exactly_with_names_secrets_and_values(
     let server = Server::start();
     let manager = server.manager(&["projects/p", "projects/q"]).await;
     let revision = async |scope: &str| {
-        let request = v1::DescribeEnvironmentRequest { name: scope.into() };
+        let request = v1::DescribeEnvironmentRequest { name: scope.into(), ..Default::default() };
         manager.secrets().describe_environment(request).await.expect("described").into_inner().environment_revision
     };
     let mut seen = vec![revision("projects/p").await];

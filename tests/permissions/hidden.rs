@@ -64,10 +64,16 @@ fn pairs(grants: [&str; 2], tokens: [&str; 2]) -> Vec<(&'static str, [Vec<u8>; 2
             }),
         ),
         ("Secrets/GetSecretStats", both(&|s| v1::GetSecretStatsRequest { parent: s.into() }.encode_to_vec())),
-        ("Secrets/DescribeEnvironment", both(&|s| v1::DescribeEnvironmentRequest { name: s.into() }.encode_to_vec())),
         (
             "Secrets/DescribeEnvironment",
-            both(&|s| v1::DescribeEnvironmentRequest { name: format!("{s}/environments/e/servers/x") }.encode_to_vec()),
+            both(&|s| v1::DescribeEnvironmentRequest { name: s.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "Secrets/DescribeEnvironment",
+            both(&|s| {
+                v1::DescribeEnvironmentRequest { name: format!("{s}/environments/e/servers/x"), ..Default::default() }
+                    .encode_to_vec()
+            }),
         ),
         (
             "Imports/ImportSecrets",

@@ -118,12 +118,12 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "Secrets/DescribeEnvironment",
             READERS,
-            Fixed(|| v1::DescribeEnvironmentRequest { name: SCOPE.into() }.encode_to_vec()),
+            Fixed(|| v1::DescribeEnvironmentRequest { name: SCOPE.into(), ..Default::default() }.encode_to_vec()),
         ),
         row(
             "Secrets/DescribeEnvironment",
             READERS,
-            Fixed(|| v1::DescribeEnvironmentRequest { name: WORKLOAD.into() }.encode_to_vec()),
+            Fixed(|| v1::DescribeEnvironmentRequest { name: WORKLOAD.into(), ..Default::default() }.encode_to_vec()),
         ),
         row(
             "Imports/ImportSecrets",

@@ -73,7 +73,7 @@ async fn an_edited_description_restarts_nothing() {
     let ada = manager(&server).await;
     let name = ada.secrets().create_secret(secret(PROJECT, "KEY", "v")).await.expect("created").into_inner().name;
     let revision = async || {
-        let request = v1::DescribeEnvironmentRequest { name: PROJECT.into() };
+        let request = v1::DescribeEnvironmentRequest { name: PROJECT.into(), ..Default::default() };
         ada.secrets().describe_environment(request).await.expect("described").into_inner().environment_revision
     };
     let before = revision().await;

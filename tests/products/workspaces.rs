@@ -66,7 +66,7 @@ async fn a_workspace_sees_name_and_scope_of_what_it_inherits_and_cannot_touch_it
     let red = owner_of_red(&server).await;
     red.secrets().create_secret(secret(RED, "OWN", "y")).await.expect("created");
 
-    let request = v1::DescribeEnvironmentRequest { name: RED.into() };
+    let request = v1::DescribeEnvironmentRequest { name: RED.into(), ..Default::default() };
     let seen = red.secrets().describe_environment(request.clone()).await.expect("described").into_inner().entries;
     let rows: Vec<_> = seen.iter().map(|e| (e.variable.as_str(), e.source.as_str(), e.kind(), e.state())).collect();
     let own = format!("{RED}/secrets/OWN");
@@ -124,7 +124,7 @@ async fn the_nearest_secret_wins_unless_the_organizations_is_locked() {
     let lock = v1::UpdateSecretRequest { name: name.clone(), locked: Some(true), ..Default::default() };
     admin.secrets().update_secret(lock).await.expect("locked");
     assert_eq!(server.environment(workload).await, pairs(&[("KEY", "of the organization")]));
-    let request = v1::DescribeEnvironmentRequest { name: workload.into() };
+    let request = v1::DescribeEnvironmentRequest { name: workload.into(), ..Default::default() };
     let entries = red.secrets().describe_environment(request).await.expect("described").into_inner().entries;
     let rows: Vec<_> = entries.iter().map(|e| (e.state(), e.source.as_str(), e.winner.as_str())).collect();
     let own = format!("{RED}/secrets/KEY");

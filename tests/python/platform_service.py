@@ -278,8 +278,17 @@ def environment(ada, platform, address):
     ada.secrets.CreateSecret(
         secrets_pb2.CreateSecretRequest(parent=parent, secret_id="DATABASE_URL", value=exact.encode())
     )
-    described = ada.secrets.DescribeEnvironment(secrets_pb2.DescribeEnvironmentRequest(name=parent))
-    states = {e.source: e.state for e in described.entries if e.variable == "DATABASE_URL"}
+    entries, token = [], ""
+    while True:
+        described = ada.secrets.DescribeEnvironment(
+            secrets_pb2.DescribeEnvironmentRequest(name=parent, page_size=100, page_token=token)
+        )
+        entries += described.entries
+        token = described.next_page_token
+        if not token:
+            break
+    assert len(entries) == 253, len(entries)
+    states = {e.source: e.state for e in entries if e.variable == "DATABASE_URL"}
     entry = secrets_pb2.EnvironmentEntry
     assert states == {
         parent + "/secrets/DATABASE_URL": entry.STATE_EFFECTIVE,

@@ -56,9 +56,8 @@ fn exposed<S: Serializer>(value: &Option<SecretValue>, serializer: S) -> Result<
 }
 
 impl Described {
-    pub(crate) fn new(name: String, environment: v1::DescribeEnvironmentResponse) -> Self {
-        let entries = environment.entries.into_iter().map(EntryView::from).collect();
-        Self { name, environment_revision: environment.environment_revision, entries }
+    pub(crate) fn new(name: String, entries: Vec<v1::EnvironmentEntry>, environment_revision: String) -> Self {
+        Self { name, environment_revision, entries: entries.into_iter().map(EntryView::from).collect() }
     }
 }
 
@@ -183,16 +182,13 @@ mod tests {
             winner: winner.into(),
             ..Default::default()
         };
-        let environment = v1::DescribeEnvironmentResponse {
-            entries: vec![
-                entry("A", State::Effective, "projects/p/environments/e", ""),
-                entry("A", State::Shadowed, "projects/p", "projects/p/environments/e/secrets/A"),
-                entry("B", State::Overruled, "projects/p/environments/e", "projects/p/secrets/B"),
-                entry("C", State::NotShared, "organizations/o", ""),
-            ],
-            environment_revision: "r".into(),
-        };
-        let table = Described::new("x".into(), environment).table(None);
+        let entries = vec![
+            entry("A", State::Effective, "projects/p/environments/e", ""),
+            entry("A", State::Shadowed, "projects/p", "projects/p/environments/e/secrets/A"),
+            entry("B", State::Overruled, "projects/p/environments/e", "projects/p/secrets/B"),
+            entry("C", State::NotShared, "organizations/o", ""),
+        ];
+        let table = Described::new("x".into(), entries, "r".into()).table(None);
         let states: Vec<&str> = table.lines().skip(1).take(4).map(|line| &line[10..]).collect();
         assert!(states[0].starts_with("effective "), "{table}");
         assert!(states[1].starts_with("shadowed by projects/p/environments/e "), "{table}");

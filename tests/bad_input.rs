@@ -203,6 +203,16 @@ async fn page_tokens_belong_to_their_call() {
         stage.call("Secrets/ListSecrets", list(PROJECT, "ä\0")).await,
         stage.call("Secrets/ListSecrets", list(PROJECT, &token[1..])).await,
         stage
+            .call(
+                "Secrets/DescribeEnvironment",
+                v1::DescribeEnvironmentRequest {
+                    name: PROJECT.into(),
+                    page_token: token.clone(),
+                    ..Default::default()
+                },
+            )
+            .await,
+        stage
             .call("Access/ListGrants", v1::ListGrantsRequest { page_token: token.clone(), ..Default::default() })
             .await,
         stage

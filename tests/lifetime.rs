@@ -95,6 +95,22 @@ async fn a_scope_made_again_revives_nothing_of_the_deleted_one() {
 }
 
 #[tokio::test]
+async fn a_scope_with_scopes_below_it_is_not_deleted() {
+    let server = Server::start();
+    let below = "projects/p/environments/e";
+    let manager = server.manager(&["projects/p", below]).await;
+    manager.secrets().create_secret(secret(below, "KEY", "v")).await.expect("created");
+    let keeper = server.with("services/keeper", &[("access:manage", "projects/p"), ("access:manage", below)]).await;
+    let delete = async |name: &str| {
+        keeper.scopes().delete_scope(v1::DeleteScopeRequest { name: name.into(), uid: String::new() }).await
+    };
+    assert_eq!(refused(delete("projects/p").await).why(), (Code::FailedPrecondition, "SCOPE_NOT_EMPTY"));
+    assert_eq!(list(&manager, below).await.expect("it stands"), 1);
+    delete(below).await.expect("deleted");
+    delete("projects/p").await.expect("deleted");
+}
+
+#[tokio::test]
 async fn a_scope_has_room_for_a_thousand_secrets() {
     let server = Server::start();
     let manager = server.manager(&["projects/p"]).await;

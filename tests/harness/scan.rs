@@ -58,8 +58,8 @@ fn a_planted_value_is_found_in_every_form() {
         fs::write(directory.path().join(format!("below/{number}")), shape).expect("written");
     }
     let found = occurrences(directory.path(), &forms_of(value));
-    for number in 0..shapes.len() {
-        assert!(found.iter().any(|at| at.contains(&format!("below/{number}: "))), "{} is missed", shapes[number]);
+    for (number, shape) in shapes.iter().enumerate() {
+        assert!(found.iter().any(|at| at.contains(&format!("below/{number}: "))), "{shape} is missed");
     }
     assert!(occurrences(directory.path(), &forms_of("another-value-0123456789")).is_empty());
 }

@@ -14,6 +14,7 @@ mod command;
 mod dotenv;
 mod failure;
 mod input;
+mod options;
 mod print;
 mod session;
 mod usage;

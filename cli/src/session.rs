@@ -7,8 +7,8 @@ use coffer_proto::{limits, token::Token};
 use zeroize::Zeroizing;
 
 use crate::{
-    args::{Global, Output},
     failure::Failure,
+    options::{Global, Output},
     print::{Report, escape},
     view::View,
 };

@@ -177,13 +177,19 @@ impl KeySource for KeyFile {
     async fn unwrap(&self, store: Uid, wrapped: &WrappedKey) -> Result<RootKeyBytes, Error> {
         if wrapped.source != SOURCE || wrapped.key_id != self.id.to_string() {
             return Err(Error::WrongKey {
-                wanted: format!("{} key {}", wrapped.source, wrapped.key_id),
+                wanted: format!("{} key {}", printable(&wrapped.source), printable(&wrapped.key_id)),
                 given: self.label(),
             });
         }
         let root = envelope::open(self.id, &self.key, &Self::place(store), &wrapped.bytes);
         root.map(RootKeyBytes).map_err(|_| Error::Damaged)
     }
+}
+
+/// The store is untrusted: what it says of itself must not reach a terminal as it is.
+fn printable(text: &str) -> String {
+    const SHOWN_CHARS: usize = 64;
+    text.chars().take(SHOWN_CHARS).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
 impl std::fmt::Debug for KeyFile {
@@ -241,6 +247,9 @@ mod tests {
         assert_eq!(right.unwrap(store, &wrapped).await.map(|root| root.0.to_vec()).expect("opens"), vec![7; 32]);
         assert!(matches!(wrong.unwrap(store, &wrapped).await, Err(Error::WrongKey { .. })));
         assert!(matches!(right.unwrap(Uid([6; 16]), &wrapped).await, Err(Error::Damaged)), "another store's header");
+        let forged = WrappedKey { key_id: "\u{1b}[2J".repeat(1_000), ..wrapped.clone() };
+        let told = right.unwrap(store, &forged).await.map(drop).expect_err("another key").to_string();
+        assert!(told.len() < 200 && !told.contains('\u{1b}'), "{told}");
         *wrapped.bytes.last_mut().expect("bytes") ^= 1;
         assert!(matches!(right.unwrap(store, &wrapped).await, Err(Error::Damaged)));
     }

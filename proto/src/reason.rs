@@ -118,4 +118,12 @@ mod tests {
         }
         assert_eq!("SOMETHING_NEW".parse::<Reason>(), Err(UnknownReason));
     }
+
+    #[test]
+    fn the_contract_lists_every_reason() {
+        let contract = include_str!("../coffer/v1/resources.proto");
+        let listed = |reason: &Reason| contract.split([' ', ',', '\n', ':']).any(|word| word == reason.as_str());
+        let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !listed(reason)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

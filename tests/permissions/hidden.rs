@@ -1,9 +1,12 @@
 //! Without rights, absent and forbidden cannot be told apart: the same call on something that exists and on something
 //! that does not is answered with the same bytes.
 
+use std::collections::BTreeSet;
+
 use coffer_proto::v1::{self, SecretKind};
 use prost::Message as _;
 
+use super::truth::methods;
 use crate::harness::{Raw, Server, secret};
 
 const EXISTS: &str = "projects/exists";
@@ -144,6 +147,15 @@ async fn seen(raw: &Raw, method: &str, token: &str, request: &[u8]) -> String {
         Ok(bytes) => format!("ok {bytes:?}"),
         Err(status) => format!("{:?} {:?} {:?}", status.code(), status.message(), status.details()),
     }
+}
+
+#[test]
+fn every_method_of_the_contract_has_a_pair() {
+    let paired: BTreeSet<String> = pairs(["grants/a", "grants/b"], ["tokens/a", "tokens/b"])
+        .into_iter()
+        .map(|(method, _)| method.to_owned())
+        .collect();
+    assert_eq!(methods(), paired, "a method without a pair may tell what is there");
 }
 
 #[tokio::test]

@@ -11,18 +11,21 @@ use super::{
 };
 use crate::harness::{Refusal, forms_of, holds};
 
-#[test]
-fn the_table_has_every_method_of_the_contract() {
+/// Every method of the contract, `Service/Method`.
+pub(super) fn methods() -> BTreeSet<String> {
     let pool = DescriptorPool::decode(coffer_proto::FILE_DESCRIPTOR_SET).expect("the contract");
-    let methods: BTreeSet<String> = pool
-        .services()
+    pool.services()
         .flat_map(|service| {
             let name = service.name().to_owned();
             service.methods().map(move |method| format!("{name}/{}", method.name())).collect::<Vec<_>>()
         })
-        .collect();
+        .collect()
+}
+
+#[test]
+fn the_table_has_every_method_of_the_contract() {
     let table: BTreeSet<String> = rows().iter().map(|row| row.method.to_owned()).collect();
-    assert_eq!(methods, table, "a method without a row is a method nobody thought about");
+    assert_eq!(methods(), table, "a method without a row is a method nobody thought about");
 }
 
 /// What a call came to, in the words of the table.

@@ -67,9 +67,7 @@ pub async fn init(
     clock: Arc<dyn Clock>,
     operator: &Principal,
 ) -> Result<Token, OpenError> {
-    if operator.as_workload().is_some() {
-        return Err(OpenError::NoOperator);
-    }
+    check_operator(operator)?;
     if store.load().await?.page().await?.is_some() {
         return Err(OpenError::NotEmpty);
     }
@@ -101,9 +99,7 @@ pub async fn admit_operator(
     clock: Arc<dyn Clock>,
     operator: &Principal,
 ) -> Result<Token, OpenError> {
-    if operator.as_workload().is_some() {
-        return Err(OpenError::NoOperator);
-    }
+    check_operator(operator)?;
     let view = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
     let now = clock.now();
     let admitted = {
@@ -116,6 +112,10 @@ pub async fn admit_operator(
     let committed = lines.around(store.as_ref(), Vec::new(), admitted.changes).await?;
     committed.map_err(|_conflict| OpenError::NotEmpty)?;
     Ok(admitted.token)
+}
+
+fn check_operator(operator: &Principal) -> Result<(), OpenError> {
+    if operator.as_workload().is_some() { Err(OpenError::NoOperator) } else { Ok(()) }
 }
 
 /// A new operator's records.

@@ -11,7 +11,7 @@ use std::{
 
 use coffer_proto::limits;
 use http::{Request, Response, header::AUTHORIZATION};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
 
@@ -51,6 +51,7 @@ const IMPORT: &str = "coffer.v1.Imports/ImportSecrets";
 pub(super) struct Guard {
     vault: Vault,
     principals: Arc<Principals>,
+    importers: Arc<Principals>,
     imports: Arc<Semaphore>,
 }
 
@@ -61,9 +62,19 @@ pub(super) struct Gate<S> {
     guard: Guard,
 }
 
-/// How many calls each principal has under way.
-#[derive(Debug, Default)]
-struct Principals(Mutex<HashMap<String, usize>>);
+/// How many calls each principal has under way, and may have.
+#[derive(Debug)]
+struct Principals {
+    counts: Mutex<HashMap<String, usize>>,
+    most: usize,
+}
+
+/// What a call holds while it is under way.
+#[derive(Debug)]
+struct Admitted {
+    _turn: Turn,
+    _import: Option<(Turn, OwnedSemaphorePermit)>,
+}
 
 /// One call of a principal; ends when dropped.
 #[derive(Debug)]
@@ -74,7 +85,12 @@ struct Turn {
 
 impl Guard {
     pub(super) fn new(vault: Vault) -> Self {
-        Self { vault, principals: Arc::default(), imports: Arc::new(Semaphore::new(limits::IMPORTS_AT_ONCE)) }
+        Self {
+            vault,
+            principals: Arc::new(Principals::new(limits::PRINCIPAL_CALLS)),
+            importers: Arc::new(Principals::new(limits::PRINCIPAL_IMPORTS)),
+            imports: Arc::new(Semaphore::new(limits::IMPORTS_AT_ONCE)),
+        }
     }
 
     pub(super) fn before<S>(&self, inner: S) -> Gate<S> {
@@ -82,9 +98,17 @@ impl Guard {
     }
 
     /// That somebody known calls, who may call once more now.
-    async fn admit(&self, call: &Call) -> Result<Turn, Error> {
+    async fn admit(&self, method: &str, call: &Call) -> Result<Admitted, Error> {
         let principal = self.vault.authenticate(call).await?.to_string();
-        self.principals.take(principal).ok_or(Error::Overloaded("at most 256 of one principal"))
+        let turn = self.principals.take(principal.clone()).ok_or(Error::Overloaded("at most 256 of one principal"))?;
+        if method != IMPORT {
+            return Ok(Admitted { _turn: turn, _import: None });
+        }
+        // Large requests are read some at a time, and nobody has all of those places.
+        let share = self.importers.take(principal).ok_or(Error::Overloaded("at most 2 imports of one principal"))?;
+        let place = self.imports.clone().acquire_owned().await;
+        let place = place.map_err(|_| Error::Internal("the places of imports are closed".into()))?;
+        Ok(Admitted { _turn: turn, _import: Some((share, place)) })
     }
 }
 
@@ -96,10 +120,14 @@ fn call(method: &'static str, request: &Request<Body>) -> Result<Call, Error> {
 }
 
 impl Principals {
+    fn new(most: usize) -> Self {
+        Self { counts: Mutex::default(), most }
+    }
+
     fn take(self: &Arc<Self>, principal: String) -> Option<Turn> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(principal.clone()).or_default();
-        if *count == limits::PRINCIPAL_CALLS {
+        if *count == self.most {
             return None;
         }
         *count += 1;
@@ -109,7 +137,7 @@ impl Principals {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut counts = self.principals.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.principals.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.principal) {
             *count -= 1;
             if *count == 0 {
@@ -151,14 +179,9 @@ where
                 Ok(called) => called,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
-            let _turn = match guard.admit(&call).await {
-                Ok(turn) => turn,
+            let _admitted = match guard.admit(method, &call).await {
+                Ok(admitted) => admitted,
                 Err(error) => return Ok(status::of(error).into_http()),
-            };
-            let _import = match method {
-                // Large requests are read some at a time; the rest waits within its own deadline.
-                IMPORT => guard.imports.acquire().await.ok(),
-                _ => None,
             };
             request.extensions_mut().insert(call);
             inner.call(request).await
@@ -190,14 +213,14 @@ mod tests {
 
     #[test]
     fn a_principal_has_so_many_calls_at_once_and_no_more() {
-        let principals = Arc::<Principals>::default();
+        let principals = Arc::new(Principals::new(3));
         let take = |name: &str| principals.take(name.to_owned());
-        let mut turns: Vec<_> = (0..limits::PRINCIPAL_CALLS).map(|_| take("users/a").expect("a turn")).collect();
+        let mut turns: Vec<_> = (0..3).map(|_| take("users/a").expect("a turn")).collect();
         assert!(take("users/a").is_none());
         assert!(take("users/b").is_some(), "others are not held up");
         turns.pop();
         assert!(take("users/a").is_some());
         turns.clear();
-        assert!(principals.0.lock().expect("no panic before").is_empty(), "nobody is remembered");
+        assert!(principals.counts.lock().expect("no panic before").is_empty(), "nobody is remembered");
     }
 }

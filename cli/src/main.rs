@@ -53,7 +53,7 @@ fn run(args: args::Args) -> Result<bool, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    let session = Session::new(&args.global, |name| std::env::var_os(name), print::terminal_width())?;
+    let session = Session::new(&args.global, |name| std::env::var_os(name), print::terminal())?;
     let report = runtime.block_on(args.command.run(&session))?;
     print::report(&report)?;
     Ok(report.negative)

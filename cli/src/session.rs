@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     failure::Failure,
     options::{Global, Output},
-    print::{Report, escape},
+    print::{Report, Terminal, escape},
     view::View,
 };
 
@@ -21,7 +21,7 @@ const ADDRESS_DEFAULT: &str = "http://127.0.0.1:7470";
 pub(crate) struct Session {
     config: Config,
     output: Output,
-    terminal_width: Option<usize>,
+    terminal: Terminal,
 }
 
 impl Session {
@@ -29,7 +29,7 @@ impl Session {
     pub(crate) fn new(
         global: &Global,
         environment: impl Fn(&str) -> Option<OsString>,
-        terminal_width: Option<usize>,
+        terminal: Terminal,
     ) -> Result<Self, Failure> {
         let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
         let (source, address) = match (&global.address, variable("COFFER_ADDRESS")) {
@@ -41,7 +41,7 @@ impl Session {
         let mut config = Config::new(address);
         config.credential = credential(global.token_file.clone(), variable)?;
         config.ca_file = global.ca_file.clone().or_else(|| variable("COFFER_CA_FILE").map(PathBuf::from));
-        Ok(Self { config, output: global.output, terminal_width })
+        Ok(Self { config, output: global.output, terminal })
     }
 
     /// The server's address.
@@ -56,7 +56,7 @@ impl Session {
 
     /// Whether people read the output as it comes.
     pub(crate) fn is_terminal(&self) -> bool {
-        self.terminal_width.is_some()
+        self.terminal.is_terminal
     }
 
     /// Connects as the caller.
@@ -72,7 +72,7 @@ impl Session {
     /// The view as it was asked for.
     pub(crate) fn show(&self, view: &impl View) -> Result<Report, Failure> {
         match self.output {
-            Output::Table => Ok(Report::data(view.table(self.terminal_width))),
+            Output::Table => Ok(Report::data(view.table(self.terminal.width))),
             Output::Json => Ok(Report::data(json(view)?)),
         }
     }
@@ -141,7 +141,7 @@ mod tests {
         let variables: HashMap<&str, &str> = variables.iter().copied().collect();
         let global =
             Global { address: None, token_file: file.map(PathBuf::from), ca_file: None, output: Output::Table };
-        Session::new(&global, |name| variables.get(name).map(OsString::from), None)
+        Session::new(&global, |name| variables.get(name).map(OsString::from), Terminal::default())
     }
 
     #[test]

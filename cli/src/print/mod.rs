@@ -75,12 +75,21 @@ pub(crate) fn question(text: &str) {
     let _ = write!(stderr, "{}", escape::text(text)).and_then(|()| stderr.flush());
 }
 
-/// The width of the terminal on stdout, in cells; none if it is not a terminal.
-pub(crate) fn terminal_width() -> Option<usize> {
+/// What stdout is. Two facts: a terminal over a serial line, or just opened, may not know its width.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terminal {
+    /// Whether what is printed is seen as it comes.
+    pub(crate) is_terminal: bool,
+    /// Its width in cells, for layout only.
+    pub(crate) width: Option<usize>,
+}
+
+/// The terminal on stdout, if it is one.
+pub(crate) fn terminal() -> Terminal {
     let stdout = io::stdout();
     if !stdout.is_terminal() {
-        return None;
+        return Terminal::default();
     }
-    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
-    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+    let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+    Terminal { is_terminal: true, width: (columns > 0).then_some(columns) }
 }

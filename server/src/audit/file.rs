@@ -21,7 +21,7 @@ pub use super::sink::OpenError;
 const QUEUE_LINES_MAX: usize = 1_024;
 /// Most lines written, and with `sync` synced, as one group.
 const GROUP_LINES_MAX: usize = 256;
-/// Without `sync`, how often what was written is synced.
+/// How often what was written is synced, without `sync`, and how often the path is looked at.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An open audit log. Dropping it, or [`AuditFile::close`], writes what was handed over.
@@ -52,6 +52,8 @@ impl AuditFile {
     ///
     /// With `sync`, a line counts as recorded when it is on the disk; otherwise when the operating system has it, and
     /// it is on the disk within a second.
+    ///
+    /// A file that is renamed or deleted is noticed within a second, and the log goes on in a new one at the path.
     pub fn open(path: &Path, sync: bool) -> Result<Self, OpenError> {
         Ok(Self::over(FileSink::open(path)?, sync))
     }
@@ -117,6 +119,7 @@ fn run<S: Sink>(mut writer: Writer<S>, mut messages: mpsc::Receiver<Message>) {
             };
             if sync_at <= Instant::now() {
                 writer.sync_written();
+                writer.follow_path();
                 sync_at = Instant::now() + SYNC_INTERVAL;
             }
             if let Some(done) = closing {
@@ -163,7 +166,7 @@ fn answer<S: Sink>(writer: &mut Writer<S>, lines: &mut Vec<Line>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io, process::Command, sync::Arc};
+    use std::{fs, io, os::unix::fs::PermissionsExt as _, process::Command, sync::Arc};
 
     use super::*;
     use crate::audit::line::tests::event;
@@ -272,6 +275,35 @@ mod tests {
         assert_eq!((seqs(&old), seqs(&path)), (vec![1, 2], vec![3]));
     }
 
+    #[tokio::test]
+    async fn a_file_that_is_renamed_deleted_or_replaced_is_followed_by_one_at_the_path() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, old) = (directory.path().join("audit.jsonl"), directory.path().join("old"));
+        let audit = AuditFile::open(&path, false).expect("opens");
+        audit.record(event("m")).await.expect("a line");
+        type Deed<'a> = &'a dyn Fn() -> io::Result<()>;
+        let rename: Deed<'_> = &|| fs::rename(&path, &old);
+        let delete: Deed<'_> = &|| fs::remove_file(&path);
+        let replace: Deed<'_> = &|| {
+            fs::copy(&path, &old)?;
+            fs::rename(&old, &path)
+        };
+        for deed in [rename, delete, replace] {
+            let before = fs::read(&path).expect("a log").len();
+            deed().expect("done");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while fs::read(&path).map_or(true, |text| text.len() == before) {
+                assert!(Instant::now() < deadline, "nobody would find its lines");
+                audit.record(event("m")).await.expect("a line");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(fs::metadata(&path).expect("the new file").permissions().mode() & 0o777, 0o600);
+        }
+        assert!(audit.close(Duration::from_secs(10)).await);
+        let seqs = seqs(&path);
+        assert!(seqs.windows(2).all(|pair| pair[0] < pair[1]), "{seqs:?}");
+    }
+
     struct HangingSync(std::sync::mpsc::Receiver<()>);
 
     impl Sink for HangingSync {
@@ -286,6 +318,10 @@ mod tests {
         fn sync(&mut self) -> io::Result<()> {
             let _ = self.0.recv();
             Ok(())
+        }
+
+        fn is_displaced(&self) -> bool {
+            false
         }
 
         fn reopen(&mut self) -> Result<(), OpenError> {

@@ -42,6 +42,8 @@ pub(super) trait Sink: Send + 'static {
     /// Removes the last `bytes`, a part of a line; `false` where that cannot be done.
     fn cut_back(&mut self, bytes: u64) -> bool;
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether the path no longer names what is open: nobody would find what is written there.
+    fn is_displaced(&self) -> bool;
     /// Opens the path again, after a rotation. On an error the old one stays.
     fn reopen(&mut self) -> Result<(), OpenError>;
 }
@@ -112,6 +114,19 @@ impl Sink for FileSink {
 
     fn sync(&mut self) -> io::Result<()> {
         if self.is_regular { self.file.sync_data() } else { Ok(()) }
+    }
+
+    fn is_displaced(&self) -> bool {
+        // Pipes and devices have readers of their own, whatever becomes of the name.
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = fs::metadata(&self.path).map(identity);
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        self.is_regular
+            && match (named, self.file.metadata().map(identity)) {
+                (Ok(named), Ok(open)) => named != open,
+                (Err(error), _) => missing(&error),
+                (Ok(_), Err(_)) => false,
+            }
     }
 
     fn reopen(&mut self) -> Result<(), OpenError> {

@@ -14,11 +14,13 @@ pub(super) struct Writer<S> {
     doubtful: bool,
     /// A part of a line could not be removed; the next write ends it first.
     torn: bool,
+    /// The path names another file or none, and could not be opened again; said once.
+    displaced: bool,
 }
 
 impl<S: Sink> Writer<S> {
     pub(super) fn new(sink: S, sync: bool) -> Self {
-        Self { sink, sync, next_seq: 1, dirty: false, doubtful: false, torn: false }
+        Self { sink, sync, next_seq: 1, dirty: false, doubtful: false, torn: false, displaced: false }
     }
 
     /// Writes the lines of `events`; one answer for each, in order.
@@ -63,6 +65,26 @@ impl<S: Sink> Writer<S> {
                 tracing::info!("the audit log is open again");
             }
             Err(error) => tracing::error!(%error, "the audit log is not reopened; the old file stays in use"),
+        }
+    }
+
+    /// Opens the path again if it no longer names the open file: for whoever renames or deletes it and tells nobody.
+    pub(super) fn follow_path(&mut self) {
+        if !self.sink.is_displaced() {
+            self.displaced = false;
+            return;
+        }
+        self.sync_written();
+        match self.sink.reopen() {
+            Ok(()) => {
+                (self.torn, self.displaced) = (false, false);
+                tracing::warn!("the audit log was renamed or deleted under the server; it goes on in a new file");
+            }
+            Err(error) if !self.displaced => {
+                self.displaced = true;
+                tracing::error!(%error, "the audit log was renamed or deleted, and is not opened again yet");
+            }
+            Err(_) => {}
         }
     }
 
@@ -161,6 +183,10 @@ mod tests {
 
         fn sync(&mut self) -> io::Result<()> {
             self.with(|state| if state.sync_fails { Err(io::Error::other("EIO")) } else { Ok(()) })
+        }
+
+        fn is_displaced(&self) -> bool {
+            false
         }
 
         fn reopen(&mut self) -> Result<(), OpenError> {

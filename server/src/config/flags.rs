@@ -28,7 +28,7 @@ pub struct Flags {
     /// File to write the addresses to, one a line, once all listeners accept
     #[arg(long, value_name = "FILE")]
     pub address_file: Option<String>,
-    /// Audit log [default: audit.jsonl in the data directory]
+    /// Audit log; renamed or deleted, it goes on in a new file within a second [default: audit.jsonl in the data directory]
     #[arg(long, value_name = "FILE")]
     pub audit_file: Option<String>,
     /// Have each audit line on the disk before its call goes on, rather than within a second

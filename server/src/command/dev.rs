@@ -45,6 +45,7 @@ impl Dev {
         };
         let home_path = std::path::absolute(&home.path).map_err(Failure::new)?;
         let files = Files::below(&home_path);
+        files.refuse_other_directories()?;
         let config = config::load(&self.flags(&files)?, std::iter::empty::<(OsString, OsString)>())?;
         start_logging(&config.log);
         let signals = signals::handle(signals::Hangup::End).map_err(Failure::new)?;
@@ -52,8 +53,10 @@ impl Dev {
         let operator = if files.store.exists() { None } else { Some(files.create().await?) };
         let server = Server::open(config).await?;
         if let Some(operator) = operator {
-            let outlet = Outlet::open(Some(&files.injector_token))?;
-            outlet.write_text(&provision::provision(server.routes(), &operator, OWNER).await?)?;
+            let outlets = (Outlet::open(Some(&files.injector_token))?, Outlet::open(Some(&files.starter_token))?);
+            let tokens = provision::provision(server.routes(), &operator, OWNER).await?;
+            outlets.0.write_text(&tokens.injector)?;
+            outlets.1.write_text(&tokens.starter)?;
         }
         let bound = server.bind().await?;
         let fate = if home.is_temporary { "everything is gone then" } else { "everything is kept" };
@@ -87,6 +90,9 @@ struct Files {
     audit: PathBuf,
     owner_token: PathBuf,
     injector_token: PathBuf,
+    starter_token: PathBuf,
+    /// Where what is printed puts the token of a workload.
+    workload_token: PathBuf,
 }
 
 impl Files {
@@ -98,6 +104,24 @@ impl Files {
             audit: home.join("audit.jsonl"),
             owner_token: home.join("dev.token"),
             injector_token: home.join("inject.token"),
+            starter_token: home.join("starter.token"),
+            workload_token: home.join("web.token"),
+        }
+    }
+
+    /// Only a new or empty directory and one of `dev`'s own are written to: another may be a store that is in use.
+    fn refuse_other_directories(&self) -> Result<(), Failure> {
+        let home = self.home.display();
+        let is_empty = match fs::read_dir(&self.home) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(Failure::new(format!("{home}: {error}"))),
+        };
+        if is_empty || (self.store.is_dir() && self.owner_token.is_file()) {
+            Ok(())
+        } else {
+            Err(Failure::usage(vec![format!("{home} is not a directory of `dev`")])
+                .hint("`run --data` serves a store; `dev --data` wants a new directory or one that it made"))
         }
     }
 
@@ -117,13 +141,16 @@ impl Files {
     fn welcome(&self, addresses: &[String]) -> String {
         let address = addresses.first().map_or("", String::as_str);
         let (owner, injector) = (quoted(&self.owner_token), quoted(&self.injector_token));
+        let (starter, workload) = (quoted(&self.starter_token), quoted(&self.workload_token));
         format!(
             "export COFFER_ADDRESS={}\n\
              export COFFER_TOKEN_FILE={owner}\n\
              coffer secret create accounts/demo/secrets/DB_PASSWORD --generate\n\
              coffer secret list accounts/demo\n\
              coffer grant create users/ann secrets:read accounts/demo\n\
-             COFFER_TOKEN_FILE={injector} coffer-inject --workload accounts/demo/servers/web -- printenv DB_PASSWORD\n",
+             COFFER_TOKEN_FILE={injector} coffer-inject --workload accounts/demo/servers/web -- printenv DB_PASSWORD\n\
+             COFFER_TOKEN_FILE={starter} coffer token issue accounts/demo/servers/web --ttl 1h --out {workload} --force\n\
+             COFFER_TOKEN_FILE={workload} coffer-inject -- printenv DB_PASSWORD\n",
             quoted(Path::new(address))
         )
     }
@@ -168,6 +195,34 @@ mod tests {
             let output = std::process::Command::new("sh").args(["-c", &command]).output().expect("sh runs");
             assert_eq!(String::from_utf8(output.stdout).expect("UTF-8"), path);
         }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_dev_did_not_make_is_refused_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (home, key) = (dir.path().join("data"), dir.path().join("key"));
+        let new = NewStore { data: &home, key_file: &key, generate_key: true, audit_file: None };
+        new.create(&Principal::parse(OWNER).expect("a principal")).await.map(drop).expect("a store");
+        let names = || {
+            let entries = fs::read_dir(&home).expect("there").map(|entry| entry.expect("an entry").file_name());
+            entries.collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = names();
+        let refuse = || Files::below(&home).refuse_other_directories();
+        let dev = Dev { listen: Vec::new(), data: Some(home.clone()) };
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), dev.run()).await;
+        let failure = ended.expect("it serves nothing").expect_err("the store of another");
+        assert!(failure.errors[0].ends_with("data is not a directory of `dev`"), "{failure:?}");
+        assert_eq!(names(), before);
+        // A directory that happens to have a `store` in it is none of dev's either.
+        fs::create_dir(home.join("store")).expect("a directory");
+        refuse().expect_err("somebody else's");
+        fs::remove_dir_all(&home).expect("removed");
+        refuse().expect("a new one");
+        fs::create_dir(&home).expect("a directory");
+        refuse().expect("an empty one");
+        Files::below(&home).create().await.map(drop).expect("made");
+        refuse().expect("its own");
     }
 
     #[test]

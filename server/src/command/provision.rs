@@ -13,17 +13,25 @@ use zeroize::Zeroizing;
 
 use super::{Failure, token};
 
-/// Who may start workloads.
+/// Who may start workloads without tokens of their own.
 pub(super) const INJECTOR: &str = "services/dev";
+/// Who gives workloads their tokens.
+const STARTER: &str = "services/starter";
 /// The kind of scope that has no workloads.
 const WITHOUT_WORKLOADS: &str = "organizations/-";
 /// Every other kind.
 const WITH_WORKLOADS: &[&str] =
     &["accounts/-", "accounts/-/plugins/-", "organizations/-/workspaces/-", "projects/-", "projects/-/environments/-"];
 
-/// `owner` may do everything with secrets everywhere but read encrypted ones; [`INJECTOR`], whose token is returned, may
-/// hand them to workloads.
-pub(super) async fn provision(routes: Routes, operator: &Token, owner: &str) -> Result<Zeroizing<String>, Failure> {
+/// Tokens of who was set up.
+pub(super) struct Tokens {
+    pub(super) injector: Zeroizing<String>,
+    pub(super) starter: Zeroizing<String>,
+}
+
+/// `owner` may do everything with secrets everywhere but read encrypted ones; [`INJECTOR`] may hand them to workloads,
+/// and [`STARTER`] gives workloads the tokens to fetch them with.
+pub(super) async fn provision(routes: Routes, operator: &Token, owner: &str) -> Result<Tokens, Failure> {
     let mut authorization: MetadataValue<Ascii> =
         token::authorization(operator).parse().map_err(|_| Failure::new("the new token is no header"))?;
     authorization.set_sensitive(true);
@@ -31,7 +39,8 @@ pub(super) async fn provision(routes: Routes, operator: &Token, owner: &str) -> 
     let everywhere = || WITH_WORKLOADS.iter().chain([&WITHOUT_WORKLOADS]);
     let grants = everywhere()
         .flat_map(|pattern| [(owner, "secrets:manage", pattern), (owner, "access:manage", pattern)])
-        .chain(WITH_WORKLOADS.iter().map(|pattern| (INJECTOR, "secrets:inject", pattern)));
+        .chain(WITH_WORKLOADS.iter().map(|pattern| (INJECTOR, "secrets:inject", pattern)))
+        .chain(WITH_WORKLOADS.iter().map(|pattern| (STARTER, "workloads:issue", pattern)));
     for (principal, permission, pattern) in grants {
         let grant = CreateGrantRequest {
             principal: principal.to_owned(),
@@ -40,9 +49,13 @@ pub(super) async fn provision(routes: Routes, operator: &Token, owner: &str) -> 
         };
         access.create_grant(with(grant, &authorization)).await.map_err(failed)?;
     }
-    let issue = IssueTokenRequest { principal: INJECTOR.to_owned(), ..IssueTokenRequest::default() };
-    let issued = TokensClient::new(routes).issue_token(with(issue, &authorization)).await.map_err(failed)?;
-    Ok(Zeroizing::new(issued.into_inner().token))
+    let mut tokens = TokensClient::new(routes);
+    let mut issue = async |principal: &str| {
+        let request = IssueTokenRequest { principal: principal.to_owned(), ..IssueTokenRequest::default() };
+        let issued = tokens.issue_token(with(request, &authorization)).await.map_err(failed)?;
+        Ok::<_, Failure>(Zeroizing::new(issued.into_inner().token))
+    };
+    Ok(Tokens { injector: issue(INJECTOR).await?, starter: issue(STARTER).await? })
 }
 
 fn with<T>(message: T, authorization: &MetadataValue<Ascii>) -> Request<T> {

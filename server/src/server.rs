@@ -7,7 +7,7 @@ mod services;
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,10 +21,14 @@ use crate::{
     audit::file::{AuditFile, OpenError as AuditError},
     clock::SystemClock,
     config::Config,
-    seal::source::{self, KeyFile},
+    seal::{
+        header::Error as HeaderError,
+        source::{self, KeyFile},
+    },
     serve::{self, BindError, Certificates, CertificatesError, End, Limits, Listener, ServeError, Stage},
     store::embedded::{Embedded, OpenError as StoreError, Options},
     vault::{self, Vault},
+    view::LoadError,
 };
 
 /// How long the audit log and the store may take to write what they hold at the end.
@@ -63,6 +67,8 @@ pub struct Bound {
 pub enum Error {
     #[error("key file {0}")]
     Key(#[from] source::Error),
+    #[error("key file {}: {error}", path.display())]
+    WrongKey { path: PathBuf, error: source::Error },
     #[error("store {0}")]
     Store(#[from] StoreError),
     #[error("{0}")]
@@ -81,9 +87,28 @@ pub enum Error {
     Serve(#[from] ServeError),
 }
 
+impl Error {
+    /// Gives what a wrong key says the name of its file, which it does not know.
+    pub(crate) fn in_key_file(self, path: &Path) -> Self {
+        let path = path.to_owned();
+        match self {
+            Error::Key(error @ source::Error::WrongKey { .. }) => Error::WrongKey { path, error },
+            Error::Vault(vault::OpenError::Load(LoadError::Header(HeaderError::Source(
+                error @ source::Error::WrongKey { .. },
+            )))) => Error::WrongKey { path, error },
+            other => other,
+        }
+    }
+}
+
 impl Server {
     /// Opens everything that `config` names and loads the store. Nothing is changed if something is wrong.
     pub async fn open(config: Config) -> Result<Self, Error> {
+        let key_file = config.key_file.clone();
+        Self::open_all(config).await.map_err(|error| error.in_key_file(&key_file))
+    }
+
+    async fn open_all(config: Config) -> Result<Self, Error> {
         let began = Instant::now();
         let certificates = config.tls.clone().map(Certificates::load).transpose()?.map(Arc::new);
         let key = KeyFile::open(&config.key_file)?;

@@ -29,7 +29,7 @@ impl Operator {
         let outlet = self.offline.outlet()?;
         let Offline { data, key_file, audit_file, .. } = &self.offline;
         let admitted = admit(data, key_file, audit_file.as_deref(), &operator).await;
-        outlet.hand_out(admitted.map_err(failure))?;
+        outlet.hand_out(admitted.map_err(|error| failure(error.in_key_file(key_file))))?;
         print::note(&format!("{operator} is an operator of the store in {}", data.display()));
         self.offline.tell_token();
         Ok(())
@@ -155,7 +155,8 @@ mod tests {
             audit_file: None,
         };
         let failure = Operator { offline }.run().await.expect_err("another key");
-        assert!(failure.errors[0].contains("key file"), "{failure:?}");
+        let file = format!("key file {}: wrong key: ", home.path("key").display());
+        assert!(failure.errors[0].starts_with(&file), "{failure:?}");
         assert!(!home.path("token").exists());
     }
 }

@@ -146,8 +146,14 @@ async fn a_wrong_key_or_no_store_is_an_error_that_names_it() {
     std::fs::remove_file(home.path().join("root.key")).expect("removed");
 
     init(home.path()).await;
+    let key = KeyFile::open(&home.path().join("root.key")).expect("the key");
     std::fs::remove_file(home.path().join("root.key")).expect("removed");
     KeyFile::generate(&home.path().join("root.key")).expect("another key");
-    let wrong = Server::open(config(home.path(), false)).await.err().expect("a wrong key").to_string();
-    assert!(wrong.contains("wrong key"), "{wrong}");
+    let named = format!("key file {}: wrong key: ", home.path().join("root.key").display());
+    let refusal = async || Server::open(config(home.path(), false)).await.err().expect("a wrong key").to_string();
+    let by_header = refusal().await;
+    assert!(by_header.starts_with(&named), "{by_header}");
+    seal_mark::set(&home.path().join("data"), &key).expect("marked");
+    let by_mark = refusal().await;
+    assert!(by_mark.starts_with(&named), "{by_mark}");
 }

@@ -8,7 +8,7 @@ use crate::{config::Mistakes, server, store::embedded::OpenError as StoreError};
 /// The command line or the configuration is wrong: EX_USAGE of sysexits(3).
 pub(super) const USAGE: u8 = 64;
 /// Anything else.
-const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 
 /// What went wrong, for people.
 #[derive(Debug)]

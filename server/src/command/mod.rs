@@ -3,6 +3,7 @@
 mod check_config;
 mod dev;
 mod failure;
+mod help;
 mod init;
 mod offline;
 mod operator;
@@ -35,10 +36,12 @@ enum Command {
     /// Make somebody an operator and print a new token: for when no operator's token is left, with the server stopped
     Operator(operator::Operator),
     /// Serve
+    #[command(after_help = help::run())]
     Run(Box<Flags>),
     /// Serve from a new, empty store that is gone at the end, with commands to paste
     Dev(dev::Dev),
     /// Say whether the configuration is good and print it
+    #[command(after_help = help::check_config())]
     CheckConfig(Box<Flags>),
 }
 

@@ -7,6 +7,7 @@ mod address;
 mod environment;
 mod file;
 mod flags;
+mod help;
 mod memory;
 mod resolve;
 mod setting;
@@ -18,6 +19,7 @@ use tracing_subscriber::filter::Targets;
 
 pub use address::{InvalidListenAddress, ListenAddress};
 pub use flags::Flags;
+pub use help::settings_help;
 pub use resolve::load;
 
 /// Where the server listens when nothing says otherwise.

@@ -38,6 +38,8 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it may take to answer that.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long calls may go on after the server was told to end.
+pub const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Streams that a peer may open and reset before they were looked at (CVE-2023-44487); more closes the connection.
 const PENDING_RESETS_MAX: usize = 20;
 /// Handshaken connections that wait for tonic to take them.
@@ -91,7 +93,7 @@ impl Limits {
             answer: Duration::from_secs(30),
             idle: Duration::from_secs(15 * 60),
             farewell: Duration::from_secs(1),
-            drain: Duration::from_secs(20),
+            drain: DRAIN_MAX,
         }
     }
 }

@@ -16,6 +16,7 @@
 //! - [`access`]: may they: a pure decision; the only maker of a `Permit`.
 //! - [`vault`]: what coffer does; nothing acts without a permit, and nothing acts without an audit record.
 //! - [`view`]: the state in memory, fed only by committed changes; reads never touch the store.
+//! - [`record`]: what the store holds: the keys of records, and their contents, sealed.
 //! - [`seal`]: the only module that sees keys: key sources, keyring, cipher, envelope.
 //! - [`store`]: durable, ordered transactions on sealed records; it never sees a value.
 //! - [`audit`]: who did what, before it is done.

@@ -2,6 +2,8 @@
 
 mod check_config;
 mod dev;
+#[cfg(test)]
+mod documents;
 mod failure;
 mod help;
 mod init;

@@ -95,6 +95,20 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_sample_has_every_setting() {
+        let sample = include_str!("../../../deploy/coffer.toml");
+        let is_off = |line: &str| line.starts_with('#') && !line.starts_with("# ");
+        let all: String =
+            sample.lines().map(|line| if is_off(line) { &line[1..] } else { line }.to_owned() + "\n").collect();
+        let mut mistakes = Vec::new();
+        let given = parse(&all, Path::new("coffer.toml"), &mut mistakes);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        for setting in SETTINGS {
+            assert!(given.iter().any(|given| given.key == setting.key), "{} is missing", setting.file_key());
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_a_configuration_or_mistakes(text in "([a-z_.\\[\\]=\" \n0-9]|listen|data|\\[tls\\]|é)*") {

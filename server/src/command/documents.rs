@@ -1,0 +1,81 @@
+//! Whether the command lines that the README and the deployment files show are good, and agree on where things are.
+
+use clap::Parser as _;
+
+use super::{Command, CommandLine, check_config};
+use crate::{config::Flags, seal::source::KeyFile};
+
+const README: &str = include_str!("../../../README.md");
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/coffer.toml");
+const UNIT: &str = include_str!("../../../deploy/systemd/coffer.service");
+const DOCKERFILE: &str = include_str!("../../../deploy/Dockerfile");
+const KUBERNETES: &str = include_str!("../../../deploy/kubernetes/coffer.yaml");
+
+const DATA: &str = "/var/lib/coffer";
+const KEY_FILE: &str = "/etc/coffer/root.key";
+
+/// The words after each `start`, up to the first of `ends`, without quotes, commas and broken lines.
+fn words(text: &str, start: &str, ends: &[char]) -> Vec<Vec<String>> {
+    let text = text.replace("\\\n#", " ").replace("\\\n", " ");
+    let after = text.split(start).skip(1).map(|rest| rest.split(ends).next().unwrap_or_default().to_owned());
+    let is_mark = |c: char| c.is_whitespace() || c == ',' || c == '"';
+    after.map(|line| line.split(is_mark).filter(|word| !word.is_empty()).map(str::to_owned).collect()).collect()
+}
+
+fn parse(words: &[String]) -> Command {
+    let line = ["coffer-server".to_owned()].into_iter().chain(words.iter().cloned());
+    CommandLine::try_parse_from(line).unwrap_or_else(|error| panic!("{words:?}: {error}")).command
+}
+
+#[test]
+fn every_run_is_good_and_of_the_one_layout() {
+    let shown = [
+        ("README", README, "\ncoffer-server run", &['\n'][..], "run"),
+        ("Dockerfile", DOCKERFILE, "\nCMD [", &[']'][..], ""),
+        ("coffer.yaml", KUBERNETES, "args: [", &[']'][..], ""),
+    ];
+    for (name, text, start, ends, verb) in shown {
+        let [line] = &words(text, start, ends)[..] else { panic!("{name} shows one server") };
+        let line: Vec<_> =
+            [verb].iter().filter(|verb| !verb.is_empty()).map(|verb| (*verb).to_owned()).chain(line.clone()).collect();
+        let Command::Run(flags) = parse(&line) else { panic!("{name} runs none") };
+        let config = crate::config::load(&flags, []).unwrap_or_else(|mistakes| panic!("{name}: {mistakes}"));
+        assert_eq!((config.data.to_str(), config.key_file.to_str()), (Some(DATA), Some(KEY_FILE)), "{name}");
+        assert!(
+            config.listen.iter().any(|address| address.to_string() == "0.0.0.0:7470"),
+            "{name} listens to no other"
+        );
+    }
+    let [line] = &words(UNIT, "ExecStart=/usr/local/bin/coffer-server ", &['\n'])[..] else { panic!("one server") };
+    let Command::Run(flags) = parse(line) else { panic!("the unit runs none") };
+    assert_eq!(flags.config.as_deref().and_then(|path| path.to_str()), Some("/etc/coffer/coffer.toml"));
+    assert!(flags.data.is_none() && flags.key_file.is_none() && flags.audit_file.is_none(), "the file says it");
+}
+
+#[test]
+fn every_init_is_good_and_of_the_one_layout() {
+    let shown = [
+        ("README", README, "\ncoffer-server init", &['\n'][..]),
+        ("coffer.service", UNIT, "coffer-server init", &['>'][..]),
+        ("Dockerfile", DOCKERFILE, "       init", &['\n'][..]),
+        ("coffer.yaml", KUBERNETES, "`init", &['`'][..]),
+    ];
+    for (name, text, start, ends) in shown {
+        let [line] = &words(text, start, ends)[..] else { panic!("{name} makes one store") };
+        let line: Vec<_> = std::iter::once("init".to_owned()).chain(line.clone()).collect();
+        assert!(matches!(parse(&line), Command::Init(_)), "{name}");
+        let has = |flag: &str, value: &str| line.windows(2).any(|pair| pair == [flag, value]);
+        assert!(has("--data", DATA) && has("--key-file", KEY_FILE), "{name}: {line:?}");
+    }
+}
+
+#[test]
+fn check_config_accepts_the_sample() {
+    let home = tempfile::tempdir().expect("a directory");
+    let key = home.path().join("root.key");
+    KeyFile::generate(&key).expect("a key");
+    let config = crate::config::load(&Flags { config: Some(CONFIG.into()), ..Flags::default() }, []).expect("good");
+    assert_eq!((config.data.to_str(), config.key_file.to_str()), (Some(DATA), Some(KEY_FILE)));
+    let key_file = Some(key.to_str().expect("UTF-8").to_owned());
+    check_config::run(&Flags { config: Some(CONFIG.into()), key_file, ..Flags::default() }).expect("accepted");
+}

@@ -2,10 +2,9 @@
 //! good token can make the server wait for a body or decode one.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -15,7 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
 
-use super::status;
+use super::{
+    status,
+    turns::{Principals, Turn},
+};
 use crate::{
     serve::PeerInfo,
     vault::{Call, Error, Vault},
@@ -62,25 +64,11 @@ pub(super) struct Gate<S> {
     guard: Guard,
 }
 
-/// How many calls each principal has under way, and may have.
-#[derive(Debug)]
-struct Principals {
-    counts: Mutex<HashMap<String, usize>>,
-    most: usize,
-}
-
 /// What a call holds while it is under way.
 #[derive(Debug)]
 struct Admitted {
     _turn: Turn,
     _import: Option<(Turn, OwnedSemaphorePermit)>,
-}
-
-/// One call of a principal; ends when dropped.
-#[derive(Debug)]
-struct Turn {
-    principals: Arc<Principals>,
-    principal: String,
 }
 
 impl Guard {
@@ -117,34 +105,6 @@ fn call(method: &'static str, request: &Request<Body>) -> Result<Call, Error> {
     let peer = request.extensions().get::<PeerInfo>().map(|info| info.peer.clone());
     let authorization = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
     Call::new(method, peer, authorization)
-}
-
-impl Principals {
-    fn new(most: usize) -> Self {
-        Self { counts: Mutex::default(), most }
-    }
-
-    fn take(self: &Arc<Self>, principal: String) -> Option<Turn> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(principal.clone()).or_default();
-        if *count == self.most {
-            return None;
-        }
-        *count += 1;
-        Some(Turn { principals: self.clone(), principal })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut counts = self.principals.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.principal) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.principal);
-            }
-        }
-    }
 }
 
 impl<S: NamedService> NamedService for Gate<S> {
@@ -191,10 +151,17 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use coffer_proto::token::{Token, TokenKind};
+    use http_body_util::StreamBody;
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
+    use tokio::time::timeout;
+    use tonic::service::Routes;
 
     use super::*;
+    use crate::vault::tests::world::{OPERATOR, World};
 
     #[test]
     fn every_method_of_the_contract_is_known() {
@@ -211,16 +178,73 @@ mod tests {
         assert_eq!(METHODS, methods);
     }
 
-    #[test]
-    fn a_principal_has_so_many_calls_at_once_and_no_more() {
-        let principals = Arc::new(Principals::new(3));
-        let take = |name: &str| principals.take(name.to_owned());
-        let mut turns: Vec<_> = (0..3).map(|_| take("users/a").expect("a turn")).collect();
-        assert!(take("users/a").is_none());
-        assert!(take("users/b").is_some(), "others are not held up");
-        turns.pop();
-        assert!(take("users/a").is_some());
-        turns.clear();
-        assert!(principals.counts.lock().expect("no panic before").is_empty(), "nobody is remembered");
+    /// A request whose body never comes.
+    fn unfinished(path: &str, token: Option<&str>) -> Request<Body> {
+        let body = Body::new(StreamBody::new(tokio_stream::pending::<Result<_, tonic::Status>>()));
+        let mut request = Request::post(path).header("content-type", "application/grpc").body(body).expect("a request");
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a header");
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        request
+    }
+
+    /// The code of an answer that came at once, if one did.
+    async fn answered(routes: &mut Routes, request: Request<Body>) -> Option<tonic::Code> {
+        let answer = timeout(Duration::from_millis(200), routes.call(request)).await.ok()?.expect("infallible");
+        Some(tonic::Status::from_header_map(answer.headers()).map_or(tonic::Code::Ok, |status| status.code()))
+    }
+
+    #[tokio::test]
+    async fn nobody_unknown_is_waited_for() {
+        let world = World::new().await;
+        let vault = world.vault().await;
+        let known = world.issue(&vault, OPERATOR, "users/a").await.expect("issued");
+        let unknown = Token::generate(TokenKind::User);
+        let mut routes = crate::api::routes(vault);
+        for method in METHODS {
+            let path = format!("/{method}");
+            let missing = answered(&mut routes, unfinished(&path, None)).await;
+            assert_eq!(missing, Some(tonic::Code::Unauthenticated), "{method}");
+            let wrong = answered(&mut routes, unfinished(&path, Some(unknown.expose()))).await;
+            assert_eq!(wrong, Some(tonic::Code::Unauthenticated), "{method}");
+        }
+        let path = format!("/{}", METHODS[0]);
+        assert_eq!(answered(&mut routes, unfinished(&path, Some(known.expose()))).await, None, "a known one is");
+        for path in
+            ["/coffer.v1.Secrets/Reveal", "/coffer.v1.Secrets/CreateSecret/", "/coffer.v1.Secrets//CreateSecret"]
+        {
+            let code = answered(&mut routes, unfinished(path, Some(known.expose()))).await;
+            assert_eq!(code, Some(tonic::Code::Unimplemented), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_all_places_of_imports() {
+        let world = World::new().await;
+        let vault = world.vault().await;
+        let (one, other) = (
+            world.issue(&vault, OPERATOR, "users/a").await.expect("issued"),
+            world.issue(&vault, OPERATOR, "users/b").await.expect("issued"),
+        );
+        let routes = crate::api::routes(vault);
+        let path = format!("/{IMPORT}");
+        let slow: Vec<_> = (0..limits::PRINCIPAL_IMPORTS)
+            .map(|_| {
+                let (mut routes, request) = (routes.clone(), unfinished(&path, Some(one.expose())));
+                tokio::spawn(async move { routes.call(request).await.map(drop) })
+            })
+            .collect();
+        // They are under way once the next one is refused.
+        let mut routes = routes;
+        let refused = loop {
+            tokio::task::yield_now().await;
+            if let Some(code) = answered(&mut routes, unfinished(&path, Some(one.expose()))).await {
+                break code;
+            }
+        };
+        assert_eq!(refused, tonic::Code::ResourceExhausted);
+        assert_eq!(answered(&mut routes, unfinished(&path, Some(other.expose()))).await, None, "others are read");
+        slow.into_iter().for_each(|task| task.abort());
     }
 }

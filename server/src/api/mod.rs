@@ -8,6 +8,7 @@ mod scopes;
 mod secrets;
 mod status;
 mod tokens;
+mod turns;
 mod workloads;
 
 use coffer_proto::{

@@ -73,4 +73,4 @@ impl Vault {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

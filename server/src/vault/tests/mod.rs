@@ -5,4 +5,4 @@ mod limits;
 mod replicas;
 mod revival;
 mod tampering;
-mod world;
+pub(crate) mod world;

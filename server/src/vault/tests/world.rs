@@ -27,7 +27,7 @@ use crate::{
 
 /// Lines kept, and a switch that takes the sink away.
 #[derive(Default)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     pub lines: Mutex<Vec<Event>>,
     pub broken: Mutex<bool>,
 }
@@ -44,7 +44,7 @@ impl Audit for Recorder {
 }
 
 impl Recorder {
-    pub(super) fn phases(&self, method: &str) -> Vec<Phase> {
+    pub(crate) fn phases(&self, method: &str) -> Vec<Phase> {
         let lines = self.lines.lock().expect("no panic before");
         lines.iter().filter(|line| line.method == method).map(|line| line.phase).collect()
     }
@@ -52,7 +52,7 @@ impl Recorder {
 
 /// The system's clock, moved forward at will.
 #[derive(Default)]
-pub(super) struct MovedClock(pub Mutex<std::time::Duration>);
+pub(crate) struct MovedClock(pub Mutex<std::time::Duration>);
 
 impl Clock for MovedClock {
     fn now(&self) -> SystemTime {
@@ -60,7 +60,7 @@ impl Clock for MovedClock {
     }
 }
 
-pub(super) struct World {
+pub(crate) struct World {
     pub store: Arc<dyn Store>,
     pub key: KeyFile,
     pub audit: Arc<Recorder>,
@@ -69,14 +69,14 @@ pub(super) struct World {
     _dir: tempfile::TempDir,
 }
 
-pub(super) const OPERATOR: &str = "services/operator";
+pub(crate) const OPERATOR: &str = "services/operator";
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::on(Arc::new(Memory::new())).await
     }
 
-    pub(super) async fn on(store: Arc<dyn Store>) -> Self {
+    pub(crate) async fn on(store: Arc<dyn Store>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let key = KeyFile::generate(&dir.path().join("key")).expect("a key");
         let (audit, clock) = (Arc::<Recorder>::default(), Arc::<MovedClock>::default());
@@ -86,15 +86,15 @@ impl World {
         Self { store, key, audit, clock, tokens, _dir: dir }
     }
 
-    pub(super) async fn vault(&self) -> Vault {
+    pub(crate) async fn vault(&self) -> Vault {
         self.open().await.expect("opens")
     }
 
-    pub(super) async fn vault_with_memory(&self, memory_bytes: u64) -> Vault {
+    pub(crate) async fn vault_with_memory(&self, memory_bytes: u64) -> Vault {
         self.open_with(Limits { memory_bytes }).await.expect("opens")
     }
 
-    pub(super) async fn open(&self) -> Result<Vault, OpenError> {
+    pub(crate) async fn open(&self) -> Result<Vault, OpenError> {
         self.open_with(Limits { memory_bytes: 1 << 30 }).await
     }
 
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// A call of somebody, who is given a token first if they have none.
-    pub(super) async fn call(&self, vault: &Vault, who: &str) -> Call {
+    pub(crate) async fn call(&self, vault: &Vault, who: &str) -> Call {
         if !self.tokens.lock().expect("no panic before").contains_key(who) {
             let token = self.issue(vault, OPERATOR, who).await.expect("issued");
             self.tokens.lock().expect("no panic before").insert(who.to_owned(), token);
@@ -112,26 +112,26 @@ impl World {
     }
 
     /// A call with the token somebody was given.
-    pub(super) fn held(&self, who: &str) -> Call {
+    pub(crate) fn held(&self, who: &str) -> Call {
         let tokens = self.tokens.lock().expect("no panic before");
         let header = format!("Bearer {}", tokens[who].expose());
         Call::new("test", None, Some(header.as_bytes())).expect("randomness")
     }
 
-    pub(super) async fn issue(&self, vault: &Vault, issuer: &str, whom: &str) -> Result<Token, Error> {
+    pub(crate) async fn issue(&self, vault: &Vault, issuer: &str, whom: &str) -> Result<Token, Error> {
         let call = Box::pin(self.call(vault, issuer)).await;
         let new = NewToken { ttl: None, description: String::new() };
         vault.issue_token(&call, principal(whom), Ok(new)).await.map(|issued| issued.token)
     }
 
-    pub(super) async fn grant(&self, vault: &Vault, whom: &str, permission: Permission, pattern: &str) -> String {
+    pub(crate) async fn grant(&self, vault: &Vault, whom: &str, permission: Permission, pattern: &str) -> String {
         let call = self.call(vault, OPERATOR).await;
         let new = NewGrant { principal: principal(whom), permission, pattern: pattern.to_owned() };
         vault.create_grant(&call, new).await.expect("granted").id.clone()
     }
 
     /// Takes the store's records out, in order.
-    pub(super) async fn records(&self) -> Vec<crate::store::Record> {
+    pub(crate) async fn records(&self) -> Vec<crate::store::Record> {
         let mut load = self.store.load().await.expect("loads");
         let mut records = Vec::new();
         while let Some(page) = load.page().await.expect("a page") {
@@ -141,27 +141,27 @@ impl World {
     }
 }
 
-pub(super) fn principal(text: &str) -> Principal {
+pub(crate) fn principal(text: &str) -> Principal {
     Principal::parse(text).expect("a principal")
 }
 
-pub(super) fn scope(text: &str) -> Scope {
+pub(crate) fn scope(text: &str) -> Scope {
     Scope::parse(text).expect("a scope")
 }
 
-pub(super) fn workload(text: &str) -> Workload {
+pub(crate) fn workload(text: &str) -> Workload {
     Workload::parse(text).expect("a workload")
 }
 
-pub(super) fn secret(text: &str) -> SecretName {
+pub(crate) fn secret(text: &str) -> SecretName {
     SecretName::parse(text).expect("a secret")
 }
 
-pub(super) fn value(text: &str) -> SecretValue {
+pub(crate) fn value(text: &str) -> SecretValue {
     SecretValue::new(text.as_bytes().to_vec()).expect("a value")
 }
 
-pub(super) fn new(name: &str, text: &str) -> NewSecret {
+pub(crate) fn new(name: &str, text: &str) -> NewSecret {
     NewSecret {
         variable: VariableName::parse(name).expect("a name"),
         value: value(text),
@@ -175,22 +175,22 @@ pub(super) fn new(name: &str, text: &str) -> NewSecret {
     }
 }
 
-pub(super) fn shared(name: &str, text: &str, sharing: SharedWith) -> NewSecret {
+pub(crate) fn shared(name: &str, text: &str, sharing: SharedWith) -> NewSecret {
     NewSecret { sharing: Some(sharing), ..new(name, text) }
 }
 
-pub(super) fn valued(text: &str) -> SecretChange {
+pub(crate) fn valued(text: &str) -> SecretChange {
     SecretChange { value: Some(value(text)), ..SecretChange::default() }
 }
 
-pub(super) async fn list(vault: &Vault, call: &Call, parent: &str) -> Result<Vec<ShownSecret>, Error> {
+pub(crate) async fn list(vault: &Vault, call: &Call, parent: &str) -> Result<Vec<ShownSecret>, Error> {
     let page = PageRequest::new("ListSecrets", &[parent], 200, "");
     let parent = ScopePattern::parse(parent).expect("a pattern");
     vault.list_secrets(call, parent, page).await.map(|page| page.entries)
 }
 
 /// What a workload receives, by name.
-pub(super) async fn fetch(vault: &Vault, call: &Call, name: &str) -> Result<Vec<(String, String)>, Error> {
+pub(crate) async fn fetch(vault: &Vault, call: &Call, name: &str) -> Result<Vec<(String, String)>, Error> {
     let fetched = vault.fetch_environment(call, Some(workload(name)), "", false).await?;
     let text = |value: Option<SecretValue>| value.map(|value| value.expose().to_owned()).unwrap_or_default();
     Ok(fetched.variables.into_iter().map(|v| (v.source.variable().to_string(), text(v.value))).collect())

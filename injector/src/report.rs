@@ -17,12 +17,15 @@ pub(crate) fn verbose(wanted: bool, text: impl FnOnce() -> String) {
     }
 }
 
-/// Prints what was asked for on stdout.
+/// Prints what was asked for on stdout. A reader that has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::new(Exit::Internal, format!("cannot write to stdout: {error}")))
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Internal, format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Escapes control characters.

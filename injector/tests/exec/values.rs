@@ -140,6 +140,18 @@ fn a_dry_run_asks_for_no_values_and_starts_nothing() {
 }
 
 #[test]
+fn a_reader_of_a_dry_run_may_leave() {
+    let server = Script::of(&[("A", "hunter2")]).start();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = injector(&server).arg("--dry-run").stdout(writer).output().expect("started");
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let output = injector(&server).arg("--dry-run").stdout(full).output().expect("started");
+    assert_eq!(output.status.code(), Some(70));
+}
+
+#[test]
 fn verbose_tells_what_happens_and_no_value() {
     let server = Script::of(&[("A", "hunter2")]).start();
     let output = run(injector(&server).args(["--verbose", "--", "true"]));

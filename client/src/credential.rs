@@ -30,7 +30,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// The token as it is now. Fails if the file cannot be read or holds no token; the error names the file.
+    /// The token as it is now. Fails if the file cannot be read, is empty or holds no token; the error names the file.
     pub fn token(&self) -> Result<Token, Error> {
         match self {
             Credential::Token(token) => Ok(token.clone()),
@@ -38,6 +38,10 @@ impl Credential {
                 let invalid = |reason, message: String| Error::local(Code::Unauthenticated, Some(reason), message);
                 let bytes = file::read_bounded("token file", path, TOKEN_FILE_BYTES)
                     .map_err(|message| invalid(Reason::CredentialMissing, message))?;
+                if bytes.trim_ascii().is_empty() {
+                    let message = format!("token file {}: is empty", path.display());
+                    return Err(invalid(Reason::CredentialMissing, message));
+                }
                 let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
                 Token::parse(text).map_err(|error| {
                     invalid(Reason::CredentialInvalid, format!("token file {}: {error}", path.display()))
@@ -143,14 +147,19 @@ mod tests {
         let missing = dir.path().join("missing");
         let garbage = dir.path().join("garbage");
         let large = dir.path().join("large");
+        let empty = dir.path().join("empty");
+        std::fs::write(&empty, " \n").expect("written");
         std::fs::write(&garbage, "hunter2").expect("written");
         std::fs::File::create(&large).and_then(|mut f| f.write_all(&[b'a'; 4097])).expect("written");
         let cases = [
             (missing.clone(), Reason::CredentialMissing),
             (dir.path().to_owned(), Reason::CredentialMissing),
             (large, Reason::CredentialMissing),
+            (empty.clone(), Reason::CredentialMissing),
             (garbage, Reason::CredentialInvalid),
         ];
+        let error = Credential::TokenFile(empty.clone()).token().expect_err("no token");
+        assert_eq!(error.message(), format!("token file {}: is empty", empty.display()));
         for (path, reason) in cases {
             let error = Error::from(authorize(Credential::TokenFile(path.clone())).expect_err("no token"));
             assert_eq!((error.code(), error.reason()), (Code::Unauthenticated, Some(reason)));

@@ -42,6 +42,9 @@ impl Source {
             }
             Err(error) => return Err(fail(format!("cannot be read: {error}"))),
         };
+        if bytes.trim_ascii().is_empty() {
+            return Err(fail("is empty".to_owned()));
+        }
         let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
         Token::parse(text).map(Credential::Token).map_err(|error| fail(error.to_string()))
     }
@@ -128,6 +131,17 @@ mod tests {
             let (exit, problem) = failure(source(reader), in_secs(60));
             assert_eq!(exit, Exit::Denied);
             assert!(problem.starts_with("--token-fd ") && !problem.contains("hunter2"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_called_so() {
+        for content in [&b""[..], b" \n"] {
+            let (reader, mut writer) = io::pipe().expect("a pipe");
+            writer.write_all(content).expect("written");
+            drop(writer);
+            let (exit, problem) = failure(source(reader), in_secs(60));
+            assert!(exit == Exit::Denied && problem.ends_with(": is empty"), "{problem}");
         }
     }
 

@@ -24,7 +24,7 @@ struct EntryView {
     source: String,
     winner: Option<String>,
     kind: &'static str,
-    locked: bool,
+    locked: Option<bool>,
     value_version: Option<i64>,
     hint: Option<String>,
     value: Option<String>,
@@ -71,9 +71,11 @@ impl From<v1::EnvironmentEntry> for EntryView {
             State::Unspecified => "unknown",
         };
         let kind = kind(entry.kind());
-        let (value_version, hint, value, description) = match entry.secret {
-            None => (None, None, None, None),
+        let (locked, value_version, hint, value, description) = match entry.secret {
+            // False would be a claim: the server tells it to readers of the source only.
+            None => (None, None, None, None, None),
             Some(secret) => (
+                Some(entry.locked),
                 Some(secret.value_version),
                 some(secret.hint),
                 secret.value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
@@ -86,7 +88,7 @@ impl From<v1::EnvironmentEntry> for EntryView {
             source: entry.source,
             winner: some(entry.winner),
             kind,
-            locked: entry.locked,
+            locked,
             value_version,
             hint,
             value,
@@ -123,7 +125,7 @@ impl View for Described {
                 entry.scope(&entry.source),
                 entry.kind,
                 &entry.value_version.map(|version| version.to_string()).unwrap_or_default(),
-                if entry.locked { "locked" } else { "" },
+                if entry.locked == Some(true) { "locked" } else { "" },
             ]);
         }
         let effective = self.entries.iter().filter(|entry| entry.state == "effective").count();
@@ -195,6 +197,17 @@ mod tests {
         assert!(states[2].starts_with("overruled by lock of projects/p "), "{table}");
         assert!(states[3].starts_with("not shared "), "{table}");
         assert!(table.ends_with("\n1 variable\n"), "{table}");
+    }
+
+    #[test]
+    fn what_the_caller_may_not_see_is_null() {
+        let seen = v1::EnvironmentEntry { secret: Some(v1::Secret::default()), ..Default::default() };
+        let locked = v1::EnvironmentEntry { locked: true, ..seen.clone() };
+        let entries = vec![v1::EnvironmentEntry::default(), seen, locked];
+        let json = serde_json::to_value(Described::new("x".into(), entries, "r".into())).expect("JSON");
+        let shown: Vec<_> = (0..3).map(|at| json["entries"][at]["locked"].as_bool()).collect();
+        assert_eq!(shown, [None, Some(false), Some(true)]);
+        assert!(json["entries"][0].get("locked").is_some_and(serde_json::Value::is_null), "{json}");
     }
 
     #[test]

@@ -28,6 +28,13 @@ impl Create {
             pattern: self.pattern.unwrap_or_default(),
         };
         let grant = client.call(client.access().create_grant(request)).await?;
-        session.show(&GrantView::from(grant))
+        let report = session.show(&GrantView::from(grant))?;
+        Ok(match self.permission {
+            Permission::Operator => report.note(
+                "note: it holds only with a token that an operator issued; what others issued to this principal stays \
+                 without it",
+            ),
+            _ => report,
+        })
     }
 }

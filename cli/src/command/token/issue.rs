@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use coffer_proto::{token::Token, v1::IssueTokenRequest};
+use coffer_proto::{
+    name::{InvalidName, Principal, Workload},
+    reason::Reason,
+    token::Token,
+    v1::IssueTokenRequest,
+};
 use zeroize::Zeroizing;
 
 use super::file::TokenFile;
@@ -12,7 +17,8 @@ use crate::{failure::Failure, print::Report, session::Session, view::Issued};
 #[derive(clap::Args)]
 pub(crate) struct Issue {
     /// users/ID, services/ID, or a workload: SCOPE/servers/ID, SCOPE/sandboxes/ID
-    principal: String,
+    #[arg(value_parser = principal)]
+    principal: Principal,
     /// How long it is valid, for example 15m, 1h or 30d; otherwise 1h, and 30d for services
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
@@ -27,6 +33,22 @@ pub(crate) struct Issue {
     force: bool,
 }
 
+/// What names a workload is checked as one: that says why, where a principal's rule would only say what else there is.
+fn principal(text: &str) -> Result<Principal, InvalidName> {
+    match text.rsplit('/').nth(1) {
+        Some("servers" | "sandboxes") => Workload::parse(text).map(Principal::Workload),
+        _ => Principal::parse(text),
+    }
+}
+
+/// Who could issue it, to those who may not.
+fn issuers(principal: &Principal) -> &'static str {
+    match principal {
+        Principal::Workload(_) => "workload tokens are issued by services with workloads:issue",
+        _ => "tokens of users and services are issued by operators, and by services with tokens:issue",
+    }
+}
+
 impl Issue {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let ttl = self.ttl.map(prost_types::Duration::try_from).transpose();
@@ -34,8 +56,11 @@ impl Issue {
         // Before the token exists: a token that cannot be kept would be valid all the same.
         let file = self.out.as_deref().map(|path| TokenFile::reserve(path, self.force)).transpose()?;
         let client = session.connect().await?;
-        let request = IssueTokenRequest { principal: self.principal, ttl, description: self.description };
-        let mut issued = client.call(client.tokens().issue_token(request)).await?;
+        let request = IssueTokenRequest { principal: self.principal.to_string(), ttl, description: self.description };
+        let mut issued = client
+            .call(client.tokens().issue_token(request))
+            .await
+            .map_err(|error| Failure::from(error).hint_if(Reason::PermissionDenied, issuers(&self.principal)))?;
         let text = Zeroizing::new(std::mem::take(&mut issued.token));
         let token = Token::parse(&text).map_err(|error| Failure::failed(format!("the server's answer is {error}")))?;
         let metadata = issued.metadata.take().unwrap_or_default();

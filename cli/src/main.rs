@@ -56,5 +56,5 @@ fn run(args: args::Args) -> Result<bool, Failure> {
     let session = Session::new(&args.global, |name| std::env::var_os(name), print::terminal())?;
     let report = runtime.block_on(args.command.run(&session))?;
     print::report(&report)?;
-    Ok(report.negative)
+    report.failure.map_or(Ok(report.negative), Err)
 }

@@ -19,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
     /// Whether what was asked turned out false: exit code 1 without an error.
     pub(crate) negative: bool,
+    /// What is wrong with what was shown: said after it, and how the program ends.
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Report {

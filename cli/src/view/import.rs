@@ -13,6 +13,9 @@ pub(crate) struct Imported {
     results: Vec<ResultView>,
 }
 
+/// What an import would do with a name that exists, if it may do nothing with it.
+const CONFLICT: &str = "conflict";
+
 #[derive(Serialize)]
 struct ResultView {
     name: String,
@@ -20,17 +23,43 @@ struct ResultView {
 }
 
 impl Imported {
-    pub(crate) fn new(response: v1::ImportSecretsResponse, preview: bool) -> Self {
+    /// What was imported.
+    pub(crate) fn done(response: v1::ImportSecretsResponse) -> Self {
+        Self::new(response, false, "skipped")
+    }
+
+    /// What would be.
+    pub(crate) fn preview(response: v1::ImportSecretsResponse) -> Self {
+        Self::new(response, true, "skipped")
+    }
+
+    /// What would be if names that exist were no conflict: the server was asked to skip them.
+    pub(crate) fn preview_of_conflicts(response: v1::ImportSecretsResponse) -> Self {
+        Self::new(response, true, CONFLICT)
+    }
+
+    fn new(response: v1::ImportSecretsResponse, preview: bool, skipped: &'static str) -> Self {
         let view = |result: v1::ImportResult| {
             let action = match result.action() {
                 Action::Created => "created",
                 Action::Replaced => "replaced",
-                Action::Skipped => "skipped",
+                Action::Skipped => skipped,
                 Action::Unspecified => "unknown",
             };
             ResultView { name: result.name, action }
         };
         Self { preview, results: response.results.into_iter().map(view).collect() }
+    }
+}
+
+impl Imported {
+    /// How many names are in conflict.
+    pub(crate) fn conflicts(&self) -> usize {
+        self.count(CONFLICT)
+    }
+
+    fn count(&self, action: &str) -> usize {
+        self.results.iter().filter(|result| result.action == action).count()
     }
 }
 
@@ -40,11 +69,14 @@ impl View for Imported {
         for result in &self.results {
             table.row([result.action, &result.name]);
         }
-        let count = |action: &str| self.results.iter().filter(|result| result.action == action).count();
         let total = counted(self.results.len() as i64, "secret");
-        let [created, replaced, skipped] = ["created", "replaced", "skipped"].map(count);
+        let [created, replaced, skipped] = ["created", "replaced", "skipped"].map(|action| self.count(action));
+        let conflicts = match self.conflicts() {
+            0 => String::new(),
+            conflicts => format!(", {conflicts} in conflict"),
+        };
         let nothing = if self.preview { "; preview: nothing was written" } else { "" };
         let table = table.render(width);
-        format!("{table}\n{total}: {created} created, {replaced} replaced, {skipped} skipped{nothing}\n")
+        format!("{table}\n{total}: {created} created, {replaced} replaced, {skipped} skipped{conflicts}{nothing}\n")
     }
 }

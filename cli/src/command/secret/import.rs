@@ -36,7 +36,7 @@ pub(crate) struct Import {
     /// What the file is
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Only show what would happen; sends names, not values
+    /// Only show what would happen; sends names, not values. Fails if the import would
     #[arg(long)]
     preview: bool,
     /// What to do with names that exist
@@ -70,6 +70,18 @@ enum OnConflict {
     Replace,
 }
 
+const CONFLICT_HINT: &str = "--on-conflict skip keeps what exists, --on-conflict replace gives it the new values";
+
+/// Why the import that was previewed would fail, if it would.
+fn refusal(conflicts: usize) -> Option<Failure> {
+    let what = match conflicts {
+        0 => return None,
+        1 => "1 name exists".to_owned(),
+        _ => format!("{conflicts} names exist"),
+    };
+    Some(Failure::failed(format!("{what}: nothing would be imported")).hint(CONFLICT_HINT))
+}
+
 impl Import {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let (source, bytes) = match &self.file {
@@ -88,6 +100,8 @@ impl Import {
             description: None,
         };
         let conflict = match self.on_conflict {
+            // A refusal would name the first few only; a preview is asked for to see them all.
+            OnConflict::Fail if self.preview => Conflict::Skip,
             OnConflict::Fail => Conflict::Fail,
             OnConflict::Skip => Conflict::Skip,
             OnConflict::Replace => Conflict::Replace,
@@ -100,12 +114,18 @@ impl Import {
         };
         drop(variables);
         let client = session.connect().await?;
-        let imported = client.call(client.imports().import_secrets(request)).await.map_err(|error| {
-            let hint = "--on-conflict skip keeps what exists, --on-conflict replace gives it the new values";
-            Failure::from(error).hint_if(Reason::SecretExists, hint)
-        })?;
-        let mut report = session.show(&Imported::new(imported, self.preview))?;
+        let imported = client
+            .call(client.imports().import_secrets(request))
+            .await
+            .map_err(|error| Failure::from(error).hint_if(Reason::SecretExists, CONFLICT_HINT))?;
+        let imported = match (self.preview, self.on_conflict) {
+            (false, _) => Imported::done(imported),
+            (true, OnConflict::Fail) => Imported::preview_of_conflicts(imported),
+            (true, OnConflict::Skip | OnConflict::Replace) => Imported::preview(imported),
+        };
+        let mut report = session.show(&imported)?;
         report.notes = notes;
+        report.failure = refusal(imported.conflicts());
         Ok(report)
     }
 }

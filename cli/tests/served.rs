@@ -1,0 +1,103 @@
+//! The real binary against a server with canned answers: how answers are shown, and what is said beside them.
+
+#[path = "served/fake.rs"]
+mod fake;
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use coffer_proto::v1::import_secrets_request::Conflict;
+use fake::Fake;
+
+/// Exit code, stdout and stderr.
+fn coffer(server: &Fake, args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_coffer"))
+        .args(args)
+        .env_clear()
+        .env("COFFER_ADDRESS", &server.address)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    // A program that refuses its arguments ends before it reads.
+    let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text"));
+    (output.status.code(), stdout, stderr)
+}
+
+const IMPORT: &[&str] = &["secret", "import", "projects/p"];
+const CONFLICT_HINT: &str =
+    "hint: --on-conflict skip keeps what exists, --on-conflict replace gives it the new values\n";
+
+#[test]
+fn a_preview_shows_every_row_and_then_that_the_import_would_fail() {
+    let server = Fake::start();
+    let preview = [IMPORT, &["--preview"]].concat();
+    let (code, stdout, stderr) = coffer(&server, &preview, "A=1\nB=2\nC=3\n");
+    let expected = "ACTION    SECRET\n\
+                    conflict  projects/p/secrets/A\n\
+                    conflict  projects/p/secrets/B\n\
+                    created   projects/p/secrets/C\n\
+                    \n\
+                    3 secrets: 1 created, 0 replaced, 0 skipped, 2 in conflict; preview: nothing was written\n";
+    assert_eq!((code, stdout.as_str()), (Some(1), expected), "{stderr}");
+    assert_eq!(stderr, format!("error: 2 names exist: nothing would be imported\n{CONFLICT_HINT}"));
+
+    let (code, stdout, stderr) = coffer(&server, &[&preview[..], &["--output", "json"]].concat(), "A=1\nC=3\n");
+    assert_eq!(code, Some(1), "{stderr}");
+    let json: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((&json["results"][0]["action"], &json["results"][1]["action"]), (&"conflict".into(), &"created".into()));
+    let imports = server.imports.lock().expect("no panic while it was held");
+    assert!(imports.iter().all(|import| import.validate_only && import.entries.iter().all(|e| e.value.is_empty())));
+}
+
+#[test]
+fn a_preview_without_conflicts_is_good() {
+    let server = Fake::start();
+    for (options, stdin, counts) in [
+        (&[][..], "C=3\n", "1 secret: 1 created, 0 replaced, 0 skipped; preview"),
+        (&["--on-conflict", "skip"], "A=1\n", "1 secret: 0 created, 0 replaced, 1 skipped; preview"),
+        (&["--on-conflict", "replace"], "A=1\n", "1 secret: 0 created, 1 replaced, 0 skipped; preview"),
+    ] {
+        let (code, stdout, stderr) = coffer(&server, &[IMPORT, &["--preview"], options].concat(), stdin);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{options:?}");
+        assert!(stdout.contains(counts), "{options:?}: {stdout}");
+    }
+}
+
+#[test]
+fn an_import_itself_never_skips_unasked() {
+    let server = Fake::start();
+    let (code, stdout, stderr) = coffer(&server, IMPORT, "A=1\nC=3\n");
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert_eq!(stderr, format!("error: refused\n{CONFLICT_HINT}"));
+    let imports = server.imports.lock().expect("no panic while it was held");
+    assert!(imports.iter().all(|import| import.conflict() == Conflict::Fail && !import.validate_only));
+}
+
+#[test]
+fn what_makes_an_operator_is_told_with_the_grant() {
+    let server = Fake::start();
+    let (code, stdout, stderr) = coffer(&server, &["grant", "create", "users/a", "operator"], "");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("permission  operator\n"), "{stdout}");
+    assert!(stderr.starts_with("note: ") && stderr.contains("token that an operator issued"), "{stderr}");
+    let (code, _, stderr) = coffer(&server, &["grant", "create", "users/a", "secrets:read", "projects/p"], "");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn who_issues_tokens_is_told_to_those_who_may_not() {
+    let server = Fake::start();
+    for (principal, hint) in [
+        ("projects/p/servers/web", "hint: workload tokens are issued by services with workloads:issue\n"),
+        ("users/a", "hint: tokens of users and services are issued by operators, and by services with tokens:issue\n"),
+    ] {
+        let (code, _, stderr) = coffer(&server, &["token", "issue", principal], "");
+        assert_eq!((code, stderr), (Some(77), format!("error: refused\n{hint}")), "{principal}");
+    }
+}

@@ -8,7 +8,7 @@ use coffer_proto::reason::Reason;
 pub(crate) enum Exit {
     /// Refused, or failed in any other way.
     Failed = 1,
-    /// EX_USAGE: the command line is wrong.
+    /// EX_USAGE: the command line, or a value that was given, is wrong.
     Usage = 64,
     /// EX_UNAVAILABLE: no server answers.
     Unavailable = 69,
@@ -30,7 +30,7 @@ impl Failure {
         Self { message, hint: None, exit, reason: None }
     }
 
-    /// The command line is wrong.
+    /// The command line is wrong, or what it gives.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message.into())
     }
@@ -114,6 +114,11 @@ fn reason_hint(reason: Reason) -> Option<&'static str> {
 
 fn code_hint(code: Code, message: &str) -> Option<&'static str> {
     match code {
+        // rustls says so of every certificate that `openssl req -x509` makes without more options.
+        Code::Unavailable if message.contains("CaUsedAsEndEntity") => Some(
+            "the server shows an authority's certificate: make one of its own, in openssl req -x509 with \
+             -addext basicConstraints=critical,CA:FALSE",
+        ),
         Code::Unavailable if message.contains("certificate") => {
             Some("the server's certificate is not trusted: --ca-file or COFFER_CA_FILE names the authority to trust")
         }
@@ -151,6 +156,19 @@ mod tests {
     fn nobody_there_points_at_the_address() {
         let failure = Failure::from(Error::from(Status::unavailable("cannot connect")));
         assert!(failure.hint_text().expect("a hint").contains("COFFER_ADDRESS"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_told_apart() {
+        let hint = |message: &str| {
+            let failure = Failure::from(Error::from(Status::unavailable(message)));
+            failure.hint_text().expect("a hint").to_owned()
+        };
+        // The words of rustls, as they come.
+        let authority = hint("cannot connect: invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))");
+        assert!(authority.contains("CA:FALSE"), "{authority}");
+        let unknown = hint("cannot connect: invalid peer certificate: UnknownIssuer");
+        assert!(unknown.contains("COFFER_CA_FILE"), "{unknown}");
     }
 
     #[test]

@@ -63,8 +63,31 @@ fn failure(address: &str, error: &Error) -> Failure {
         _ => Exit::Internal,
     };
     let hint = match exit {
+        // rustls says so of every certificate that `openssl req -x509` makes without more options.
+        Exit::Unavailable if error.message().contains("CaUsedAsEndEntity") => {
+            " (an authority's certificate: make one of the server's own, in openssl req -x509 with -addext \
+             basicConstraints=critical,CA:FALSE)"
+        }
         Exit::Unavailable => " (gave up, see --timeout)",
         _ => "",
     };
     Failure::new(exit, format!("{address}: {error}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coffer_client::Status;
+
+    #[test]
+    fn what_may_help_is_said() {
+        let problem = |message: &str| -> String {
+            let failure = failure("https://coffer.example", &Error::from(Status::unavailable(message)));
+            assert_eq!(failure.exit(), Exit::Unavailable);
+            failure.problems().collect()
+        };
+        assert!(problem("nobody there").ends_with(" (gave up, see --timeout)"));
+        // The words of rustls, as they come.
+        assert!(problem("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))").contains("CA:FALSE"));
+    }
 }

@@ -45,16 +45,18 @@ pub(crate) struct Update {
     /// It may not be cloned
     #[arg(long, conflicts_with = "clonable")]
     no_clone: bool,
-    /// The whole new list of hosts that a request with it may be sent to
+    /// The whole new list of hosts that platforms which render placeholders may send it to. Kept with the secret;
+    /// coffer itself does not act on it yet, and workloads receive the value regardless
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     allow_host: Vec<String>,
-    /// A request with it may be sent to any host
+    /// The list of hosts is empty: any host
     #[arg(long, conflicts_with = "allow_host")]
     allow_any_host: bool,
-    /// It may be rendered into text that a model reads
+    /// Platforms which render placeholders may put it into text that a model reads. Kept with the secret; coffer
+    /// itself does not act on it yet
     #[arg(long)]
     allow_in_instructions: bool,
-    /// It may not be rendered into text that a model reads
+    /// They may not; the opposite of --allow-in-instructions
     #[arg(long, conflicts_with = "allow_in_instructions")]
     deny_in_instructions: bool,
     /// Only if it has not changed since it had this etag

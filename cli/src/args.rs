@@ -35,7 +35,7 @@ Environment:
   COFFER_CA_FILE     certificates to trust, PEM
 
 Exit codes:
-  0  done                64  wrong command line     77  denied, or not authenticated
+  0  done                64  wrong command line or value   77  denied, or not authenticated
   1  refused or failed   69  server not available";
 
 /// Keeps the secrets of workloads, and never shows an encrypted one again

@@ -21,6 +21,7 @@ const fn case(args: &'static [&'static str], code: i32, says: &'static [&'static
 }
 
 const NAME: &str = "projects/p/secrets/NAME";
+const NOWHERE: &str = "unix:///nonexistent/coffer.sock";
 
 const CASES: &[Case] = &[
     // Values never come from the command line.
@@ -30,16 +31,26 @@ const CASES: &[Case] = &[
     case(&["secret", "create", "NAME=hunter2-never-shown"], 64, &["'NAME=…'"]),
     case(&["secret", "update", NAME, "--value=hunter2-never-shown"], 64, &["unexpected value '…' for '--value'"]),
     // Values that no environment can hold, before anything is sent.
-    case(&["secret", "create", NAME], 1, &["error: value: Secret value is required\n"]),
-    Case { stdin: b"\n", ..case(&["secret", "create", NAME], 1, &["error: value: Secret value is required\n"]) },
+    case(&["secret", "create", NAME], 64, &["error: value: Secret value is required\n"]),
+    Case { stdin: b"\n", ..case(&["secret", "create", NAME], 64, &["error: value: Secret value is required\n"]) },
     Case {
         stdin: b"hunter2-never-shown\0",
-        ..case(&["secret", "create", NAME], 1, &["error: value: must not contain NUL"])
+        ..case(&["secret", "create", NAME], 64, &["error: value: must not contain NUL"])
     },
     Case {
         stdin: b"hunter2-never-shown\xff",
-        ..case(&["secret", "create", NAME], 1, &["error: value: must be UTF-8 text\n"])
+        ..case(&["secret", "create", NAME], 64, &["error: value: must be UTF-8 text\n"])
     },
+    case(&["secret", "create", NAME, "--value-file", "/dev/null"], 64, &["error: value: Secret value is required\n"]),
+    case(&["secret", "create", NAME, "--value-file", "/dev/zero"], 64, &["error: value: must be at most 64 KiB\n"]),
+    Case {
+        stdin: b"hunter2-never-shown\0",
+        ..case(&["secret", "update", NAME, "--value"], 64, &["error: value: must not contain NUL"])
+    },
+    // An empty new value keeps the stored one: the server is asked, and nobody is there.
+    case(&["secret", "update", NAME, "--value", "--address", NOWHERE], 69, &["cannot connect"]),
+    Case { stdin: b"\n", ..case(&["secret", "update", NAME, "--value-stdin", "--address", NOWHERE], 69, &["cannot"]) },
+    case(&["secret", "update", NAME, "--value-file", "/dev/null", "--address", NOWHERE], 69, &["cannot connect"]),
     case(&["secret", "create", NAME, "--value-file", "/nonexistent"], 1, &["error: /nonexistent: "]),
     case(&["secret", "create", NAME, "--generate", "0"], 64, &["must be a number of characters"]),
     case(&["secret", "create", NAME, "--generate", "--value-stdin"], 64, &["cannot be used with"]),
@@ -49,6 +60,8 @@ const CASES: &[Case] = &[
     case(&["secret", "list", "teams/t"], 64, &["must be a scope: organizations/{o}"]),
     case(&["secret", "list", "projects/p", "--limit", "0"], 64, &["must be a number of at least 1"]),
     case(&["grant", "create", "users/a", "secrets:steal", "projects/p"], 64, &["must be one of secrets:read"]),
+    case(&["token", "issue", "organizations/acme/servers/a"], 64, &["an organization has no workloads of its own"]),
+    case(&["token", "issue", "acme"], 64, &["must be users/{id}, services/{id} or a workload"]),
     case(&["token", "issue", "users/a", "--ttl", "soon"], 64, &["--ttl"]),
     case(&["token", "issue", "users/a", "--force"], 64, &["--out <FILE>"]),
     // What is gone for good is asked for.
@@ -57,17 +70,17 @@ const CASES: &[Case] = &[
     // Files to import: every mistake with its line, no value.
     Case {
         stdin: b"A=hunter2-never-shown\nB='hunter2-never-shown\n",
-        ..case(&["secret", "import", "projects/p"], 1, &["stdin: line 2: the ' that opens the value is never closed"])
+        ..case(&["secret", "import", "projects/p"], 64, &["stdin: line 2: the ' that opens the value is never closed"])
     },
     Case {
         stdin: b"hunter2-never-shown\nPATH=hunter2-never-shown\nC=\n",
-        ..case(&["secret", "import", "projects/p"], 1, &["stdin: line 1: must be NAME=value", "nothing was imported"])
+        ..case(&["secret", "import", "projects/p"], 64, &["stdin: line 1: must be NAME=value", "nothing was imported"])
     },
     Case {
         stdin: b"PATH=hunter2-never-shown\nC=\nA=1\nA=2\n",
         ..case(
             &["secret", "import", "projects/p"],
-            1,
+            64,
             &["line 1: PATH: is reserved", "line 2: C: Secret value is required", "line 4: A: is in line 3 already"],
         )
     },
@@ -75,7 +88,7 @@ const CASES: &[Case] = &[
         stdin: br#"{"A": ["hunter2-never-shown"]}"#,
         ..case(
             &["secret", "import", "projects/p", "--format", "json"],
-            1,
+            64,
             &["stdin: line 1, column 6: must be one JSON"],
         )
     },
@@ -100,6 +113,7 @@ const CASES: &[Case] = &[
         77,
         &["error: token file /nonexistent: ", "hint: give a token"],
     ),
+    case(&["scope", "list", "--token-file", "/dev/null"], 77, &["error: token file /dev/null: must be a regular file"]),
     case(
         &["scope", "list", "--address", "https://127.0.0.1:1", "--ca-file", "/nonexistent"],
         1,
@@ -137,6 +151,21 @@ fn every_case() {
         }
         assert!(silent.is_empty(), "{shown}");
         assert!(!stderr.contains(SECRET) && !stdout.contains(SECRET), "a value was shown: {shown}");
+    }
+}
+
+#[test]
+fn help_promises_no_guard_that_nothing_enforces() {
+    for verb in ["create", "update"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_coffer")).args(["secret", verb, "--help"]).env_clear().output();
+        let help = String::from_utf8(output.expect("the binary starts").stdout).expect("text");
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for option in ["--allow-host <HOST>", "--allow-in-instructions"] {
+            let about = words.split(&format!("{option} ")).nth(1).expect(option);
+            let about = about.split(" --").next().expect(option);
+            assert!(about.contains("Kept with the secret; coffer itself does not act on it yet"), "{verb}: {about}");
+        }
+        assert!(words.contains("workloads receive the value regardless"), "{verb}: {words}");
     }
 }
 

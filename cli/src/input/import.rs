@@ -1,4 +1,5 @@
-//! Files of many secrets. Every mistake is named at once, none with a value.
+//! Files of many secrets. Every mistake is named at once, none with a value; each is the caller's, like one on the
+//! command line.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -34,7 +35,7 @@ pub(crate) struct Variable {
 /// The variables of a `.env` file, and remarks about them.
 pub(crate) fn dotenv(source: &str, bytes: &[u8], skip_empty: bool) -> Result<(Vec<Variable>, Vec<String>), Failure> {
     check_length(source, bytes)?;
-    let text = std::str::from_utf8(bytes).map_err(|_| Failure::failed(format!("{source}: must be UTF-8 text")))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Failure::usage(format!("{source}: must be UTF-8 text")))?;
     let entries =
         dotenv::parse(text).map_err(|mistakes| refuse(source, mistakes.iter().map(ToString::to_string).collect()))?;
     let mut first_lines = BTreeMap::new();
@@ -70,7 +71,7 @@ pub(crate) fn json(source: &str, bytes: &[u8], skip_empty: bool) -> Result<Vec<V
         // Not serde_json's own words: they may quote the value that is wrong.
         .map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
-            Failure::failed(format!("{source}: {place}: must be one JSON object whose values are strings"))
+            Failure::usage(format!("{source}: {place}: must be one JSON object whose values are strings"))
         })?;
     let mut mistakes = Vec::new();
     let mut variables: Vec<Variable> = Vec::new();
@@ -93,7 +94,7 @@ fn finish(source: &str, variables: Vec<Variable>, mistakes: Vec<String>) -> Resu
     if !mistakes.is_empty() {
         Err(refuse(source, mistakes))
     } else if variables.is_empty() {
-        Err(Failure::failed(format!("{source}: holds no variable")))
+        Err(Failure::usage(format!("{source}: holds no variable")))
     } else {
         Ok(variables)
     }
@@ -103,7 +104,7 @@ fn check_length(source: &str, bytes: &[u8]) -> Result<(), Failure> {
     if bytes.len() <= FILE_BYTES {
         return Ok(());
     }
-    Err(Failure::failed(format!("{source}: must have at most {FILE_BYTES} bytes")))
+    Err(Failure::usage(format!("{source}: must have at most {FILE_BYTES} bytes")))
 }
 
 fn refuse(source: &str, mistakes: Vec<String>) -> Failure {
@@ -112,7 +113,7 @@ fn refuse(source: &str, mistakes: Vec<String>) -> Failure {
     if more > 0 {
         text.push_str(&format!("; and {more} more"));
     }
-    Failure::failed(format!("{source}: {text}")).hint("nothing was imported")
+    Failure::usage(format!("{source}: {text}")).hint("nothing was imported")
 }
 
 /// Keeps entries in order and duplicates apart, and values in the type that wipes them.

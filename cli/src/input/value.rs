@@ -6,7 +6,10 @@ use std::{
     path::PathBuf,
 };
 
-use coffer_proto::{limits, value::SecretValue};
+use coffer_proto::{
+    limits,
+    value::{InvalidValue, SecretValue},
+};
 use zeroize::Zeroizing;
 
 use super::{file, generate};
@@ -64,10 +67,16 @@ impl Sources {
         self.value_stdin || self.value_file.is_some() || self.generate.is_some()
     }
 
-    /// The value: from the source that was chosen, otherwise asked for on a terminal, otherwise from stdin.
+    /// The value: from the source that was chosen, otherwise asked for on a terminal, otherwise from stdin. Empty ones
+    /// are refused.
     pub(crate) fn read(&self, prompt: &str) -> Result<SecretValue, Failure> {
+        self.read_unless_empty(prompt)?.ok_or_else(|| refused(InvalidValue::Empty))
+    }
+
+    /// The same; none if it is empty, which is how a person says to leave it alone.
+    pub(crate) fn read_unless_empty(&self, prompt: &str) -> Result<Option<SecretValue>, Failure> {
         if let Some(chars) = self.generate {
-            return generate::alphanumeric(chars);
+            return generate::alphanumeric(chars).map(Some);
         }
         let bytes = if let Some(path) = &self.value_file {
             file::path(path, limits::VALUE_BYTES)?
@@ -87,8 +96,7 @@ impl Sources {
         if io::stdin().is_terminal() {
             return Ok(None);
         }
-        let bytes = without_line_break(file::stdin(limits::VALUE_BYTES + 1)?);
-        if bytes.is_empty() { Ok(None) } else { checked(bytes).map(Some) }
+        checked(without_line_break(file::stdin(limits::VALUE_BYTES + 1)?))
     }
 }
 
@@ -105,8 +113,16 @@ fn without_line_break(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-fn checked(mut bytes: Zeroizing<Vec<u8>>) -> Result<SecretValue, Failure> {
-    SecretValue::new(std::mem::take(&mut *bytes)).map_err(|error| Failure::failed(format!("value: {error}")))
+fn checked(mut bytes: Zeroizing<Vec<u8>>) -> Result<Option<SecretValue>, Failure> {
+    match SecretValue::new(std::mem::take(&mut *bytes)) {
+        Ok(value) => Ok(Some(value)),
+        Err(InvalidValue::Empty) => Ok(None),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn refused(error: InvalidValue) -> Failure {
+    Failure::usage(format!("value: {error}"))
 }
 
 /// The bytes to send.
@@ -117,6 +133,7 @@ pub(crate) fn to_wire(value: &SecretValue) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Exit;
 
     fn trimmed(text: &str) -> Vec<u8> {
         without_line_break(Zeroizing::new(text.as_bytes().to_vec())).to_vec()
@@ -142,9 +159,17 @@ mod tests {
     #[test]
     fn a_bad_value_is_refused_and_not_shown() {
         let refused = |bytes: &[u8]| checked(Zeroizing::new(bytes.to_vec())).expect_err("refused").message().to_owned();
-        assert_eq!(refused(b""), "value: Secret value is required");
         assert_eq!(refused(b"hunter2\0"), "value: must not contain NUL, which an environment variable cannot hold");
         assert_eq!(refused(b"hunter2\xff"), "value: must be UTF-8 text");
+    }
+
+    #[test]
+    fn an_empty_value_is_one_only_where_it_may_be() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let sources = Sources { value_stdin: false, value_file: Some(file.path().into()), generate: None };
+        assert!(sources.read_unless_empty("").expect("allowed").is_none());
+        let failure = sources.read("").expect_err("refused");
+        assert_eq!((failure.message(), failure.exit()), ("value: Secret value is required", Exit::Usage));
     }
 
     #[test]

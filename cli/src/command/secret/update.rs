@@ -62,7 +62,7 @@ pub(crate) struct Update {
     /// Only if it has not changed since it had this etag
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
-    /// Ask for a new value, or read it from stdin if that is not a terminal
+    /// Ask for a new value, or read it from stdin if that is not a terminal; an empty one keeps what is there
     #[arg(long, conflicts_with_all = ["value_stdin", "value_file", "generate"], help_heading = "Value")]
     value: bool,
     #[command(flatten)]
@@ -104,7 +104,7 @@ impl Update {
             allow_in_instructions: choice(self.allow_in_instructions, self.deny_in_instructions),
         };
         let value = if self.value || self.sources.is_given() {
-            Some(self.sources.read(&format!("New value of {}: ", self.secret.variable()))?)
+            self.sources.read_unless_empty(&format!("New value of {}: ", self.secret.variable()))?
         } else if changes_nothing(&request) {
             Sources::piped()?
         } else {

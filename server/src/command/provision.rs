@@ -67,3 +67,41 @@ fn with<T>(message: T, authorization: &MetadataValue<Ascii>) -> Request<T> {
 fn failed(status: Status) -> Failure {
     Failure::new(format!("the new server cannot be set up: {}", status.message()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use coffer_proto::name::Principal;
+
+    use super::*;
+    use crate::{
+        command::init::NewStore,
+        config::{self, Flags},
+        server::Server,
+    };
+
+    #[tokio::test]
+    async fn the_starter_gives_tokens_to_workloads_and_to_nobody_else() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (data, key_file) = (home.path().join("data"), home.path().join("key"));
+        let new = NewStore { data: &data, key_file: &key_file, generate_key: true, audit_file: None };
+        let operator = new.create(&Principal::parse("users/dev").expect("a principal")).await.expect("a store");
+        let text = |path: &std::path::Path| path.to_str().map(str::to_owned);
+        let flags = Flags { data: text(&data), key_file: text(&key_file), ..Flags::default() };
+        let config = config::load(&flags, std::iter::empty::<(OsString, OsString)>()).expect("good");
+        let server = Server::open(config).await.expect("opens");
+        let tokens = provision(server.routes(), &operator, "users/dev").await.expect("set up");
+        let issue = async |token: &str, principal: &str| {
+            let authorization = format!("Bearer {token}").parse().expect("a header");
+            let request = IssueTokenRequest { principal: principal.to_owned(), ..IssueTokenRequest::default() };
+            TokensClient::new(server.routes()).issue_token(with(request, &authorization)).await.map(drop)
+        };
+        for scope in WITH_WORKLOADS {
+            let workload = format!("{}/servers/web", scope.replace('-', "demo"));
+            issue(&tokens.starter, &workload).await.expect("a token");
+            issue(&tokens.injector, &workload).await.expect_err("it fetches, and issues nothing");
+        }
+        issue(&tokens.starter, "users/dev").await.expect_err("no workload");
+    }
+}

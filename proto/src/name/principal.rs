@@ -31,7 +31,8 @@ impl Principal {
         match text.split_once('/') {
             Some(("users", id)) => Ok(Principal::User(checked(id)?)),
             Some(("services", id)) => Ok(Principal::Service(checked(id)?)),
-            Some(_) => Workload::parse(text).map(Principal::Workload).map_err(|_| PRINCIPAL_RULE),
+            Some(_) if Workload::looks_like(text) => Workload::parse(text).map(Principal::Workload),
+            Some(_) => Err(PRINCIPAL_RULE),
             None => Err(PRINCIPAL_RULE),
         }
     }
@@ -108,6 +109,11 @@ mod tests {
         for bad in ["", "users", "users/", "users/-", "users/Alice", "users/a/b", "accounts/a", "robots/r"] {
             assert!(Principal::parse(bad).is_err(), "{bad:?}");
         }
+        let none = Principal::parse("organizations/o/servers/s").expect_err("no workload");
+        assert!(
+            none.message().starts_with("an organization has no workloads"),
+            "what is wrong is said of the workload"
+        );
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl Workload {
         Ok(Self { text: text.to_owned(), scope, kind })
     }
 
+    /// Whether a text has the shape of a workload's name, be it a good one or not.
+    pub(super) fn looks_like(text: &str) -> bool {
+        split(text).is_some()
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -190,7 +190,7 @@ mod tests {
         let (opened, outcome) = std::sync::mpsc::channel();
         let opening = path.clone();
         std::thread::spawn(move || opened.send(FileSink::open(&opening).map(drop)));
-        let error = outcome.recv_timeout(std::time::Duration::from_secs(10)).expect("opening does not wait");
+        let error = outcome.recv_timeout(std::time::Duration::from_secs(60)).expect("opening does not wait");
         assert!(error.expect_err("no reader").to_string().contains("nobody reads"));
 
         let _reader = OpenOptions::new().read(true).write(true).open(&path).expect("both ends");

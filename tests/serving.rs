@@ -142,7 +142,7 @@ fn what_dev_prints_can_be_pasted_and_nothing_stays() {
         .expect("it starts");
     let mut lines = BufReader::new(dev.stdout.take().expect("a pipe")).lines();
     let mut script = String::new();
-    while !script.contains("coffer-inject") {
+    while !script.contains("web.token coffer-inject") {
         script.push_str(&lines.next().expect("more to paste").expect("text"));
         script.push('\n');
     }

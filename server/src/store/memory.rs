@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Change, Commit, Conflict, Epoch, Error, Follow, Key, Load, Position, Record, Revision, Store, Transaction,
+    Change, Commit, Conflict, Epoch, Error, Expect, Follow, Key, Load, Position, Record, Revision, Store, Transaction,
     history::{History, Limits},
 };
 
@@ -76,7 +76,14 @@ impl Store for Memory {
         transaction.check()?;
         let mut state = self.state();
         for (key, expect) in &transaction.expectations {
-            let found = state.records.get(key).map(|(revision, _)| *revision);
+            let found = match expect {
+                Expect::NoneBelow => {
+                    let first = state.records.range(key.clone()..).next();
+                    first.filter(|(first, _)| first.as_str().starts_with(key.as_str())).map(|(_, record)| record)
+                }
+                _ => state.records.get(key),
+            };
+            let found = found.map(|(revision, _)| *revision);
             if !expect.holds(found) {
                 return Ok(Err(Conflict { key: key.clone(), found }));
             }

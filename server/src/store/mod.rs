@@ -75,6 +75,8 @@ pub enum Expect {
     Present,
     /// There is one, last put at this revision.
     At(Revision),
+    /// There is no record whose key begins with this one, nor this one itself.
+    NoneBelow,
 }
 
 /// What a transaction does to a key. Applied in order; a later change of the same key wins.
@@ -260,10 +262,11 @@ impl Change {
 }
 
 impl Expect {
-    /// Whether it holds, given where the key's record stands.
+    /// Whether it holds, given where the key's record stands; for [`Expect::NoneBelow`], where the first record does whose
+    /// key begins so.
     pub fn holds(self, found: Option<Revision>) -> bool {
         match self {
-            Expect::Absent => found.is_none(),
+            Expect::Absent | Expect::NoneBelow => found.is_none(),
             Expect::Present => found.is_some(),
             Expect::At(revision) => found == Some(revision),
         }

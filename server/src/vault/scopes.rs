@@ -134,6 +134,7 @@ fn plan_delete(context: &Context<'_>, name: &Scope, uid: &str) -> Result<Plan<u6
     plan.subjects = vec![Subject { uid: Some(scope.uid.to_string()), ..named(name) }];
     plan.details.push(("secrets", secrets.to_string()));
     plan.expect(scope.at.key.clone(), Expect::At(scope.at.revision));
+    plan.expect(key::scopes_below(name), Expect::NoneBelow);
     if let Some(parent) = name.inherits_from().and_then(|parent| context.state.scope(&parent)) {
         // So that it is not shared with again in the meantime.
         plan.expect(parent.at.key.clone(), Expect::At(parent.at.revision));

@@ -139,10 +139,9 @@ impl<T> Plan<T> {
                 (scope, state.create_time)
             }
             None => {
-                // A scope is deleted only while there is none below it, so a new one must be seen by whoever deletes.
+                // A scope is deleted only while there is none below it; this one must not come below a deleted one.
                 if let Some(parent) = name.parent().and_then(|parent| context.state.scope(&parent)) {
-                    self.put_scope(context, parent.uid, parent.create_time, &parent.name)?;
-                    self.expect(parent.at.key.clone(), Expect::At(parent.at.revision));
+                    self.expect(parent.at.key.clone(), Expect::Present);
                 }
                 check_account(context, name)?;
                 let uid = Uid::random()?;
@@ -154,19 +153,9 @@ impl<T> Plan<T> {
                 (ScopeForWrite { uid, key: Arc::new(data), state: None }, context.timestamp())
             }
         };
-        self.put_scope(context, scope.uid, create_time, name)?;
+        let stored = ScopeRecord { uid: scope.uid.0.to_vec(), create_time: Some(create_time) };
+        self.put_system(context.state, record::key::scope(name), &stored)?;
         Ok(scope)
-    }
-
-    fn put_scope(
-        &mut self,
-        context: &Context<'_>,
-        uid: Uid,
-        create_time: prost_types::Timestamp,
-        name: &Scope,
-    ) -> Result<(), Error> {
-        let stored = ScopeRecord { uid: uid.0.to_vec(), create_time: Some(create_time) };
-        self.put_system(context.state, record::key::scope(name), &stored)
     }
 
     /// Refuses secrets that would not fit the server's memory. The last part of it is left for grants and tokens, so

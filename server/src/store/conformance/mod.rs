@@ -51,6 +51,7 @@ macro_rules! store_conformance {
             an_empty_store_is_empty
             records_stand_at_the_transaction_that_put_them
             a_transaction_happens_only_if_all_expectations_hold
+            none_below_sees_what_was_put_and_deleted_before
             changes_are_made_in_order
             a_prefix_deletes_what_begins_with_it_and_nothing_else
             limits_are_kept_and_reached

@@ -24,8 +24,14 @@ impl Model {
     }
 
     pub(super) fn first_conflict(&self, expectations: &[(Key, Expect)]) -> Option<Conflict> {
-        let found = |key: &Key| self.0.get(key).map(|(revision, _)| *revision);
-        let (key, _) = expectations.iter().find(|(key, expect)| !expect.holds(found(key)))?;
-        Some(Conflict { key: key.clone(), found: found(key) })
+        let found = |key: &Key, expect: Expect| {
+            let mut keys = self.0.iter().filter(|(other, _)| match expect {
+                Expect::NoneBelow => other.as_str().starts_with(key.as_str()),
+                _ => *other == key,
+            });
+            keys.next().map(|(_, (revision, _))| *revision)
+        };
+        let (key, expect) = expectations.iter().find(|(key, expect)| !expect.holds(found(key, *expect)))?;
+        Some(Conflict { key: key.clone(), found: found(key, *expect) })
     }
 }

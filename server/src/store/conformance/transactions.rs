@@ -37,6 +37,7 @@ pub async fn a_transaction_happens_only_if_all_expectations_hold(backend: &dyn B
         ("a", Expect::Present, "none", Expect::Absent),
         ("a", Expect::At(at), "a", Expect::Present),
         ("none", Expect::Absent, "also-none", Expect::Absent),
+        ("a/", Expect::NoneBelow, "else/", Expect::NoneBelow),
     ];
     for (key, expect, other, other_expect) in holds {
         commit(&*two, expecting([(key, expect), (other, other_expect)], [put("elsewhere", "1")])).await;
@@ -49,6 +50,7 @@ pub async fn a_transaction_happens_only_if_all_expectations_hold(backend: &dyn B
         ("none", Expect::At(at), None),
         // A prefix of a key is another key.
         ("else", Expect::Present, None),
+        ("a", Expect::NoneBelow, Some(at)),
     ];
     for (key, expect, found) in conflicts {
         let refused = expecting(
@@ -59,6 +61,29 @@ pub async fn a_transaction_happens_only_if_all_expectations_hold(backend: &dyn B
         assert_eq!(two.commit(refused).await, Ok(Err(conflict)), "{key} {expect:?}");
     }
     assert_eq!((one.latest().await, records(&*one).await), before);
+}
+
+/// What is below a prefix is what all transactions before have left there, also those of the same moment.
+pub async fn none_below_sees_what_was_put_and_deleted_before(backend: &dyn Backend) {
+    let [one, two] = backend.create().await;
+    let none_below = |changes: Vec<Change>| expecting([("p/", Expect::NoneBelow)], changes);
+    commit(&*one, none_below(vec![put("p", "beside"), put("q/1", "beside")])).await;
+    let at = commit(&*two, none_below(vec![put("p/1/x", "below")])).await.revision;
+    let conflict = Conflict { key: Key::new("p/"), found: Some(at) };
+    assert_eq!(one.commit(none_below(vec![put("p/2", "")])).await, Ok(Err(conflict.clone())));
+    assert_eq!(two.commit(none_below(vec![delete_prefix("p/")])).await, Ok(Err(conflict)), "it is asked before");
+    commit(&*one, transaction([delete_prefix("p/1")])).await;
+    commit(&*two, none_below(vec![put("p/3", "")])).await;
+    // Many at once: of those that expect none, one is the first.
+    let mut first = JoinSet::new();
+    for at in 0..16 {
+        let store = Arc::clone(if at % 2 == 0 { &one } else { &two });
+        first.spawn(async move {
+            let key = format!("r/{at}");
+            store.commit(expecting([("r/", Expect::NoneBelow)], [put(&key, "")])).await.expect("an answer").is_ok()
+        });
+    }
+    assert_eq!(first.join_all().await.into_iter().filter(|is_first| *is_first).count(), 1);
 }
 
 /// A later change of a key wins, whatever the kinds; expectations see the state before all of them.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::store::{Change, Conflict, Key, Revision, Transaction};
+use crate::store::{Change, Conflict, Expect, Key, Revision, Transaction};
 
 /// What becomes of keys: put at a revision, or deleted.
 pub(super) type Writes = BTreeMap<Key, Option<(Revision, Arc<[u8]>)>>;
@@ -86,15 +86,32 @@ impl<'a> Evaluation<'a> {
     /// Checks a transaction's expectations.
     pub(super) fn check(&self, transaction: &Transaction) -> Result<(), Conflict> {
         for (key, expect) in &transaction.expectations {
-            let found = match self.writes.get(key) {
-                Some(write) => write.as_ref().map(|(revision, _)| *revision),
-                None => self.index.revisions.get(key).copied(),
+            let found = match expect {
+                Expect::NoneBelow => self.first_below(key),
+                Expect::Absent | Expect::Present | Expect::At(_) => self.find(key),
             };
             if !expect.holds(found) {
                 return Err(Conflict { key: key.clone(), found });
             }
         }
         Ok(())
+    }
+
+    fn find(&self, key: &Key) -> Option<Revision> {
+        match self.writes.get(key) {
+            Some(write) => write.as_ref().map(|(revision, _)| *revision),
+            None => self.index.revisions.get(key).copied(),
+        }
+    }
+
+    /// Where the first record stands whose key begins so: of what is durable and not deleted by this group, or put by it.
+    fn first_below(&self, prefix: &Key) -> Option<Revision> {
+        let is_below = |key: &Key| key.as_str().starts_with(prefix.as_str());
+        let durable = self.index.revisions.range(prefix.clone()..).take_while(|(key, _)| is_below(key));
+        let written = self.writes.range(prefix.clone()..).take_while(|(key, _)| is_below(key));
+        let durable = durable.map(|(key, _)| key).find(|key| self.find(key).is_some());
+        let written = written.map(|(key, _)| key).find(|key| self.find(key).is_some());
+        durable.into_iter().chain(written).min().and_then(|key| self.find(key))
     }
 
     /// Makes changes, in order.

@@ -26,12 +26,14 @@ pub const ALLOWED_HOSTS_BYTES: usize = 8 * 1024;
 pub const CLONE_NAMES: usize = 1_000;
 /// Most plugins of one account that have secrets: its owner needs no grant to make them.
 pub const ACCOUNT_PLUGINS: usize = 1_000;
+/// Most secrets in one account and its plugins together.
+pub const ACCOUNT_SECRETS: u64 = 10_000;
 /// Most bytes of values in one account and its plugins together.
 pub const ACCOUNT_VALUE_BYTES: u64 = 64 * 1024 * 1024;
 /// Most violations told in one error; the rest is counted.
 pub const VIOLATIONS: usize = 20;
 /// Entries looked at for one page: a page may be short, or empty, and yet have a next one.
-pub const PAGE_SCANNED: usize = 20_000;
+pub const PAGE_SCANNED: usize = 5_000;
 /// Most calls of one principal at once; the next is RESOURCE_EXHAUSTED.
 pub const PRINCIPAL_CALLS: usize = 256;
 /// Most imports of one principal at once; the next is RESOURCE_EXHAUSTED.
@@ -40,6 +42,8 @@ pub const PRINCIPAL_IMPORTS: usize = 2;
 pub const IMPORTS_AT_ONCE: usize = 8;
 /// Most grants whose pattern is one and the same.
 pub const PATTERN_GRANTS: usize = 1_000;
+/// Most grants of one principal.
+pub const PRINCIPAL_GRANTS: usize = 10_000;
 /// Most unexpired tokens of one principal.
 pub const PRINCIPAL_TOKENS: usize = 1_000;
 /// Longest description of a token, in bytes.

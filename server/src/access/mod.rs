@@ -129,10 +129,14 @@ pub fn operator(state: &State, principal: &Principal) -> Option<Arc<Grant>> {
 
 /// May the caller act as an operator?
 ///
-/// Only with a token that an operator issued: whoever may issue tokens to a principal must not become an operator by
-/// having issued one before that principal was made an operator.
+/// Only with a token that an operator issued, and not before the bearer was made an operator: whoever issued a token, or
+/// was an operator once, must not become one through somebody who is made one later.
 pub fn permit_operator(state: &State, caller: &Caller) -> Option<Permit> {
-    let grant = operator(state, caller.principal()).filter(|_| caller.by_operator())?;
+    let is_before = |grant: &Grant| {
+        let (made, issued) = (grant.create_time, caller.issued());
+        (made.seconds, made.nanos) <= (issued.seconds, issued.nanos)
+    };
+    let grant = operator(state, caller.principal()).filter(|grant| caller.by_operator() && is_before(grant))?;
     Some(Permit::new(caller, &Why::Operator(grant)))
 }
 

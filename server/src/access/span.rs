@@ -41,14 +41,20 @@ impl Span {
 
 /// In order, without those that lie within another: every name lies in one of them at most.
 pub(super) fn outermost(mut spans: Vec<Span>) -> Vec<Span> {
-    // A prefix sorts before the exact name of the same text.
+    // A prefix sorts before the exact name of the same text, and before all that begins with it.
     spans.sort();
     let mut kept: Vec<Span> = Vec::with_capacity(spans.len());
+    // Of the prefixes kept only the last can cover what follows: prefixes kept do not lie within each other.
+    let mut last_prefix: Option<Span> = None;
     for span in spans {
-        // Spans of one text are neighbours, and what lies within a prefix follows it.
-        if kept.last().is_none_or(|last| *last != span) && !kept.iter().rev().any(|last| covers(last, &span)) {
-            kept.push(span);
+        let is_covered = last_prefix.as_ref().is_some_and(|prefix| covers(prefix, &span));
+        if is_covered || kept.last() == Some(&span) {
+            continue;
         }
+        if !span.exact {
+            last_prefix = Some(span.clone());
+        }
+        kept.push(span);
     }
     kept
 }

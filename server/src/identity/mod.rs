@@ -25,6 +25,7 @@ pub struct Caller {
     principal: Principal,
     token: TokenId,
     by_operator: bool,
+    issued: prost_types::Timestamp,
     at: At,
 }
 
@@ -74,6 +75,11 @@ impl Caller {
         self.by_operator
     }
 
+    /// When the token was issued.
+    pub fn issued(&self) -> prost_types::Timestamp {
+        self.issued
+    }
+
     /// The token's record, which every write of this caller compares, so that a revoked token writes nothing more.
     pub fn at(&self) -> &At {
         &self.at
@@ -100,6 +106,7 @@ pub fn authenticate(state: &State, credential: &Credential, now: SystemTime) -> 
         principal: entry.principal.clone(),
         token: entry.id.clone(),
         by_operator: entry.by_operator,
+        issued: entry.create_time,
         at: entry.at.clone(),
     })
 }

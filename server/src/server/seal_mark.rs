@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -14,10 +14,12 @@ use std::{
 use crate::seal::source::{self, KeyFile};
 
 const NAME: &str = "sealed-with";
+/// Longest mark read, in bytes.
+const MARK_BYTES_MAX: u64 = 1_024;
 
 /// Refuses a key that the mark says is another. No mark says nothing.
 pub(crate) fn check(data: &Path, key: &KeyFile) -> Result<(), source::Error> {
-    match fs::read_to_string(path(data)) {
+    match read(&path(data)) {
         Ok(wanted) if wanted.trim_end() != key.label() => Err(source::Error::WrongKey {
             // The file could hold anything by now; a terminal must not obey it.
             wanted: wanted.trim_end().chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect(),
@@ -27,6 +29,18 @@ pub(crate) fn check(data: &Path, key: &KeyFile) -> Result<(), source::Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(source::Error::Io { path: path(data), error }),
     }
+}
+
+/// Reads a mark. Whatever else lies there is not waited for and not read to its end.
+fn read(path: &Path) -> io::Result<String> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "is no regular file"));
+    }
+    let mut text = String::new();
+    file.take(MARK_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Whether the store was initialized to its end.
@@ -70,5 +84,9 @@ mod tests {
         assert!(is_marked(dir.path()));
         assert!(check(dir.path(), &key).is_ok());
         assert!(matches!(check(dir.path(), &other), Err(source::Error::WrongKey { .. })));
+        fs::remove_file(path(dir.path())).expect("the mark");
+        let made = std::process::Command::new("mkfifo").arg(path(dir.path())).status().expect("mkfifo");
+        assert!(made.success());
+        assert!(matches!(check(dir.path(), &key), Err(source::Error::Io { .. })), "nobody waits for a pipe");
     }
 }

@@ -11,7 +11,7 @@ use super::{
     Call, Error, Vault,
     fields::Fields,
     secrets::{ShownSecret, check_room, find, permit_manage, secret_key, subject},
-    write::{Context, Plan},
+    write::{Context, Plan, line_of},
 };
 use crate::{
     record::{Kind, SecretMeta, SharedWith},
@@ -41,7 +41,7 @@ pub struct Clone {
 impl Vault {
     /// Copies secrets.
     pub async fn clone_secrets(&self, call: &Call, request: Clone) -> Result<Vec<ShownSecret>, Error> {
-        let line = request.destination.to_string();
+        let line = line_of(&request.destination);
         let names = asked_for(&request);
         self.write(call, &line, names, move |context| plan(context, &request)).await
     }

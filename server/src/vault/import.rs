@@ -11,7 +11,7 @@ use super::{
     Call, Error, NewSecret, SecretChange, Vault,
     fields::Fields,
     secrets::{changed_meta, check_room, new_meta, permit_manage, subject},
-    write::{Context, Plan},
+    write::{Context, Plan, line_of},
 };
 use crate::record::{Kind, SharedWith};
 
@@ -77,8 +77,10 @@ impl Vault {
         scope: Scope,
         fields: Result<Import, Error>,
     ) -> Result<Vec<ImportOutcome>, Error> {
-        let line = scope.to_string();
-        self.write(call, &line.clone(), vec![line], move |context| plan(context, &scope, fields.clone()?)).await
+        self.write(call, &line_of(&scope), vec![scope.to_string()], move |context| {
+            plan(context, &scope, fields.clone()?)
+        })
+        .await
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     call::named,
     read::Answer,
     secrets::subject,
-    write::{Context, Plan},
+    write::{Context, Plan, line_of},
 };
 use crate::{
     access::{self, Permit, Span, Target},
@@ -73,7 +73,7 @@ impl Vault {
     pub async fn delete_scope(&self, call: &Call, scope: Scope, uid: String) -> Result<u64, Error> {
         let names = vec![scope.to_string()];
         // A workspace's place in sharing lists is the organization's to write.
-        let line = scope.inherits_from().unwrap_or_else(|| scope.clone()).to_string();
+        let line = line_of(&scope.inherits_from().unwrap_or_else(|| scope.clone()));
         let rounds = if scope.kind() == ScopeKind::Workspace { UNSHARE_ROUNDS_MAX } else { 0 };
         for _ in 0..rounds {
             let (name, uid) = (scope.clone(), uid.clone());

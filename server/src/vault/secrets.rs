@@ -10,7 +10,7 @@ use super::{
     Call, Error, Vault,
     call::named,
     read::Answer,
-    write::{Context, Plan, ScopeForWrite},
+    write::{Context, Plan, ScopeForWrite, line_of},
 };
 use crate::{
     access::{self, Permit, Target},
@@ -97,8 +97,7 @@ impl Vault {
         scope: Scope,
         fields: Result<NewSecret, Error>,
     ) -> Result<ShownSecret, Error> {
-        let line = scope.to_string();
-        self.write(call, &line.clone(), vec![line], move |context| {
+        self.write(call, &line_of(&scope), vec![scope.to_string()], move |context| {
             let permit = permit_manage(context, &scope)?;
             let new = fields.clone()?;
             let name = SecretName::new(scope.clone(), new.variable.clone());
@@ -143,7 +142,7 @@ impl Vault {
         etag: String,
         fields: Result<SecretChange, Error>,
     ) -> Result<ShownSecret, Error> {
-        let line = name.scope().to_string();
+        let line = line_of(name.scope());
         self.write(call, &line, vec![name.to_string()], move |context| {
             let permit = permit_manage(context, name.scope())?;
             let change = fields.clone()?;
@@ -175,14 +174,13 @@ impl Vault {
             check_room(context, name.scope(), &target, 0, meta.value_bytes, old.entry.meta.value_bytes)?;
             let key = old.entry.at.key.clone();
             plan.expect(key.clone(), Expect::At(old.entry.at.revision));
-            match value {
-                Some(value) => plan.put_secret(context, &target, &name, &meta, &value)?,
-                None => {
-                    let record = old.entry.record.reseal_metadata(store, target.uid, &target.key, &key, &meta)?;
-                    plan.put(key, record.bytes().clone());
-                }
-            }
-            if meta.value_bytes > old.entry.meta.value_bytes {
+            let record = match value {
+                Some(value) => SecretRecord::seal(store, target.uid, &target.key, &key, &meta, &value)?,
+                None => old.entry.record.reseal_metadata(store, target.uid, &target.key, &key, &meta)?,
+            };
+            let grows = record.bytes().len() > old.entry.record.bytes().len();
+            plan.put(key, record.bytes().clone());
+            if grows {
                 plan.check_memory(context)?;
             }
             Ok(plan)
@@ -192,7 +190,7 @@ impl Vault {
 
     /// Deletes a secret. A pure delete: it passes when the disk is full.
     pub async fn delete_secret(&self, call: &Call, name: SecretName, etag: String) -> Result<(), Error> {
-        let line = name.scope().to_string();
+        let line = line_of(name.scope());
         self.write(call, &line, vec![name.to_string()], move |context| {
             let permit = permit_manage(context, name.scope())?;
             let old = find(context.state, &name)?;
@@ -270,7 +268,14 @@ pub(super) fn check_room(
         let (own, plugins) = (format!("accounts/{account}"), format!("accounts/{account}/plugins/"));
         let own = Scope::parse(&own).ok().and_then(|own| context.state.scope(&own));
         let all = own.into_iter().chain(context.state.scopes_from(&plugins, None));
-        let held: u64 = all.map(|scope| scope.value_bytes).sum();
+        let (mut held, mut count) = (0, 0);
+        for scope in all {
+            held += scope.value_bytes;
+            count += scope.secrets.len() as u64;
+        }
+        if count + more_secrets > limits::ACCOUNT_SECRETS {
+            return Err(Error::TooMany("at most 10,000 secrets in one account and its plugins"));
+        }
         if held - freed_bytes + more_bytes > limits::ACCOUNT_VALUE_BYTES {
             return Err(Error::ScopeFull("at most 64 MiB of values in one account and its plugins"));
         }

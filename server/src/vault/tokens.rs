@@ -8,7 +8,12 @@ use coffer_proto::{
     token::{Token, TokenId, TokenKind},
 };
 
-use super::{Call, Error, Page, PageRequest, Vault, call::named, read::Answer, write::Plan};
+use super::{
+    Call, Error, Page, PageRequest, Vault,
+    call::named,
+    read::Answer,
+    write::{Plan, line_of},
+};
 use crate::{
     access::{self, Span},
     record::{TokenRecord, TokenSecretHash, key},
@@ -45,7 +50,7 @@ impl Vault {
         fields: Result<NewToken, Error>,
     ) -> Result<IssuedToken, Error> {
         // A workload's first token may make its scope.
-        let line = principal.as_workload().map_or_else(|| principal.to_string(), |w| w.scope().to_string());
+        let line = principal.as_workload().map_or_else(|| principal.to_string(), |w| line_of(w.scope()));
         self.write(call, &line, vec![principal.to_string()], move |context| {
             let permit = access::permit_token(context.state, context.caller, &principal).ok_or(Error::Denied)?;
             let new = fields.clone()?;
@@ -77,7 +82,11 @@ impl Vault {
             let record_key = key::token(&principal, token.id());
             plan.expect(record_key.clone(), Expect::Absent);
             plan.put_system(context.state, record_key.clone(), &stored)?;
-            plan.check_last_memory(context)?;
+            // Workloads are without number; the last of the memory is for people and services to sign in.
+            match principal {
+                Principal::Workload(_) => plan.check_memory(context)?,
+                Principal::User(_) | Principal::Service(_) => plan.check_last_memory(context)?,
+            }
             plan.subjects = vec![named(format!("tokens/{}", token.id()))];
             plan.details = vec![("bearer", principal.to_string()), ("ttl_seconds", ttl.as_secs().to_string())];
             let mut grants = context.state.grants_of(&principal);

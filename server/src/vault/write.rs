@@ -15,7 +15,7 @@ use crate::{
     record::{self, ScopeRecord, seal_system},
     seal::{DataKey, Uid},
     store::{self, Change, Expect, Key, Position, Transaction, TransactionId},
-    view::{ScopeState, State},
+    view::{ENTRY_BYTES, ScopeState, State},
 };
 use coffer_proto::{
     limits,
@@ -50,6 +50,14 @@ pub(super) struct Context<'a> {
     pub state: &'a State,
     pub caller: &'a Caller,
     pub now: std::time::SystemTime,
+}
+
+/// Where writers of a scope stand in line: those of one account in one, because an account has limits of its own.
+pub(super) fn line_of(scope: &Scope) -> String {
+    match scope.account_id() {
+        Some(account) => format!("accounts/{account}"),
+        None => scope.to_string(),
+    }
 }
 
 /// A scope to be written: as it stands, or about to be made.
@@ -170,7 +178,7 @@ impl<T> Plan<T> {
     }
 
     fn check_ceiling(&self, context: &Context<'_>, ceiling: u64) -> Result<(), Error> {
-        let more: u64 = self.changes.iter().map(|change| change.bytes() as u64).sum();
+        let more: u64 = self.changes.iter().map(|change| ENTRY_BYTES + change.bytes() as u64).sum();
         if context.state.memory_bytes() + more > ceiling {
             return Err(Error::StorageFull("the server's memory ceiling is reached; deletes still work"));
         }

@@ -14,13 +14,14 @@ use super::{
     state::{Grant, ScopeKey, ScopeState, SecretEntry, State, TokenEntry},
 };
 use crate::{
-    record::{self, GrantRecord, ScopeRecord, SecretRecord, TokenRecord, key::Kind},
+    record::{self, GrantRecord, ScopeRecord, SecretMeta, SecretRecord, TokenRecord, key::Kind},
     seal::{Keyring, Uid, digest::DigestKey},
     store::{Change, Commit, Key, Record},
 };
 
-/// What an entry takes beside its record's bytes: maps, names and metadata, measured on entries of usual size.
-const ENTRY_BYTES: u64 = 700;
+/// What an entry takes beside its record: maps, names, metadata, the store's own index and cache. A server with 274,000
+/// secrets of 1 byte had 863 MB of resident memory, 3.1 kB each, of which about 0.4 kB were the record.
+pub const ENTRY_BYTES: u64 = 2_700;
 
 impl State {
     /// Puts a commit's changes in, keys first, so that what they open is readable.
@@ -130,11 +131,11 @@ impl State {
         let scope = Arc::make_mut(self.scopes.get_mut(scope).ok_or(record::Error::KeyMissing)?);
         let record = SecretRecord::from_stored(bytes);
         let meta = record.open_metadata(self.store, scope.uid, &scope.key, &at.key)?;
-        self.memory_bytes += entry_bytes(&record);
+        self.memory_bytes += entry_bytes(&record, &meta);
         scope.value_bytes += meta.value_bytes;
         scope.plain += u64::from(meta.kind == record::Kind::Plain);
         if let Some(old) = scope.secrets.insert(variable, Arc::new(SecretEntry { meta, record, at })) {
-            self.memory_bytes -= entry_bytes(&old.record);
+            self.memory_bytes -= entry_bytes(&old.record, &old.meta);
             scope.value_bytes -= old.meta.value_bytes;
             scope.plain -= u64::from(old.meta.kind == record::Kind::Plain);
         }
@@ -193,7 +194,8 @@ impl State {
             Some(Kind::Scope(name)) => {
                 if let Some(scope) = self.scopes.remove(&name) {
                     self.memory_bytes -= ENTRY_BYTES;
-                    self.memory_bytes -= scope.secrets.values().map(|old| entry_bytes(&old.record)).sum::<u64>();
+                    self.memory_bytes -=
+                        scope.secrets.values().map(|old| entry_bytes(&old.record, &old.meta)).sum::<u64>();
                 }
             }
             Some(Kind::ScopeKey(name)) => {
@@ -207,7 +209,7 @@ impl State {
                     let scope = Arc::make_mut(scope);
                     scope.value_bytes -= old.meta.value_bytes;
                     scope.plain -= u64::from(old.meta.kind == record::Kind::Plain);
-                    self.memory_bytes -= entry_bytes(&old.record);
+                    self.memory_bytes -= entry_bytes(&old.record, &old.meta);
                 }
             }
             Some(Kind::Grant) => self.delete_grant(key),
@@ -250,8 +252,10 @@ impl State {
     }
 }
 
-fn entry_bytes(record: &SecretRecord) -> u64 {
-    ENTRY_BYTES + record.bytes().len() as u64
+/// The record as sealed, and its metadata once more as opened: at most the whole of it.
+fn entry_bytes(record: &SecretRecord, meta: &SecretMeta) -> u64 {
+    let metadata = (record.bytes().len() as u64).saturating_sub(meta.value_bytes);
+    ENTRY_BYTES + record.bytes().len() as u64 + metadata
 }
 
 /// An absent uid is stored as no bytes.

@@ -17,6 +17,7 @@ use crate::{
     store::{Position, Revision},
 };
 
+pub use apply::ENTRY_BYTES;
 pub use follow::{LoadError, follow};
 pub use state::{Counts, Grant, OwnedSecret, ScopeState, SecretEntry, State, TokenEntry};
 

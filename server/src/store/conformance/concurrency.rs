@@ -81,6 +81,7 @@ pub fn random_transaction(random: &mut Random, seen: Revision) -> Transaction {
             let expect = match random.below(4) {
                 0 => Expect::Absent,
                 1 => Expect::Present,
+                2 => return (Key::new(format!("{}/", random.below(3))), Expect::NoneBelow),
                 _ => Expect::At(seen),
             };
             (key(random), expect)

@@ -19,7 +19,7 @@ use super::{
     turns::{Principals, Turn},
 };
 use crate::{
-    serve::PeerInfo,
+    serve::{PeerInfo, UntilTaken},
     vault::{Call, Error, Vault},
 };
 
@@ -87,7 +87,12 @@ impl Guard {
 
     /// That somebody known calls, who may call once more now.
     async fn admit(&self, method: &str, call: &Call) -> Result<Admitted, Error> {
-        let principal = self.vault.authenticate(call).await?.to_string();
+        let principal = self.vault.authenticate(call).await?;
+        if method == IMPORT && principal.as_workload().is_some() {
+            // Workloads are without number, and none may ever import: they must not take the few places there are.
+            return Err(self.vault.deny(call, principal).await);
+        }
+        let principal = principal.to_string();
         let turn = self.principals.take(principal.clone()).ok_or(Error::Overloaded("at most 256 of one principal"))?;
         if method != IMPORT {
             return Ok(Admitted { _turn: turn, _import: None });
@@ -139,12 +144,14 @@ where
                 Ok(called) => called,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
-            let _admitted = match guard.admit(method, &call).await {
+            let admitted = match guard.admit(method, &call).await {
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
             request.extensions_mut().insert(call);
-            inner.call(request).await
+            let mut response = inner.call(request).await?;
+            response.extensions_mut().insert(UntilTaken::hold(admitted));
+            Ok(response)
         })
     }
 }
@@ -153,8 +160,11 @@ where
 mod tests {
     use std::time::Duration;
 
-    use coffer_proto::token::{Token, TokenKind};
-    use http_body_util::StreamBody;
+    use coffer_proto::{
+        name::Permission,
+        token::{Token, TokenKind},
+    };
+    use http_body_util::{BodyExt as _, Full, StreamBody};
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
     use tokio::time::timeout;
@@ -220,6 +230,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_counts_until_its_answer_is_taken() {
+        let world = World::new().await;
+        let vault = world.vault().await;
+        let token = world.issue(&vault, OPERATOR, "users/a").await.expect("issued");
+        let mut routes = crate::api::routes(vault);
+        // An empty message asks which of no permissions the caller has.
+        let mut call = async || {
+            let mut request = unfinished("/coffer.v1.Access/TestPermissions", Some(token.expose()));
+            *request.body_mut() = Body::new(Full::from(vec![0; 5]).map_err(|never| match never {}));
+            let answer = routes.call(request).await.expect("infallible");
+            let code = tonic::Status::from_header_map(answer.headers()).map_or(tonic::Code::Ok, |status| status.code());
+            (code, answer)
+        };
+        let mut untaken = Vec::new();
+        for _ in 0..limits::PRINCIPAL_CALLS {
+            let (code, answer) = call().await;
+            assert_eq!(code, tonic::Code::Ok);
+            untaken.push(answer);
+        }
+        assert_eq!(call().await.0, tonic::Code::ResourceExhausted);
+        untaken.pop();
+        assert_eq!(call().await.0, tonic::Code::Ok);
+    }
+
+    #[tokio::test]
     async fn nobody_takes_all_places_of_imports() {
         let world = World::new().await;
         let vault = world.vault().await;
@@ -227,6 +262,8 @@ mod tests {
             world.issue(&vault, OPERATOR, "users/a").await.expect("issued"),
             world.issue(&vault, OPERATOR, "users/b").await.expect("issued"),
         );
+        world.grant(&vault, "services/s", Permission::WorkloadsIssue, "projects/p").await;
+        let server = world.issue(&vault, "services/s", "projects/p/servers/s").await.expect("issued");
         let routes = crate::api::routes(vault);
         let path = format!("/{IMPORT}");
         let slow: Vec<_> = (0..limits::PRINCIPAL_IMPORTS)
@@ -245,6 +282,10 @@ mod tests {
             }
         }
         assert_eq!(refused, Some(tonic::Code::ResourceExhausted));
+        assert_eq!(
+            answered(&mut routes, unfinished(&path, Some(server.expose()))).await,
+            Some(tonic::Code::PermissionDenied)
+        );
         assert_eq!(answered(&mut routes, unfinished(&path, Some(other.expose()))).await, None, "others are read");
         slow.into_iter().for_each(|task| task.abort());
     }

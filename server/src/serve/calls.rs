@@ -1,6 +1,7 @@
 //! Around every call: how many at once, how long, what happens on a panic, and one line of log.
 
 use std::{
+    any::Any,
     convert::Infallible,
     future::poll_fn,
     net::IpAddr,
@@ -136,17 +137,18 @@ impl CallsLayer {
         let Some(place) = self.places(request.uri().path()).admit(address) else {
             return overloaded().into_http();
         };
-        let mut hold = Hold { call, _place: place };
+        let mut hold = Hold { call, _place: place, _more: None };
         let is_streaming = self.methods.is_streaming(request.uri().path());
         // Called within the future, so that a panic of `call` itself is caught too.
         let work = pin!(async move { inner.call(request).await });
-        let response = match timeout(self.duration_max, without_panic(work)).await {
+        let mut response = match timeout(self.duration_max, without_panic(work)).await {
             Ok(Some(Ok(response))) => response,
             Ok(Some(Err(never))) => match never {},
             Ok(None) => internal().into_http(),
             // tonic's own timeout would answer CANCELLED, which callers do not retry.
             Err(_) => Status::deadline_exceeded("the call took too long").into_http(),
         };
+        hold._more = response.extensions_mut().remove::<UntilTaken>();
         if !is_streaming {
             hold.call.iter_mut().for_each(OpenCall::answers);
         }
@@ -154,10 +156,25 @@ impl CallsLayer {
     }
 }
 
+/// Put into a response's extensions by a service, it is dropped once the peer has taken the whole answer, or the answer is
+/// given up.
+#[derive(Clone)]
+pub struct UntilTaken(
+    #[allow(dead_code, reason = "dropping it is all that is done with it")] Arc<dyn Any + Send + Sync>,
+);
+
+impl UntilTaken {
+    /// Holds this until then.
+    pub fn hold(what: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(what))
+    }
+}
+
 /// What a call takes of the server, until its answer is gone.
 struct Hold {
     call: Option<OpenCall>,
     _place: Slot,
+    _more: Option<UntilTaken>,
 }
 
 /// A part of an answer. It lies in HTTP/2's buffers until the peer has room for it, long after its body has ended.

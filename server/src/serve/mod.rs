@@ -25,6 +25,7 @@ use tonic::{service::Routes, transport::Server};
 
 use self::{accept::Acceptor, admission::Admission, calls::CallsLayer};
 
+pub use calls::UntilTaken;
 pub use certificates::{Certificates, CertificatesError};
 pub use connection::PeerInfo;
 pub use health::health;

@@ -72,24 +72,32 @@ impl Vault {
     /// Writes down why a call got nothing, and gives the reason back. If even that cannot be written, that is the
     /// answer: a refusal tells something, too.
     pub(super) async fn refused(&self, call: &Call, caller: Option<&Caller>, names: &[String], error: Error) -> Error {
-        let mut line = Line {
+        let line = Line {
             principal: caller.map(|caller| caller.principal().clone()),
             subjects: names.iter().map(named).collect(),
             reason: Some(error.reason().as_str()),
             ..Line::default()
         };
-        if let Error::Unauthenticated(_) = error {
-            match self.0.strangers.may_write(self.now()) {
-                None => return error,
-                Some(0) => {}
-                Some(unwritten) => line.details.push(("unwritten_refusals", unwritten.to_string())),
-            }
-        }
         let phase = if error.is_refusal() { Phase::Refused } else { Phase::Failed };
         if let Some(detail) = error.detail() {
             tracing::error!(method = call.method, reason = error.reason().as_str(), detail, "a call failed");
         }
         match self.record(call, phase, line).await {
+            Ok(()) => error,
+            Err(unavailable) => unavailable,
+        }
+    }
+}
+
+impl Vault {
+    /// Refuses a caller nobody knows. Not every such refusal is written down: see [`super::strangers`].
+    pub(super) async fn stranger(&self, call: &Call, error: Error) -> Error {
+        let Some(unwritten) = self.0.strangers.may_write(call.peer.as_deref(), self.now()) else { return error };
+        let mut line = Line { reason: Some(error.reason().as_str()), ..Line::default() };
+        if unwritten > 0 {
+            line.details.push(("unwritten_refusals", unwritten.to_string()));
+        }
+        match self.record(call, Phase::Refused, line).await {
             Ok(()) => error,
             Err(unavailable) => unavailable,
         }

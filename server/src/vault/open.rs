@@ -226,7 +226,6 @@ impl Vault {
         limits: Limits,
     ) -> Result<Self, OpenError> {
         let view = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
-        let now = clock.now();
         let inner = Arc::new(Inner {
             store,
             view,
@@ -235,7 +234,7 @@ impl Vault {
             limits,
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             line_hasher: RandomState::new(),
-            strangers: Strangers::new(now),
+            strangers: Strangers::default(),
             healthy: watch::Sender::new(true),
         });
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));

@@ -74,6 +74,16 @@ impl Vault {
         Ok(answer.value)
     }
 
+    /// Refuses a call of somebody known for what they are, whatever it asks.
+    pub async fn deny(&self, call: &Call, principal: Principal) -> Error {
+        let reason = Some(Error::Denied.reason().as_str());
+        let line = Line { principal: Some(principal), reason, ..Line::default() };
+        match self.record(call, Phase::Refused, line).await {
+            Ok(()) => Error::Denied,
+            Err(unavailable) => unavailable,
+        }
+    }
+
     /// Who calls. Asked before anything else of a request is looked at, and again with every decision.
     pub async fn authenticate(&self, call: &Call) -> Result<Principal, Error> {
         self.fresh().await?;
@@ -83,7 +93,7 @@ impl Vault {
         };
         match result {
             Ok(principal) => Ok(principal),
-            Err(error) => Err(self.refused(call, None, &[], error).await),
+            Err(error) => Err(self.stranger(call, error).await),
         }
     }
 }

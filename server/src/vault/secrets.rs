@@ -22,6 +22,9 @@ use crate::{
     view::{OwnedSecret, State},
 };
 
+/// By so many bytes the stamp of a change differs from the one before, with the length of its numbers and of a name.
+const STAMP_BYTES: usize = 100;
+
 /// A new secret, its fields checked.
 #[derive(Clone)]
 pub struct NewSecret {
@@ -178,7 +181,7 @@ impl Vault {
                 Some(value) => SecretRecord::seal(store, target.uid, &target.key, &key, &meta, &value)?,
                 None => old.entry.record.reseal_metadata(store, target.uid, &target.key, &key, &meta)?,
             };
-            let grows = record.bytes().len() > old.entry.record.bytes().len();
+            let grows = record.bytes().len() > old.entry.record.bytes().len() + STAMP_BYTES;
             plan.put(key, record.bytes().clone());
             if grows {
                 plan.check_memory(context)?;

@@ -1,9 +1,13 @@
 //! What one caller can take from the others.
 
-use coffer_proto::{limits, name::Permission, reason::Reason};
+use coffer_proto::{
+    limits,
+    name::{Permission, VariableName},
+    reason::Reason,
+};
 
-use super::world::{OPERATOR, World, list, new, scope, secret, valued};
-use crate::vault::{Error, Vault, fields::Fields};
+use super::world::{OPERATOR, World, list, new, scope, secret, value, valued};
+use crate::vault::{Conflict, Error, Import, ImportEntry, NewGrant, SecretChange, Vault, fields::Fields};
 
 const USER: &str = "users/alice";
 
@@ -54,6 +58,69 @@ async fn an_accounts_owner_cannot_make_plugins_without_end() {
     assert!(matches!(one_more.map(drop), Err(Error::TooMany(_))));
     assert!(vault.create_secret(&call, scope("accounts/alice/plugins/p0"), Ok(new("B", "v"))).await.is_ok());
     assert!(vault.create_secret(&call, scope("accounts/alice"), Ok(new("B", "v"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_accounts_owner_cannot_make_secrets_without_end() {
+    let world = World::new().await;
+    let vault = world.vault().await;
+    let call = world.call(&vault, USER).await;
+    let import = |plugin: u64| {
+        let entry = |n: u64| ImportEntry {
+            variable: VariableName::parse(&format!("S{n}")).expect("a name"),
+            value: Some(value("v")),
+            kind: None,
+            description: None,
+        };
+        let entries = (0..limits::SCOPE_SECRETS).map(entry).collect();
+        let import = Import { entries, conflict: Conflict::Fail, validate_only: false };
+        vault.import_secrets(&call, scope(&format!("accounts/alice/plugins/p{plugin}")), Ok(import))
+    };
+    let full = limits::ACCOUNT_SECRETS / limits::SCOPE_SECRETS;
+    for plugin in 0..full {
+        import(plugin).await.map(drop).expect("imported");
+    }
+    assert!(matches!(import(full).await.map(drop), Err(Error::TooMany(_))));
+}
+
+#[tokio::test]
+async fn workloads_and_grants_leave_the_last_memory_to_those_who_sign_in() {
+    let world = World::new().await;
+    let vault = world.vault_with_memory(1 << 20).await;
+    world.grant(&vault, "services/s", Permission::WorkloadsIssue, "projects/p").await;
+    world.grant(&vault, "services/s", Permission::AccessManage, "projects/p").await;
+    let call = world.call(&vault, "services/s").await;
+    let mut issued = 0;
+    let refusal = loop {
+        match world.issue(&vault, "services/s", &format!("projects/p/servers/s{issued}")).await {
+            Ok(_) => issued += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refusal.reason(), Reason::StorageFull);
+    let principal = super::world::principal("users/x");
+    let grant = NewGrant { principal, permission: Permission::SecretsRead, pattern: "projects/p".into() };
+    assert_eq!(vault.create_grant(&call, grant).await.map(drop), Err(refusal));
+    assert!(world.issue(&vault, OPERATOR, "users/bob").await.is_ok(), "people sign in");
+    world.grant(&vault, "users/bob", Permission::SecretsRead, "projects/p").await;
+}
+
+#[tokio::test]
+async fn an_update_that_grows_anything_is_held_to_the_ceiling() {
+    let world = World::new().await;
+    let vault = world.vault_with_memory(1 << 20).await;
+    world.grant(&vault, USER, Permission::SecretsManage, "projects/-").await;
+    let call = world.call(&vault, USER).await;
+    let mut created = 0;
+    while vault.create_secret(&call, scope(&format!("projects/p{created}")), Ok(new("A", "v"))).await.is_ok() {
+        created += 1;
+    }
+    let name = secret("projects/p0/secrets/A");
+    let description = |text: String| SecretChange { description: Some(text), ..SecretChange::default() };
+    let grown = vault.update_secret(&call, name.clone(), String::new(), Ok(description("x".repeat(1_000)))).await;
+    assert_eq!(grown.map(drop).map_err(|error| error.reason()), Err(Reason::StorageFull));
+    let same = vault.update_secret(&call, name, String::new(), Ok(description(String::new()))).await;
+    assert!(same.is_ok());
 }
 
 /// Waits for no lock that somebody else's writes hold.

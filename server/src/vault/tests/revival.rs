@@ -131,6 +131,18 @@ async fn a_token_issued_before_its_bearer_became_an_operator_is_no_operators() {
     vault.create_grant(&world.held(USER), more).await.map(drop).expect("an operator with an operator's token");
 }
 
+#[tokio::test]
+async fn whoever_was_an_operator_once_leaves_none_behind() {
+    let world = World::new().await;
+    let vault = world.vault().await;
+    let early = world.issue(&vault, OPERATOR, USER).await.expect("issued");
+    world.tokens.lock().expect("no panic before").insert(USER.to_owned(), early);
+    *world.clock.0.lock().expect("no panic before") = Duration::from_secs(1);
+    world.grant(&vault, USER, Permission::Operator, "").await;
+    let refused = world.issue(&vault, USER, "users/eve").await.map(drop);
+    assert_eq!(refused, Err(Error::Denied), "its issuer may have kept a copy");
+}
+
 /// Grants and tokens are deleted with their scope; should a record of one outlive it, it is bound to what is gone.
 #[tokio::test]
 async fn a_grant_or_token_that_outlives_its_scope_is_of_no_use() {

@@ -36,7 +36,7 @@ pub const VIOLATIONS: usize = 20;
 pub const PAGE_SCANNED: usize = 5_000;
 /// Most calls of one principal at once; the next is RESOURCE_EXHAUSTED.
 pub const PRINCIPAL_CALLS: usize = 256;
-/// Most imports of one principal at once; the next is RESOURCE_EXHAUSTED.
+/// Most imports of one principal read at once; further ones wait.
 pub const PRINCIPAL_IMPORTS: usize = 2;
 /// Most imports read at once by the whole server; further ones wait.
 pub const IMPORTS_AT_ONCE: usize = 8;

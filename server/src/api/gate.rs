@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use coffer_proto::limits;
+use coffer_proto::{limits, name::Principal};
 use http::{Request, Response, header::AUTHORIZATION};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{body::Body, server::NamedService};
@@ -16,7 +16,7 @@ use tower::Service;
 
 use super::{
     status,
-    turns::{Principals, Turn},
+    turns::{Lanes, Principals, Turn},
 };
 use crate::{
     serve::{PeerInfo, UntilTaken},
@@ -53,7 +53,7 @@ const IMPORT: &str = "coffer.v1.Imports/ImportSecrets";
 pub(super) struct Guard {
     vault: Vault,
     principals: Arc<Principals>,
-    importers: Arc<Principals>,
+    lanes: Arc<Lanes>,
     imports: Arc<Semaphore>,
 }
 
@@ -64,19 +64,12 @@ pub(super) struct Gate<S> {
     guard: Guard,
 }
 
-/// What a call holds while it is under way.
-#[derive(Debug)]
-struct Admitted {
-    _turn: Turn,
-    _import: Option<(Turn, OwnedSemaphorePermit)>,
-}
-
 impl Guard {
     pub(super) fn new(vault: Vault) -> Self {
         Self {
             vault,
             principals: Arc::new(Principals::new(limits::PRINCIPAL_CALLS)),
-            importers: Arc::new(Principals::new(limits::PRINCIPAL_IMPORTS)),
+            lanes: Arc::new(Lanes::new(limits::PRINCIPAL_IMPORTS)),
             imports: Arc::new(Semaphore::new(limits::IMPORTS_AT_ONCE)),
         }
     }
@@ -85,23 +78,23 @@ impl Guard {
         Gate { inner, guard: self.clone() }
     }
 
-    /// That somebody known calls, who may call once more now.
-    async fn admit(&self, method: &str, call: &Call) -> Result<Admitted, Error> {
+    /// Who calls, and that they may call once more now.
+    async fn admit(&self, call: &Call) -> Result<(Principal, Turn), Error> {
         let principal = self.vault.authenticate(call).await?;
-        if method == IMPORT && principal.as_workload().is_some() {
+        let turn = self.principals.take(principal.to_string());
+        Ok((principal, turn.ok_or(Error::Overloaded("at most 256 of one principal"))?))
+    }
+
+    /// A place to read an import in, waited for within the call's own deadline: first in the principal's own lane, so that
+    /// nobody has all of the places.
+    async fn import(&self, call: &Call, principal: Principal) -> Result<[OwnedSemaphorePermit; 2], Error> {
+        if principal.as_workload().is_some() {
             // Workloads are without number, and none may ever import: they must not take the few places there are.
             return Err(self.vault.deny(call, principal).await);
         }
-        let principal = principal.to_string();
-        let turn = self.principals.take(principal.clone()).ok_or(Error::Overloaded("at most 256 of one principal"))?;
-        if method != IMPORT {
-            return Ok(Admitted { _turn: turn, _import: None });
-        }
-        // Large requests are read some at a time, and nobody has all of those places.
-        let share = self.importers.take(principal).ok_or(Error::Overloaded("at most 2 imports of one principal"))?;
-        let place = self.imports.clone().acquire_owned().await;
-        let place = place.map_err(|_| Error::Internal("the places of imports are closed".into()))?;
-        Ok(Admitted { _turn: turn, _import: Some((share, place)) })
+        let closed = |_| Error::Internal("the places of imports are closed".into());
+        let lane = self.lanes.of(principal.to_string()).acquire_owned().await.map_err(closed)?;
+        Ok([lane, self.imports.clone().acquire_owned().await.map_err(closed)?])
     }
 }
 
@@ -144,13 +137,20 @@ where
                 Ok(called) => called,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
-            let admitted = match guard.admit(method, &call).await {
+            let (principal, turn) = match guard.admit(&call).await {
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
+            let _places = match method {
+                IMPORT => match guard.import(&call, principal).await {
+                    Ok(places) => Some(places),
+                    Err(error) => return Ok(status::of(error).into_http()),
+                },
+                _ => None,
+            };
             request.extensions_mut().insert(call);
             let mut response = inner.call(request).await?;
-            response.extensions_mut().insert(UntilTaken::hold(admitted));
+            response.extensions_mut().insert(UntilTaken::hold(turn));
             Ok(response)
         })
     }
@@ -266,27 +266,21 @@ mod tests {
         let server = world.issue(&vault, "services/s", "projects/p/servers/s").await.expect("issued");
         let routes = crate::api::routes(vault);
         let path = format!("/{IMPORT}");
-        let slow: Vec<_> = (0..limits::PRINCIPAL_IMPORTS)
+        let slow: Vec<_> = (0..3 * limits::IMPORTS_AT_ONCE)
             .map(|_| {
                 let (mut routes, request) = (routes.clone(), unfinished(&path, Some(one.expose())));
                 tokio::spawn(async move { routes.call(request).await.map(drop) })
             })
             .collect();
-        // They are under way once the next one is refused.
         let mut routes = routes;
-        let mut refused = None;
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-            if refused.is_none() {
-                refused = answered(&mut routes, unfinished(&path, Some(one.expose()))).await;
-            }
-        }
-        assert_eq!(refused, Some(tonic::Code::ResourceExhausted));
-        assert_eq!(
-            answered(&mut routes, unfinished(&path, Some(server.expose()))).await,
-            Some(tonic::Code::PermissionDenied)
-        );
-        assert_eq!(answered(&mut routes, unfinished(&path, Some(other.expose()))).await, None, "others are read");
+        let waits = answered(&mut routes, unfinished(&path, Some(one.expose()))).await;
+        assert_eq!(waits, None, "for a place of its own");
+        let workload = answered(&mut routes, unfinished(&path, Some(server.expose()))).await;
+        assert_eq!(workload, Some(tonic::Code::PermissionDenied));
+        // An import of nothing is refused once it has been read.
+        let mut empty = unfinished(&path, Some(other.expose()));
+        *empty.body_mut() = Body::new(Full::from(vec![0; 5]).map_err(|never| match never {}));
+        assert_eq!(answered(&mut routes, empty).await, Some(tonic::Code::InvalidArgument), "others are read");
         slow.into_iter().for_each(|task| task.abort());
     }
 }

@@ -2,8 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
+
+use tokio::sync::Semaphore;
 
 /// How many calls each principal has under way, and may have.
 #[derive(Debug)]
@@ -47,6 +49,31 @@ impl Drop for Turn {
     }
 }
 
+/// So many at once of each principal, the others waiting.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    lanes: Mutex<HashMap<String, Weak<Semaphore>>>,
+    width: usize,
+}
+
+impl Lanes {
+    pub(super) fn new(width: usize) -> Self {
+        Self { lanes: Mutex::default(), width }
+    }
+
+    /// A principal's lane. It is forgotten once nobody is in it or waits for it.
+    pub(super) fn of(&self, principal: String) -> Arc<Semaphore> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|_, lane| lane.strong_count() > 0);
+        if let Some(lane) = lanes.get(&principal).and_then(Weak::upgrade) {
+            return lane;
+        }
+        let lane = Arc::new(Semaphore::new(self.width));
+        lanes.insert(principal, Arc::downgrade(&lane));
+        lane
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +89,17 @@ mod tests {
         assert!(take("users/a").is_some());
         turns.clear();
         assert!(principals.counts.lock().expect("no panic before").is_empty(), "nobody is remembered");
+    }
+
+    #[tokio::test]
+    async fn a_lane_is_one_principals_and_goes_with_the_last_in_it() {
+        let lanes = Lanes::new(1);
+        let held = lanes.of("users/a".into()).acquire_owned().await.expect("open");
+        assert!(lanes.of("users/a".into()).try_acquire().is_err());
+        assert!(lanes.of("users/b".into()).try_acquire().is_ok());
+        drop(held);
+        assert!(lanes.of("users/a".into()).try_acquire().is_ok());
+        lanes.of("users/c".into());
+        assert_eq!(lanes.lanes.lock().expect("no panic before").len(), 1, "only who is there now");
     }
 }

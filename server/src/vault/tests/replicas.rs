@@ -141,3 +141,30 @@ async fn an_update_never_brings_back_what_was_deleted() {
         assert_eq!(left, 0, "round {round}");
     }
 }
+
+/// A platform that starts many things at once makes many scopes below one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scopes_below_one_are_made_side_by_side() {
+    let world = World::new().await;
+    let vaults = [world.vault().await, world.vault().await];
+    for pattern in ["projects/p", "projects/p/environments/-"] {
+        world.grant(&vaults[0], USER, Permission::SecretsManage, pattern).await;
+    }
+    let call = world.call(&vaults[0], USER).await;
+    vaults[0].create_secret(&call, scope("projects/p"), Ok(new("A", "v"))).await.map(drop).expect("created");
+    let tasks: Vec<_> = (0..200)
+        .map(|n| {
+            let (vault, call) = (vaults[n % 2].clone(), call.clone());
+            let place = scope(&format!("projects/p/environments/e{n}"));
+            tokio::spawn(async move { vault.create_secret(&call, place, Ok(new("A", "v"))).await.map(drop) })
+        })
+        .collect();
+    for round in 0..20 {
+        let above =
+            vaults[0].update_secret(&call, secret("projects/p/secrets/A"), String::new(), Ok(valued("w"))).await;
+        assert_eq!(above.map(drop), Ok(()), "round {round}");
+    }
+    for task in tasks {
+        assert_eq!(task.await.expect("no panic"), Ok(()));
+    }
+}

@@ -237,7 +237,11 @@ impl Vault {
     ) -> Result<T, Error> {
         let mut overtaken = None;
         for _ in 0..ATTEMPTS {
-            self.fresh().await?;
+            if let Err(error) = self.fresh().await {
+                // Its intent may stand already, and no intent stays without an outcome.
+                let caller = overtaken.flatten();
+                return Err(self.refused(call, caller.as_ref(), names, error).await);
+            }
             let (caller, plan) = self.decide(call, &decide);
             let plan = match plan {
                 Ok(plan) => plan,

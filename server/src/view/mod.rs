@@ -89,11 +89,6 @@ impl View {
             }
         }
     }
-
-    /// Whether it still follows the store.
-    pub fn is_following(&self) -> bool {
-        matches!(&*self.progress.borrow(), Progress::At(_))
-    }
 }
 
 /// A record's place in the store: what a transaction compares.

@@ -74,6 +74,11 @@ async fn a_stores_bad_answers_are_passed_on_as_what_they_are() {
     assert_eq!(create("B").await, Err(Reason::OutcomeUnknown));
     assert_eq!(create("A").await, Ok(()), "the next one works");
     assert_eq!(create("B").await, Err(Reason::SecretExists), "it had landed");
+
+    world.audit.lines.lock().expect("no panic before").clear();
+    faults.fail_reads(Some(crate::store::Error::Unavailable("gone".into())));
+    assert_eq!(create("C").await, Err(Reason::StoreUnavailable), "who cannot see the latest state decides nothing");
+    assert_eq!(world.audit.phases("test"), [Phase::Failed]);
 }
 
 #[tokio::test]

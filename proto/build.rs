@@ -11,6 +11,10 @@ const FILES: &[&str] = &[
     "coffer/v1/access.proto",
     "coffer/v1/tokens.proto",
     "coffer/v1/workloads.proto",
+    "coffer/v1/templates.proto",
+    "coffer/v1/redactions.proto",
+    "coffer/v1/declarations.proto",
+    "coffer/v1/instances.proto",
 ];
 
 /// Messages that carry a value, a hint or a token, and those that contain such a message: they have no `Debug`,
@@ -26,8 +30,17 @@ const WITHOUT_DEBUG: &[&str] = &[
     "coffer.v1.ImportSecretsRequest",
     "coffer.v1.ImportEntry",
     "coffer.v1.IssueTokenResponse",
+    "coffer.v1.ExchangeStartTokenRequest",
+    "coffer.v1.ExchangeStartTokenResponse",
     "coffer.v1.FetchEnvironmentResponse",
     "coffer.v1.Variable",
+    "coffer.v1.RenderTemplateRequest",
+    "coffer.v1.RenderTemplateResponse",
+    "coffer.v1.RedactTextRequest",
+    "coffer.v1.RedactTextResponse",
+    "coffer.v1.RedactStreamRequest",
+    "coffer.v1.RedactStreamResponse",
+    "coffer.v1.SetReferenceRequest",
 ];
 
 fn main() -> io::Result<()> {

@@ -42,6 +42,15 @@ mod tests {
     assert_not_impl_any!(v1::ImportSecretsRequest: Debug);
     assert_not_impl_any!(v1::ImportEntry: Debug);
     assert_not_impl_any!(v1::IssueTokenResponse: Debug);
+    assert_not_impl_any!(v1::ExchangeStartTokenRequest: Debug);
+    assert_not_impl_any!(v1::ExchangeStartTokenResponse: Debug);
     assert_not_impl_any!(v1::FetchEnvironmentResponse: Debug);
     assert_not_impl_any!(v1::Variable: Debug);
+    assert_not_impl_any!(v1::RenderTemplateRequest: Debug);
+    assert_not_impl_any!(v1::RenderTemplateResponse: Debug);
+    assert_not_impl_any!(v1::RedactTextRequest: Debug);
+    assert_not_impl_any!(v1::RedactTextResponse: Debug);
+    assert_not_impl_any!(v1::RedactStreamRequest: Debug);
+    assert_not_impl_any!(v1::RedactStreamResponse: Debug);
+    assert_not_impl_any!(v1::SetReferenceRequest: Debug);
 }

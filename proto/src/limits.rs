@@ -51,6 +51,57 @@ pub const TOKEN_DESCRIPTION_BYTES: usize = 200;
 /// Most permissions in one TestPermissions call.
 pub const TESTED_PERMISSIONS: usize = 20;
 
+/// Longest id of a reference or manifest, in bytes.
+pub const DECLARATION_ID_BYTES: usize = ID_BYTES;
+/// Most references on one scope or pattern.
+pub const PATTERN_REFERENCES: usize = 1_000;
+/// Most names in one reference.
+pub const REFERENCE_VARIABLES: usize = 500;
+/// Most manifests on one scope or pattern.
+pub const PATTERN_MANIFESTS: usize = 100;
+/// Most variables in one manifest.
+pub const MANIFEST_VARIABLES: usize = 200;
+/// Longest description of one of them, in bytes.
+pub const MANIFEST_VARIABLE_DESCRIPTION_BYTES: usize = 256;
+/// Most references and manifests on one account and its plugins together: its owner needs no grant to make them.
+pub const ACCOUNT_DECLARATIONS: usize = 1_000;
+/// Starts of one workload that are kept.
+pub const WORKLOAD_INSTANCES: usize = 32;
+/// How long a start is kept.
+pub const INSTANCE_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Workloads of one scope whose starts are kept.
+pub const SCOPE_INSTANCE_WORKLOADS: usize = 1_000;
+/// Most workloads of one WatchInstances.
+pub const WATCHED_INSTANCES: usize = 5_000;
+/// Most watches and redaction streams of one principal at once.
+pub const PRINCIPAL_STREAMS: usize = 8;
+/// How long a reader may take to take a message of a stream.
+pub const SLOW_READER: Duration = Duration::from_secs(30);
+/// Longest environment revision that is given back, in bytes.
+pub const REVISION_BYTES: usize = 64;
+/// Most texts in one RenderTemplate or RedactText.
+pub const TEXTS: usize = 1_000;
+/// Most bytes that one RenderTemplate answers.
+pub const RENDERED_BYTES: usize = 2 * 1024 * 1024;
+/// Shortest value that is redacted, in characters: shorter ones are found everywhere.
+pub const REDACTED_VALUE_CHARS_MIN: usize = 8;
+/// How long a redaction stream may be without a part.
+pub const REDACT_STREAM_IDLE: Duration = Duration::from_secs(60);
+/// Most redactions worked on at once by the whole server; further ones wait.
+pub const REDACTIONS_AT_ONCE: usize = 4;
+/// Shortest nonce of ExchangeStartToken, in bytes.
+pub const NONCE_BYTES_MIN: usize = 16;
+/// Longest nonce of ExchangeStartToken, in bytes.
+pub const NONCE_BYTES_MAX: usize = 64;
+/// Days after which a value is stale when the request does not say.
+pub const STALE_DAYS_DEFAULT: u32 = 90;
+/// Days after which a secret is unused when the request does not say.
+pub const UNUSED_DAYS_DEFAULT: u32 = 30;
+/// Most days that may be said.
+pub const HEALTH_DAYS_MAX: u32 = 36_500;
+/// Most missing variables that are named.
+pub const MISSING_NAMED: usize = 1_000;
+
 /// Entries of a page when the request does not say.
 pub const PAGE_ENTRIES_DEFAULT: usize = 50;
 /// Most entries of a page.
@@ -58,10 +109,12 @@ pub const PAGE_ENTRIES: usize = 200;
 /// A page ends when it has reached this size, in bytes.
 pub const PAGE_BYTES: usize = 1024 * 1024;
 
-/// Largest request, in bytes, of every service but Imports.
+/// Largest request, in bytes, of every service but Imports and Redactions.
 pub const REQUEST_BYTES: usize = 256 * 1024;
 /// Largest request of the Imports service, in bytes.
 pub const IMPORT_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Largest request of the Redactions service, in bytes.
+pub const REDACT_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Largest response, in bytes.
 pub const RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -73,3 +126,7 @@ pub const SERVICE_TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60
 pub const WORKLOAD_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest validity of every other token.
 pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Validity of a start token when the request does not say.
+pub const START_TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(10 * 60);
+/// Longest validity of a start token.
+pub const START_TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -45,6 +45,8 @@ reasons! {
     CredentialInvalid = "CREDENTIAL_INVALID",
     /// UNAUTHENTICATED: the credential was right but has ended.
     CredentialExpired = "CREDENTIAL_EXPIRED",
+    /// UNAUTHENTICATED: the start token was exchanged before, by somebody with another nonce.
+    StartTokenUsed = "START_TOKEN_USED",
     /// PERMISSION_DENIED: forbidden, or absent where the caller may not know it.
     PermissionDenied = "PERMISSION_DENIED",
     /// INVALID_ARGUMENT: a field breaks its rule; BadRequest names it.
@@ -63,6 +65,10 @@ reasons! {
     GrantNotFound = "GRANT_NOT_FOUND",
     /// NOT_FOUND: no such token.
     TokenNotFound = "TOKEN_NOT_FOUND",
+    /// NOT_FOUND: no such reference.
+    ReferenceNotFound = "REFERENCE_NOT_FOUND",
+    /// NOT_FOUND: no such manifest.
+    ManifestNotFound = "MANIFEST_NOT_FOUND",
     /// ALREADY_EXISTS: the secret's name is taken in its scope.
     SecretExists = "SECRET_EXISTS",
     /// ALREADY_EXISTS: the grant stands already.
@@ -73,16 +79,26 @@ reasons! {
     Contention = "CONTENTION",
     /// FAILED_PRECONDITION: the secret may not be cloned.
     SecretNotClonable = "SECRET_NOT_CLONABLE",
+    /// FAILED_PRECONDITION: a registered reference uses the secret.
+    SecretReferenced = "SECRET_REFERENCED",
     /// FAILED_PRECONDITION: there are scopes below the scope that is to be deleted.
     ScopeNotEmpty = "SCOPE_NOT_EMPTY",
     /// FAILED_PRECONDITION: the scope would own too many secrets or bytes.
     ScopeFull = "SCOPE_FULL",
     /// FAILED_PRECONDITION: the pattern has too many grants or the principal too many tokens.
     TooMany = "TOO_MANY",
+    /// FAILED_PRECONDITION: a value has control characters, which a header must not have.
+    ValueUnsafeInHeader = "VALUE_UNSAFE_IN_HEADER",
+    /// FAILED_PRECONDITION: a secret may not be sent to this host.
+    DestinationNotAllowed = "DESTINATION_NOT_ALLOWED",
+    /// FAILED_PRECONDITION: an encrypted secret may not be read by a model.
+    NotForInstructions = "NOT_FOR_INSTRUCTIONS",
     /// RESOURCE_EXHAUSTED: the server's memory ceiling or its disk leaves no room for more.
     StorageFull = "STORAGE_FULL",
     /// RESOURCE_EXHAUSTED: too many calls at once; try again later.
     Overloaded = "OVERLOADED",
+    /// RESOURCE_EXHAUSTED: a message of a stream was not taken in time; watch again from the last one received.
+    ReaderTooSlow = "READER_TOO_SLOW",
     /// UNAVAILABLE: the root key is not available.
     Sealed = "SEALED",
     /// UNAVAILABLE: the store does not answer; nothing was written.

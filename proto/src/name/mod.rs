@@ -2,6 +2,7 @@
 //!
 //! The text of a name is its identity: parsing is strict, so two names are one exactly when their texts are.
 
+mod declaration;
 mod permission;
 mod principal;
 mod scope;
@@ -12,6 +13,7 @@ use std::fmt;
 
 use crate::limits;
 
+pub use declaration::{DeclarationKind, DeclarationName};
 pub use permission::Permission;
 pub use principal::{Principal, PrincipalPattern};
 pub use scope::{Scope, ScopeKind, ScopePattern};

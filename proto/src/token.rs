@@ -24,6 +24,8 @@ pub enum TokenKind {
     Service,
     /// `cof_workload_…`
     Workload,
+    /// `cof_start_…`: a workload's, good for one exchange.
+    Start,
 }
 
 /// The public part of a token: what `tokens/{id}` names.
@@ -47,8 +49,16 @@ impl Token {
     /// # Panics
     /// If the operating system has no randomness, where nothing safe can be done.
     pub fn generate(kind: TokenKind) -> Self {
-        let id = TokenId(random_base62(ID_CHARS));
-        let secret = Zeroizing::new(random_base62(SECRET_CHARS));
+        Self::of_bytes(kind, |bytes| {
+            getrandom::fill(bytes).expect("the operating system gives randomness");
+        })
+    }
+
+    /// The token that these bytes make: the same bytes, the same token. `fill` is asked as often as needed and must give
+    /// bytes that nobody can guess.
+    pub fn of_bytes(kind: TokenKind, mut fill: impl FnMut(&mut [u8])) -> Self {
+        let id = TokenId(base62(ID_CHARS, &mut fill));
+        let secret = Zeroizing::new(base62(SECRET_CHARS, &mut fill));
         let mut text = Zeroizing::new(String::with_capacity(96));
         for part in ["cof_", kind.as_str(), "_", &id.0, "_", &secret] {
             text.push_str(part);
@@ -56,6 +66,13 @@ impl Token {
         let crc = checksum(&text);
         text.push_str(&crc);
         Self { id, text }
+    }
+
+    /// Who bears it.
+    pub fn kind(&self) -> TokenKind {
+        let kind = self.text.split('_').nth(1);
+        let known = TokenKind::ALL.into_iter().find(|known| Some(known.as_str()) == kind);
+        known.expect("a token exists only with a known kind")
     }
 
     /// Reads a token, checking its shape and checksum.
@@ -92,13 +109,14 @@ impl Token {
 }
 
 impl TokenKind {
-    const ALL: [TokenKind; 3] = [TokenKind::User, TokenKind::Service, TokenKind::Workload];
+    const ALL: [TokenKind; 4] = [TokenKind::User, TokenKind::Service, TokenKind::Workload, TokenKind::Start];
 
     fn as_str(self) -> &'static str {
         match self {
             TokenKind::User => "user",
             TokenKind::Service => "service",
             TokenKind::Workload => "workload",
+            TokenKind::Start => "start",
         }
     }
 }
@@ -140,11 +158,11 @@ fn is_base62(text: &str) -> bool {
 }
 
 /// Uniform: bytes that would favour the first characters are drawn again.
-fn random_base62(chars: usize) -> String {
+fn base62(chars: usize, fill: &mut impl FnMut(&mut [u8])) -> String {
     let mut text = String::with_capacity(chars);
     let mut bytes = Zeroizing::new([0u8; 64]);
     while text.len() < chars {
-        getrandom::fill(bytes.as_mut()).expect("the operating system gives randomness");
+        fill(bytes.as_mut());
         let drawn = bytes.iter().filter(|b| **b < 248).map(|b| char::from(BASE62[usize::from(*b) % 62]));
         text.extend(drawn.take(chars - text.len()));
     }
@@ -172,6 +190,7 @@ mod tests {
             let token = Token::generate(kind);
             let read = Token::parse(token.expose()).expect("its own shape");
             assert_eq!(read.id(), token.id());
+            assert_eq!(read.kind(), kind);
             assert!(token.expose().starts_with(&format!("cof_{}_{}_", kind.as_str(), token.id())));
         }
     }
@@ -185,6 +204,14 @@ mod tests {
             let text = String::from_utf8(bytes).expect("ASCII");
             assert!(Token::parse(&text).is_err(), "a change at {at} went unnoticed");
         }
+    }
+
+    #[test]
+    fn the_same_bytes_make_the_same_token() {
+        let of = |byte: u8| Token::of_bytes(TokenKind::Workload, |bytes| bytes.fill(byte));
+        assert_eq!(of(7).expose(), of(7).expose());
+        assert_ne!(of(7).expose(), of(8).expose());
+        assert!(Token::parse(of(7).expose()).is_ok());
     }
 
     #[test]

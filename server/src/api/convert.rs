@@ -93,8 +93,16 @@ pub(super) fn to_secret(secret: ShownSecret) -> v1::Secret {
         updater: meta.updated.principal,
         cloned_from: meta.cloned_from,
         etag,
+        value_update_time: Some(meta.value_time),
+        last_injected_time: at(secret.last_used.injected),
+        last_rendered_time: at(secret.last_used.rendered),
         name: secret.name.to_string(),
     }
+}
+
+/// A second of soft state; none if never.
+pub(super) fn at(seconds: i64) -> Option<prost_types::Timestamp> {
+    (seconds > 0).then_some(prost_types::Timestamp { seconds, nanos: 0 })
 }
 
 pub(super) fn to_grant(grant: &Grant) -> v1::Grant {
@@ -116,6 +124,8 @@ pub(super) fn to_token(token: &TokenEntry) -> v1::Token {
         expire_time: Some(token.expire_time),
         issuer: token.issuer.clone(),
         description: token.description.clone(),
+        single_use: token.start.is_some(),
+        used: token.start.as_ref().is_some_and(|start| !start.nonce_hash.is_empty()),
     }
 }
 

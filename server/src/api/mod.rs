@@ -2,11 +2,15 @@
 
 mod access;
 mod convert;
+mod declarations;
 mod gate;
 mod imports;
+mod instances;
+mod redactions;
 mod scopes;
 mod secrets;
 mod status;
+mod templates;
 mod tokens;
 mod turns;
 mod workloads;
@@ -14,14 +18,19 @@ mod workloads;
 use coffer_proto::{
     limits,
     v1::{
-        access_server::AccessServer, imports_server::ImportsServer, scopes_server::ScopesServer,
-        secrets_server::SecretsServer, tokens_server::TokensServer, workloads_server::WorkloadsServer,
+        access_server::AccessServer, imports_server::ImportsServer, instances_server::InstancesServer,
+        manifests_server::ManifestsServer, redactions_server::RedactionsServer, references_server::ReferencesServer,
+        scopes_server::ScopesServer, secrets_server::SecretsServer, templates_server::TemplatesServer,
+        tokens_server::TokensServer, workloads_server::WorkloadsServer,
     },
 };
 use tonic::{Request, Status, service::Routes};
 
 use self::gate::Guard;
 use crate::vault::{Call, Error, Vault};
+
+/// What a stream sends.
+type Pending<T> = tokio_stream::wrappers::ReceiverStream<Result<T, Status>>;
 
 /// Serves every service from one vault.
 #[derive(Clone)]
@@ -48,6 +57,11 @@ pub fn routes(vault: Vault) -> Routes {
         .add_service(guarded!(AccessServer, limits::REQUEST_BYTES))
         .add_service(guarded!(TokensServer, limits::REQUEST_BYTES))
         .add_service(guarded!(WorkloadsServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(InstancesServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(ReferencesServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(ManifestsServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(TemplatesServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(RedactionsServer, limits::REDACT_REQUEST_BYTES))
 }
 
 /// Takes a request apart: the call that the gate has let in, and the message.

@@ -30,6 +30,13 @@ impl Scopes for Api {
         Ok(Response::new(v1::ListScopesResponse { scopes, next_page_token: page.next }))
     }
 
+    async fn get_scope_health(
+        &self,
+        _request: Request<v1::GetScopeHealthRequest>,
+    ) -> Result<Response<v1::ScopeHealth>, Status> {
+        Err(Status::unimplemented("being built"))
+    }
+
     async fn delete_scope(
         &self,
         request: Request<v1::DeleteScopeRequest>,

@@ -72,7 +72,10 @@ impl Secrets for Api {
         let (call, request) = open(request)?;
         let request = clone_request(request).map_err(status::of)?;
         let secrets = self.vault.clone_secrets(&call, request).await.map_err(status::of)?;
-        Ok(Response::new(v1::CloneSecretsResponse { secrets: secrets.into_iter().map(to_secret).collect() }))
+        Ok(Response::new(v1::CloneSecretsResponse {
+            secrets: secrets.into_iter().map(to_secret).collect(),
+            missing_references: Vec::new(),
+        }))
     }
 
     async fn get_secret_stats(
@@ -87,6 +90,7 @@ impl Secrets for Api {
             encrypted: signed(stats.encrypted),
             plain: signed(stats.plain),
             scopes: signed(stats.scopes),
+            missing: 0,
         }))
     }
 

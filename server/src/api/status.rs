@@ -28,20 +28,30 @@ pub(super) fn of(error: Error) -> Status {
 /// The code of a reason; total, so that a new reason must say its own.
 fn code(reason: Reason) -> Code {
     match reason {
-        Reason::CredentialMissing | Reason::CredentialInvalid | Reason::CredentialExpired => Code::Unauthenticated,
+        Reason::CredentialMissing | Reason::CredentialInvalid | Reason::CredentialExpired | Reason::StartTokenUsed => {
+            Code::Unauthenticated
+        }
         Reason::PermissionDenied => Code::PermissionDenied,
         Reason::FieldInvalid | Reason::SecretNameReserved | Reason::NoChanges | Reason::PageTokenInvalid => {
             Code::InvalidArgument
         }
-        Reason::SecretNotFound | Reason::ScopeNotFound | Reason::GrantNotFound | Reason::TokenNotFound => {
-            Code::NotFound
-        }
+        Reason::SecretNotFound
+        | Reason::ScopeNotFound
+        | Reason::GrantNotFound
+        | Reason::TokenNotFound
+        | Reason::ReferenceNotFound
+        | Reason::ManifestNotFound => Code::NotFound,
         Reason::SecretExists | Reason::GrantExists => Code::AlreadyExists,
         Reason::EtagMismatch | Reason::Contention => Code::Aborted,
-        Reason::SecretNotClonable | Reason::ScopeNotEmpty | Reason::ScopeFull | Reason::TooMany => {
-            Code::FailedPrecondition
-        }
-        Reason::StorageFull | Reason::Overloaded => Code::ResourceExhausted,
+        Reason::SecretNotClonable
+        | Reason::SecretReferenced
+        | Reason::ScopeNotEmpty
+        | Reason::ScopeFull
+        | Reason::TooMany
+        | Reason::ValueUnsafeInHeader
+        | Reason::DestinationNotAllowed
+        | Reason::NotForInstructions => Code::FailedPrecondition,
+        Reason::StorageFull | Reason::Overloaded | Reason::ReaderTooSlow => Code::ResourceExhausted,
         Reason::Sealed | Reason::StoreUnavailable | Reason::AuditUnavailable => Code::Unavailable,
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::StoreDamaged => Code::DataLoss,

@@ -30,6 +30,16 @@ impl Tokens for Api {
         Ok(Response::new(v1::IssueTokenResponse { token: issued.token.expose().to_owned(), metadata }))
     }
 
+    async fn exchange_start_token(
+        &self,
+        request: Request<v1::ExchangeStartTokenRequest>,
+    ) -> Result<Response<v1::ExchangeStartTokenResponse>, Status> {
+        let (call, request) = open(request)?;
+        let issued = self.vault.exchange_start_token(&call, request.nonce).await.map_err(status::of)?;
+        let metadata = Some(to_token(&issued.entry));
+        Ok(Response::new(v1::ExchangeStartTokenResponse { token: issued.token.expose().to_owned(), metadata }))
+    }
+
     async fn list_tokens(
         &self,
         request: Request<v1::ListTokensRequest>,
@@ -67,8 +77,13 @@ fn new_token(request: v1::IssueTokenRequest) -> Result<NewToken, Error> {
         fields.wrong("description", "must not contain control characters");
     }
     let ttl = request.ttl.and_then(|ttl| fields.take("ttl", duration(ttl)));
+    let session = request.session_ttl.and_then(|ttl| fields.take("session_ttl", duration(ttl)));
+    if request.session_ttl.is_some() && !request.single_use {
+        fields.wrong("session_ttl", "is of start tokens only: say single_use");
+    }
     fields.finish()?;
-    Ok(NewToken { ttl, description: request.description })
+    let start = request.single_use.then(|| session.unwrap_or(limits::TOKEN_TTL_DEFAULT));
+    Ok(NewToken { ttl, description: request.description, start })
 }
 
 /// Checked here, because prost-types asserts what any client may break.

@@ -34,7 +34,17 @@ impl Workloads for Api {
             variables: fetched.variables.into_iter().map(to_variable).collect(),
             environment_revision: fetched.revision,
             unchanged: fetched.unchanged,
+            missing_required: fetched.missing.iter().map(ToString::to_string).collect(),
         }))
+    }
+
+    type WatchEnvironmentStream = super::Pending<v1::WatchEnvironmentResponse>;
+
+    async fn watch_environment(
+        &self,
+        _request: Request<v1::WatchEnvironmentRequest>,
+    ) -> Result<Response<Self::WatchEnvironmentStream>, Status> {
+        Err(Status::unimplemented("being built"))
     }
 }
 

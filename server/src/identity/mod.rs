@@ -26,6 +26,7 @@ pub struct Caller {
     token: TokenId,
     by_operator: bool,
     issued: prost_types::Timestamp,
+    is_start: bool,
     at: At,
 }
 
@@ -80,6 +81,11 @@ impl Caller {
         self.issued
     }
 
+    /// Whether the token is a start token, which permits nothing but its exchange.
+    pub fn is_start(&self) -> bool {
+        self.is_start
+    }
+
     /// The token's record, which every write of this caller compares, so that a revoked token writes nothing more.
     pub fn at(&self) -> &At {
         &self.at
@@ -107,6 +113,7 @@ pub fn authenticate(state: &State, credential: &Credential, now: SystemTime) -> 
         token: entry.id.clone(),
         by_operator: entry.by_operator,
         issued: entry.create_time,
+        is_start: entry.start.is_some(),
         at: entry.at.clone(),
     })
 }

@@ -5,10 +5,18 @@
 //!   header                                    digest            key/system
 //!   key/scope/{scope}                         scope/{scope}     secret/{scope}:{NAME}
 //!   grant/{pattern}:{principal}:{permission}  token/{principal}:{id}
+//!   reference/{pattern}:{id}                  manifest/{pattern}:{id}           pattern/{pattern}
+//!   start/{workload}                          used/{scope}
+//! ```
+//!
+//! What is sealed under a key sorts after `key/`, so that a load, which comes in order, can open it; `digest` and `grant`
+//! are older than this rule and wait.
+//!
+//! ```text
 //! ```
 
 use coffer_proto::{
-    name::{Permission, Principal, Scope, VariableName},
+    name::{DeclarationKind, DeclarationName, Permission, Principal, Scope, ScopePattern, VariableName, Workload},
     token::TokenId,
 };
 
@@ -40,6 +48,14 @@ pub enum Kind {
     Grant,
     /// A token.
     Token,
+    /// A reference or manifest.
+    Declaration(DeclarationName),
+    /// What changes with every reference on a pattern.
+    Pattern(ScopePattern),
+    /// The starts of a workload.
+    Starts(Workload),
+    /// When the secrets of a scope were used last.
+    Used(Scope),
 }
 
 /// Of a scope's data key.
@@ -92,6 +108,54 @@ pub fn tokens_in(scope: &Scope) -> [Key; 2] {
     [format!("token/{scope}/servers/"), format!("token/{scope}/sandboxes/")].map(Key::new)
 }
 
+/// Of a reference or manifest.
+pub fn declaration(name: &DeclarationName) -> Key {
+    let id = name.as_str().rsplit_once('/').map_or("", |(_, id)| id);
+    Key::new(format!("{}{id}", declarations_on(name.kind(), name.pattern().as_str()).as_str()))
+}
+
+/// The prefix of all references or manifests on a scope or pattern.
+pub fn declarations_on(kind: DeclarationKind, pattern: &str) -> Key {
+    Key::new(format!("{}/{pattern}:", singular(kind)))
+}
+
+/// The prefix of all references or manifests on patterns below a scope.
+pub fn declarations_below(kind: DeclarationKind, scope: &Scope) -> Key {
+    Key::new(format!("{}/{scope}/", singular(kind)))
+}
+
+fn singular(kind: DeclarationKind) -> &'static str {
+    match kind {
+        DeclarationKind::Reference => "reference",
+        DeclarationKind::Manifest => "manifest",
+    }
+}
+
+/// Of a pattern with a wildcard.
+pub fn pattern(pattern: &ScopePattern) -> Key {
+    Key::new(format!("pattern/{pattern}"))
+}
+
+/// The prefix of all patterns below a scope.
+pub fn patterns_below(scope: &Scope) -> Key {
+    Key::new(format!("pattern/{scope}/"))
+}
+
+/// Of a workload's starts.
+pub fn starts(workload: &Workload) -> Key {
+    Key::new(format!("start/{workload}"))
+}
+
+/// The prefixes of the starts of all workloads of a scope, not of workloads in scopes below.
+pub fn starts_in(scope: &Scope) -> [Key; 2] {
+    [format!("start/{scope}/servers/"), format!("start/{scope}/sandboxes/")].map(Key::new)
+}
+
+/// Of when a scope's secrets were used.
+pub fn used(scope: &Scope) -> Key {
+    Key::new(format!("used/{scope}"))
+}
+
 /// The prefix of all scopes below a scope, whether or not they inherit from it.
 pub fn scopes_below(scope: &Scope) -> Key {
     Key::new(format!("scope/{scope}/"))
@@ -120,8 +184,18 @@ pub fn parse(key: &Key) -> Option<Kind> {
         }
         "grant" => Some(Kind::Grant),
         "token" => Some(Kind::Token),
+        "reference" => Some(Kind::Declaration(parse_declaration(DeclarationKind::Reference, rest)?)),
+        "manifest" => Some(Kind::Declaration(parse_declaration(DeclarationKind::Manifest, rest)?)),
+        "pattern" => Some(Kind::Pattern(ScopePattern::parse(rest).ok()?)),
+        "start" => Some(Kind::Starts(Workload::parse(rest).ok()?)),
+        "used" => Some(Kind::Used(Scope::parse(rest).ok()?)),
         _ => None,
     }
+}
+
+fn parse_declaration(kind: DeclarationKind, rest: &str) -> Option<DeclarationName> {
+    let (pattern, id) = rest.split_once(':')?;
+    DeclarationName::parse(&format!("{pattern}/{}/{id}", kind.collection())).ok()
 }
 
 /// Whether the record must be read before others of the same commit or page: keys open the rest.
@@ -141,6 +215,14 @@ mod tests {
         assert_eq!(parse(&scope(&place)), Some(Kind::Scope(place.clone())));
         assert_eq!(parse(&secret(&place, &variable)), Some(Kind::Secret(place, variable)));
         assert_eq!(parse(&Key::new("something/else")), None);
+        for text in ["accounts/-/plugins/github/manifests/m", "projects/p/references/r"] {
+            let name = DeclarationName::parse(text).expect("good");
+            assert_eq!(parse(&declaration(&name)), Some(Kind::Declaration(name)));
+        }
+        let every = ScopePattern::parse("projects/-/environments/-").expect("good");
+        assert_eq!(parse(&pattern(&every)), Some(Kind::Pattern(every)));
+        let server = Workload::parse("accounts/a/plugins/g/servers/s").expect("good");
+        assert_eq!(parse(&starts(&server)), Some(Kind::Starts(server)));
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! What is stored: the keys of records and their sealed contents. Contents are protobuf, because fields can be added
 //! to it for ever; each record begins with a format byte, so that a later layout can be told from this one.
 
+mod declared;
 pub mod key;
 mod secret;
+mod soft;
 mod system;
 
+pub use declared::{DeclarationRecord, DeclaredVariable, PatternRecord};
 pub use secret::{Hint, Host, Kind, SecretMeta, SecretRecord, SharedWith, Sharing, Stamp};
+pub use soft::{StartRecord, StartsRecord, UsedRecord, UsedSecretRecord};
 pub use system::{GrantRecord, ScopeRecord, TokenRecord, TokenSecretHash, open_system, seal_system};
 
 use crate::seal::{NoRandomness, OpenFailed};

@@ -77,6 +77,8 @@ pub struct SecretMeta {
     pub updated: Stamp,
     /// The secret it was cloned from.
     pub cloned_from: String,
+    /// When its value was set last.
+    pub value_time: prost_types::Timestamp,
 }
 
 /// Part of a value: it has no text in `Debug`.
@@ -132,6 +134,9 @@ struct Stored {
     updater: String,
     #[prost(string, tag = "16")]
     cloned_from: String,
+    /// Absent in records of before it was kept.
+    #[prost(message, tag = "17")]
+    value_time: Option<prost_types::Timestamp>,
 }
 
 impl SecretRecord {
@@ -268,6 +273,7 @@ impl From<&SecretMeta> for Stored {
             update_time: Some(meta.updated.time),
             updater: meta.updated.principal.clone(),
             cloned_from: meta.cloned_from.clone(),
+            value_time: Some(meta.value_time),
         }
     }
 }
@@ -295,6 +301,7 @@ impl Stored {
             created: Stamp { time: self.create_time?, principal: self.creator },
             updated: Stamp { time: self.update_time?, principal: self.updater },
             cloned_from: self.cloned_from,
+            value_time: self.value_time.or(self.create_time)?,
         })
     }
 }
@@ -340,6 +347,7 @@ mod tests {
             created: stamp.clone(),
             updated: stamp,
             cloned_from: "projects/q/secrets/A".into(),
+            value_time: prost_types::Timestamp { seconds: 2, nanos: 0 },
         };
         let value = SecretValue::new(b"value".to_vec()).expect("a value");
         let sealed = SecretRecord::seal(keyring.store(), scope, &key, &record, &meta, &value).expect("sealed");

@@ -81,6 +81,12 @@ pub struct TokenRecord {
     /// Whether an operator issued it: only then does it carry its bearer's rights as an operator.
     #[prost(bool, tag = "9")]
     pub by_operator: bool,
+    /// A start token: how long its session will be valid, in seconds; 0 for every other token.
+    #[prost(uint64, tag = "10")]
+    pub session_ttl_seconds: u64,
+    /// SHA-256 of the nonce that a start token was exchanged with; empty as long as it was not.
+    #[prost(bytes = "vec", tag = "11")]
+    pub nonce_hash: Vec<u8>,
 }
 
 /// The hash of a presented token, compared in constant time.

@@ -43,6 +43,11 @@ impl Digest {
         self.0.update(bytes);
     }
 
+    /// All 256 bits of it.
+    pub fn finish_bytes(self) -> [u8; 32] {
+        self.0.finalize().into_bytes().into()
+    }
+
     /// 128 bits of it, as text.
     pub fn finish(self) -> String {
         hex(&self.0.finalize().into_bytes()[..16])

@@ -12,6 +12,11 @@ use crate::{
     view::State,
 };
 
+/// What the audit log says when a start token comes back.
+const REPLAYED: &str = "a used start token was presented again";
+/// The one method that a start token permits.
+const EXCHANGE: &str = "coffer.v1.Tokens/ExchangeStartToken";
+
 /// A call being served.
 #[derive(Clone)]
 pub struct Call {
@@ -41,7 +46,11 @@ impl Call {
 
     /// Who calls, by the state given.
     pub(super) fn caller(&self, state: &State, now: SystemTime) -> Result<Caller, Error> {
-        Ok(identity::authenticate(state, self.credential.as_ref().map_err(|error| *error)?, now)?)
+        let caller = identity::authenticate(state, self.credential.as_ref().map_err(|error| *error)?, now)?;
+        if caller.is_start() && self.method != EXCHANGE {
+            return Err(Error::Denied);
+        }
+        Ok(caller)
     }
 }
 
@@ -76,6 +85,7 @@ impl Vault {
             principal: caller.map(|caller| caller.principal().clone()),
             subjects: names.iter().map(named).collect(),
             reason: Some(error.reason().as_str()),
+            details: if error == Error::StartTokenUsed { vec![("alarm", REPLAYED.to_owned())] } else { Vec::new() },
             ..Line::default()
         };
         let phase = if error.is_refusal() { Phase::Refused } else { Phase::Failed };

@@ -92,7 +92,8 @@ fn plan(context: &Context<'_>, request: &Clone) -> Result<Plan<Vec<ShownSecret>>
         plan.put_secret(context, &target, &name, &meta, &value)?;
         plan.subjects.push(subject(&name, &meta));
         let value = (meta.kind == Kind::Plain).then_some(value);
-        shown.push(ShownSecret { name, meta, value });
+        let last_used = old.map(|old| context.vault.last_used(context.state, &old)).unwrap_or_default();
+        shown.push(ShownSecret { name, meta, value, last_used });
     }
     check_room(context, destination, &target, more, bytes, freed)?;
     plan.check_memory(context)?;
@@ -173,6 +174,7 @@ fn copied_meta(
     let mut meta = source.entry.meta.clone();
     meta.cloned_from = source.name().to_string();
     meta.updated = context.stamp();
+    meta.value_time = meta.updated.time;
     meta.locked = meta.locked && destination.kind().has_locks();
     meta.sharing = (destination.kind() == ScopeKind::Organization).then(|| sharing.cloned().unwrap_or(SharedWith::All));
     match old {

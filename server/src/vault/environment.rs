@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 
 use coffer_proto::{
-    name::{Scope, SecretName, VariableName, Workload},
+    name::{Principal, Scope, SecretName, VariableName, Workload},
     value::SecretValue,
 };
 
 use super::{
-    Call, Error, Page, PageRequest, ShownSecret, Vault,
+    Call, Error, Page, PageRequest, ShownSecret, Vault, declared,
     listing::shown_bytes,
     read::Answer,
     secrets::{permit_read, subject},
 };
 use crate::{
     access,
+    identity::Caller,
     record::{Kind, SharedWith},
+    seal::Uid,
     view::{OwnedSecret, State},
 };
 
@@ -51,6 +53,16 @@ pub struct Fetched {
     pub revision: String,
     /// The revision asked about still stands.
     pub unchanged: bool,
+    /// What manifests require and it lacks.
+    pub missing: Vec<VariableName>,
+}
+
+/// Who was handed which environment.
+struct Handed {
+    workload: Workload,
+    revision: String,
+    scope_uid: Option<Uid>,
+    principal: Principal,
 }
 
 /// One variable handed out.
@@ -149,6 +161,13 @@ fn is_shared_with(secret: &OwnedSecret, child: &Scope) -> bool {
     }
 }
 
+/// The workload that a call is about: the one it names, or the caller itself.
+pub(super) fn named_or_own(named: Option<Workload>, caller: &Caller) -> Result<Workload, Error> {
+    named
+        .or_else(|| caller.principal().as_workload().cloned())
+        .ok_or_else(|| Error::field("workload", "must be given: only a workload's own token can leave it out"))
+}
+
 impl Vault {
     /// Hands out a workload's environment. `None` names the caller itself.
     pub async fn fetch_environment(
@@ -159,14 +178,9 @@ impl Vault {
         dry_run: bool,
     ) -> Result<Fetched, Error> {
         let names = workload.iter().map(ToString::to_string).collect();
-        let (workload, environment, revision) = self
+        let (start, environment, missing) = self
             .read(call, names, |state, caller| {
-                let workload = match workload {
-                    Some(workload) => workload,
-                    None => caller.principal().as_workload().cloned().ok_or_else(|| {
-                        Error::field("workload", "must be given: only a workload's own token can leave it out")
-                    })?,
-                };
+                let workload = named_or_own(workload, caller)?;
                 let permit = access::permit_inject(state, caller, &workload).ok_or(Error::Denied)?;
                 let environment = Environment::of(state, workload.scope());
                 let revision = environment.revision(state)?;
@@ -175,13 +189,20 @@ impl Vault {
                 let subjects: Vec<_> = std::iter::once(super::call::named(&workload))
                     .chain(handed_out.map(|secret| subject(&secret.name(), &secret.entry.meta)))
                     .collect();
-                let mut answer = Answer::new(&permit, (workload, environment, revision)).about(subjects);
+                let missing = declared::missing_required(state, workload.scope(), &environment);
+                let scope_uid = state.scope(workload.scope()).map(|scope| scope.uid);
+                let start = Handed { workload, revision, scope_uid, principal: caller.principal().clone() };
+                let mut answer = Answer::new(&permit, (start, environment, missing)).about(subjects);
                 answer.values_leave = !unchanged && !dry_run;
                 Ok(answer)
             })
             .await?;
+        let Handed { workload, revision, scope_uid, principal } = start;
         if revision == if_revision_not {
-            return Ok(Fetched { workload, variables: Vec::new(), revision, unchanged: true });
+            return Ok(Fetched { workload, variables: Vec::new(), revision, unchanged: true, missing });
+        }
+        if !dry_run {
+            self.started(&workload, scope_uid, &principal, &environment, &revision)?;
         }
         let store = self.0.view.keyring().store();
         let variables = environment
@@ -193,7 +214,7 @@ impl Vault {
                 Ok(FetchedVariable { source: secret.name(), kind: meta.kind, version: meta.version, value })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Fetched { workload, variables, revision, unchanged: false })
+        Ok(Fetched { workload, variables, revision, unchanged: false, missing })
     }
 
     /// Explains the environment of a scope's workloads.

@@ -26,6 +26,8 @@ pub struct Violation {
 pub enum Error {
     /// Nobody is known to call.
     Unauthenticated(identity::Error),
+    /// The start token was exchanged by somebody else before.
+    StartTokenUsed,
     /// Forbidden, or absent where the caller may not know it.
     Denied,
     /// Fields break their rules.
@@ -97,6 +99,7 @@ impl Error {
             Error::Unauthenticated(identity::Error::Missing) => Reason::CredentialMissing,
             Error::Unauthenticated(identity::Error::Invalid) => Reason::CredentialInvalid,
             Error::Unauthenticated(identity::Error::Expired) => Reason::CredentialExpired,
+            Error::StartTokenUsed => Reason::StartTokenUsed,
             Error::Denied => Reason::PermissionDenied,
             Error::Invalid { violations, .. } => violations.first().map_or(Reason::FieldInvalid, |first| first.reason),
             Error::NoChanges => Reason::NoChanges,
@@ -125,7 +128,7 @@ impl Error {
 
     /// Whether the caller was turned away before anything was looked at.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Error::Unauthenticated(_) | Error::Denied)
+        matches!(self, Error::Unauthenticated(_) | Error::StartTokenUsed | Error::Denied)
     }
 
     /// What the log should say beyond the caller's text.
@@ -159,6 +162,7 @@ impl fmt::Display for Error {
             Error::Unauthenticated(identity::Error::Missing) => f.write_str("no token was sent"),
             Error::Unauthenticated(identity::Error::Invalid) => f.write_str("the token is not valid"),
             Error::Unauthenticated(identity::Error::Expired) => f.write_str("the token has expired"),
+            Error::StartTokenUsed => f.write_str("the start token was used before, by somebody else"),
             Error::Denied => f.write_str("permission denied, or there is no such thing"),
             Error::Invalid { violations, more } => {
                 for (at, violation) in violations.iter().enumerate() {

@@ -5,6 +5,7 @@
 
 mod call;
 mod clone;
+mod declared;
 mod environment;
 mod error;
 mod expiry;
@@ -17,6 +18,8 @@ mod page;
 mod read;
 mod scopes;
 mod secrets;
+mod session;
+mod soft;
 mod strangers;
 mod tokens;
 mod write;
@@ -57,6 +60,7 @@ struct Inner {
     locks: Vec<Arc<Mutex<()>>>,
     line_hasher: RandomState,
     strangers: strangers::Strangers,
+    soft: soft::Soft,
     healthy: watch::Sender<bool>,
 }
 

@@ -15,7 +15,7 @@ use coffer_proto::{
     token::Token,
 };
 
-use super::{Inner, LOCKS, Vault, expiry, strangers::Strangers, tokens::token_kind};
+use super::{Inner, LOCKS, Vault, expiry, soft, strangers::Strangers, tokens::token_kind};
 use crate::{
     audit::{Audit, Event, Phase, Subject},
     clock::Clock,
@@ -143,6 +143,8 @@ impl Admitted {
             issuer: ISSUER.to_owned(),
             description: "of an operator".to_owned(),
             by_operator: true,
+            session_ttl_seconds: 0,
+            nonce_hash: Vec::new(),
         };
         let put = |key: Key, plaintext: &[u8]| -> Result<Change, NoRandomness> {
             let sealed = seal_system(store, system, &key, plaintext)?;
@@ -235,10 +237,12 @@ impl Vault {
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             line_hasher: RandomState::new(),
             strangers: Strangers::default(),
+            soft: soft::Soft::default(),
             healthy: watch::Sender::new(true),
         });
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));
         tokio::spawn(expiry::sweep(Arc::downgrade(&inner)));
+        tokio::spawn(soft::write_behind(Arc::downgrade(&inner)));
         Ok(Self(inner))
     }
 }

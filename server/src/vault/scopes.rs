@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coffer_proto::name::{Permission, Scope, ScopeKind, ScopePattern};
+use coffer_proto::name::{DeclarationKind, Permission, Scope, ScopeKind, ScopePattern};
 
 use super::{
     Call, Error, Page, PageRequest, Vault,
@@ -143,6 +143,13 @@ fn plan_delete(context: &Context<'_>, name: &Scope, uid: &str) -> Result<Plan<u6
     key::grants_within(name.as_str()).into_iter().for_each(|prefix| plan.delete_prefix(prefix));
     // Grants on patterns below it, such as all workspaces of a deleted organization.
     plan.delete_prefix(key::grants_below(name));
+    for kind in [DeclarationKind::Reference, DeclarationKind::Manifest] {
+        plan.delete_prefix(key::declarations_on(kind, name.as_str()));
+        plan.delete_prefix(key::declarations_below(kind, name));
+    }
+    plan.delete_prefix(key::patterns_below(name));
+    key::starts_in(name).into_iter().for_each(|prefix| plan.delete_prefix(prefix));
+    plan.delete(key::used(name));
     key::tokens_in(name).into_iter().for_each(|prefix| plan.delete_prefix(prefix));
     plan.delete(key::scope(name));
     plan.delete(key::scope_key(name));

@@ -19,7 +19,7 @@ use crate::{
     record::{self, Hint, Kind, SecretMeta, SecretRecord, SharedWith, Sharing},
     seal::Uid,
     store::{Expect, Key},
-    view::{OwnedSecret, State},
+    view::{LastUsed, OwnedSecret, State},
 };
 
 /// By so many bytes the stamp of a change differs from the one before, with the length of its numbers and of a name.
@@ -77,6 +77,8 @@ pub struct ShownSecret {
     pub meta: SecretMeta,
     /// The value of a plain variable.
     pub value: Option<SecretValue>,
+    /// When it was used.
+    pub last_used: LastUsed,
 }
 
 impl SecretChange {
@@ -112,6 +114,7 @@ impl Vault {
                 name: name.clone(),
                 meta: meta.clone(),
                 value: (meta.kind == Kind::Plain).then(|| new.value.clone()),
+                last_used: LastUsed::default(),
             };
             let mut plan = Plan::new(&permit, shown);
             plan.subjects = vec![subject(&name, &meta)];
@@ -170,6 +173,7 @@ impl Vault {
                     (Kind::Plain, Some(value)) => Some(value.clone()),
                     (Kind::Plain, None) => Some(old.open(store)?),
                 },
+                last_used: context.vault.last_used(context.state, &old),
             };
             let mut plan = Plan::new(&permit, shown);
             plan.subjects = vec![subject(&name, &meta)];
@@ -211,7 +215,8 @@ impl Vault {
     /// A secret as its readers see it. Opens plain values only.
     pub(super) fn show(&self, secret: OwnedSecret) -> Result<ShownSecret, Error> {
         let value = if secret.is_plain() { Some(secret.open(self.0.view.keyring().store())?) } else { None };
-        Ok(ShownSecret { name: secret.name(), meta: secret.entry.meta.clone(), value })
+        let last_used = self.last_used(&self.0.view.read(), &secret);
+        Ok(ShownSecret { name: secret.name(), meta: secret.entry.meta.clone(), value, last_used })
     }
 }
 
@@ -305,6 +310,7 @@ pub(super) fn new_meta(context: &Context<'_>, new: &NewSecret) -> Result<SecretM
         clonable: new.clonable,
         allowed_hosts: new.allowed_hosts.clone(),
         allow_in_instructions: new.allow_in_instructions,
+        value_time: stamp.time,
         created: stamp.clone(),
         updated: stamp,
         cloned_from: String::new(),
@@ -327,6 +333,7 @@ pub(super) fn changed_meta(
     meta.updated = context.stamp();
     if let Some(value) = &change.value {
         meta.version += 1;
+        meta.value_time = meta.updated.time;
         meta.hint = Hint(value.hint().unwrap_or_default());
         meta.value_bytes = value.bytes() as u64;
     }

@@ -11,6 +11,7 @@ use coffer_proto::{
 use super::{
     Call, Error, Page, PageRequest, Vault,
     call::named,
+    fields::Fields,
     read::Answer,
     write::{Plan, line_of},
 };
@@ -18,9 +19,11 @@ use crate::{
     access::{self, Span},
     record::{TokenRecord, TokenSecretHash, key},
     store::{Expect, Revision},
-    view::{At, TokenEntry},
+    view::{At, StartToken, TokenEntry},
 };
 
+/// Shortest validity of a token.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// About how large a token is in an answer.
 const SHOWN_BYTES: usize = 500;
 
@@ -31,6 +34,8 @@ pub struct NewToken {
     pub ttl: Option<Duration>,
     /// What it is for.
     pub description: String,
+    /// A start token, and how long its session will be valid.
+    pub start: Option<Duration>,
 }
 
 /// A new token. The only time it is shown.
@@ -54,7 +59,7 @@ impl Vault {
         self.write(call, &line, vec![principal.to_string()], move |context| {
             let permit = access::permit_token(context.state, context.caller, &principal).ok_or(Error::Denied)?;
             let new = fields.clone()?;
-            let ttl = ttl(&principal, new.ttl)?;
+            let ttl = ttl(&principal, &new)?;
             let prefix = key::tokens_of(&principal);
             let live = context.state.tokens_from(prefix.as_str(), "");
             let live = live.filter(|(_, token)| !has_ended(token, context.now));
@@ -66,7 +71,8 @@ impl Vault {
                 Principal::Workload(workload) => Some(plan.write_scope(context, workload.scope())?.uid),
                 Principal::User(_) | Principal::Service(_) => None,
             };
-            let token = Token::generate(token_kind(&principal));
+            let kind = if new.start.is_some() { TokenKind::Start } else { token_kind(&principal) };
+            let token = Token::generate(kind);
             let by_operator = access::permit_operator(context.state, context.caller).is_some();
             let stored = TokenRecord {
                 id: token.id().to_string(),
@@ -78,6 +84,8 @@ impl Vault {
                 issuer: context.caller.principal().to_string(),
                 description: new.description,
                 by_operator,
+                session_ttl_seconds: new.start.map_or(0, |ttl| ttl.as_secs()),
+                nonce_hash: Vec::new(),
             };
             let record_key = key::token(&principal, token.id());
             plan.expect(record_key.clone(), Expect::Absent);
@@ -102,6 +110,7 @@ impl Vault {
                 issuer: stored.issuer,
                 by_operator,
                 description: stored.description,
+                start: new.start.map(|ttl| StartToken { session_ttl_seconds: ttl.as_secs(), nonce_hash: Vec::new() }),
                 at: At { key: record_key, revision: Revision::default() },
             };
             Ok(plan.with_answer(IssuedToken { token, entry: Arc::new(entry) }))
@@ -167,7 +176,20 @@ pub(super) fn has_ended(token: &TokenEntry, now: std::time::SystemTime) -> bool 
 }
 
 /// The validity asked for, within what this kind of principal may have.
-fn ttl(principal: &Principal, asked: Option<Duration>) -> Result<Duration, Error> {
+fn ttl(principal: &Principal, new: &NewToken) -> Result<Duration, Error> {
+    if let Some(session) = new.start {
+        let mut fields = Fields::new();
+        if principal.as_workload().is_none() {
+            fields.wrong("single_use", "only workloads have start tokens");
+        }
+        if !(SHORTEST..=limits::WORKLOAD_TOKEN_TTL_MAX).contains(&session) {
+            fields.wrong("session_ttl", "must be 1 second to 30 days");
+        }
+        if new.ttl.is_some_and(|ttl| !(SHORTEST..=limits::START_TOKEN_TTL_MAX).contains(&ttl)) {
+            fields.wrong("ttl", "must be 1 second to 24 hours for a start token");
+        }
+        return fields.finish().map(|()| new.ttl.unwrap_or(limits::START_TOKEN_TTL_DEFAULT));
+    }
     let (default, most, text) = match principal {
         Principal::User(_) => (limits::TOKEN_TTL_DEFAULT, limits::TOKEN_TTL_MAX, "must be 1 second to 366 days"),
         Principal::Service(_) => {
@@ -177,6 +199,6 @@ fn ttl(principal: &Principal, asked: Option<Duration>) -> Result<Duration, Error
             (limits::TOKEN_TTL_DEFAULT, limits::WORKLOAD_TOKEN_TTL_MAX, "must be 1 second to 30 days for a workload")
         }
     };
-    let ttl = asked.unwrap_or(default);
-    if (Duration::from_secs(1)..=most).contains(&ttl) { Ok(ttl) } else { Err(Error::field("ttl", text)) }
+    let ttl = new.ttl.unwrap_or(default);
+    if (SHORTEST..=most).contains(&ttl) { Ok(ttl) } else { Err(Error::field("ttl", text)) }
 }

@@ -11,7 +11,7 @@ use coffer_proto::{
 
 use super::{
     At, Error,
-    state::{Grant, ScopeKey, ScopeState, SecretEntry, State, TokenEntry},
+    state::{Grant, ScopeKey, ScopeState, SecretEntry, StartToken, State, TokenEntry},
 };
 use crate::{
     record::{self, GrantRecord, ScopeRecord, SecretMeta, SecretRecord, TokenRecord, key::Kind},
@@ -89,11 +89,15 @@ impl State {
             Kind::Secret(scope, variable) => self.put_secret(&scope, variable, at, bytes)?,
             Kind::Grant => self.put_grant(at, &bytes)?,
             Kind::Token => self.put_token(at, &bytes)?,
+            Kind::Declaration(name) => self.put_declaration(name, at, &bytes)?,
+            Kind::Pattern(_) => self.put_pattern(at, &bytes)?,
+            Kind::Starts(_) => self.put_starts(&at.key, &bytes)?,
+            Kind::Used(scope) => self.put_used(scope, &at.key, &bytes)?,
         }
         Ok(())
     }
 
-    fn open(&self, key: &Key, bytes: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, record::Error> {
+    pub(super) fn open(&self, key: &Key, bytes: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, record::Error> {
         let system = self.system.as_ref().ok_or(record::Error::KeyMissing)?;
         record::open_system(self.store, system, key, bytes)
     }
@@ -179,6 +183,10 @@ impl State {
             issuer: stored.issuer,
             by_operator: stored.by_operator,
             description: stored.description,
+            start: (stored.session_ttl_seconds > 0).then_some(StartToken {
+                session_ttl_seconds: stored.session_ttl_seconds,
+                nonce_hash: stored.nonce_hash,
+            }),
             at,
         };
         let key = token.at.key.clone();
@@ -214,12 +222,16 @@ impl State {
             }
             Some(Kind::Grant) => self.delete_grant(key),
             Some(Kind::Token) => self.delete_token(key),
+            Some(Kind::Declaration(_)) => self.delete_declaration(key),
+            Some(Kind::Pattern(_)) => self.delete_pattern(key),
+            Some(Kind::Starts(_)) => self.delete_starts(key),
+            Some(Kind::Used(scope)) => self.delete_used(&scope),
             // Never deleted by coffer; should they be, nothing more can be opened, and the next start says so.
             Some(Kind::Header | Kind::Digest | Kind::SystemKey) | None => {}
         }
     }
 
-    /// Prefixes are those of `record::key`: the secrets of a scope, grants, tokens.
+    /// Prefixes are those of `record::key`: the secrets of a scope, and of all kinds whose keys the view holds in order.
     fn delete_prefix(&mut self, prefix: &Key) {
         let text = prefix.as_str();
         let doomed: Vec<Key> = if let Some(scope) = text.strip_prefix("secret/").and_then(|rest| rest.strip_suffix(':'))
@@ -230,8 +242,10 @@ impl State {
             self.grants_from(text, "").map(|(key, _)| key.clone()).collect()
         } else if text.starts_with("token/") {
             self.tokens_from(text, "").map(|(key, _)| key.clone()).collect()
+        } else if text.starts_with("start/") {
+            self.starts_below(text)
         } else {
-            Vec::new()
+            self.declared_below(text)
         };
         doomed.iter().for_each(|key| self.delete(key));
     }
@@ -259,7 +273,7 @@ fn entry_bytes(record: &SecretRecord, meta: &SecretMeta) -> u64 {
 }
 
 /// An absent uid is stored as no bytes.
-fn uid(bytes: &[u8]) -> Result<Option<Uid>, record::Error> {
+pub(super) fn uid(bytes: &[u8]) -> Result<Option<Uid>, record::Error> {
     if bytes.is_empty() {
         return Ok(None);
     }

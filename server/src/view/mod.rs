@@ -5,7 +5,9 @@
 //! change arrives; values stay sealed.
 
 mod apply;
+mod declared;
 mod follow;
+mod soft;
 mod state;
 
 use std::sync::{RwLock, RwLockReadGuard};
@@ -18,8 +20,10 @@ use crate::{
 };
 
 pub use apply::ENTRY_BYTES;
+pub use declared::{Declaration, Declared};
 pub use follow::{LoadError, follow};
-pub use state::{Counts, Grant, OwnedSecret, ScopeState, SecretEntry, State, TokenEntry};
+pub use soft::{LastUsed, Start, Starts, Used};
+pub use state::{Counts, Grant, OwnedSecret, ScopeState, SecretEntry, StartToken, State, TokenEntry};
 
 /// Why the view cannot be built or go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

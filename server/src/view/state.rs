@@ -11,7 +11,7 @@ use coffer_proto::{
     value::SecretValue,
 };
 
-use super::At;
+use super::{At, Declaration, Starts, Used};
 use crate::{
     record::{self, Kind, SecretMeta, SecretRecord},
     seal::{DataKey, Uid, digest::DigestKey},
@@ -31,6 +31,10 @@ pub struct State {
     pub(super) grants_by_principal: BTreeSet<(String, Key)>,
     pub(super) tokens: BTreeMap<Key, Arc<TokenEntry>>,
     pub(super) token_ids: HashMap<TokenId, Key>,
+    pub(super) declarations: BTreeMap<Key, Arc<Declaration>>,
+    pub(super) patterns: BTreeMap<Key, At>,
+    pub(super) starts: BTreeMap<Key, Arc<Starts>>,
+    pub(super) used: HashMap<Scope, Arc<Used>>,
     pub(super) memory_bytes: u64,
 }
 
@@ -123,8 +127,19 @@ pub struct TokenEntry {
     pub by_operator: bool,
     /// What it is for.
     pub description: String,
+    /// What makes it a start token.
+    pub start: Option<StartToken>,
     /// Its record.
     pub at: At,
+}
+
+/// What a start token has beyond other tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartToken {
+    /// How long its session will be valid, in seconds.
+    pub session_ttl_seconds: u64,
+    /// SHA-256 of the nonce it was exchanged with; empty as long as it was not.
+    pub nonce_hash: Vec<u8>,
 }
 
 impl State {
@@ -141,6 +156,10 @@ impl State {
             grants_by_principal: BTreeSet::new(),
             tokens: BTreeMap::new(),
             token_ids: HashMap::new(),
+            declarations: BTreeMap::new(),
+            patterns: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            used: HashMap::new(),
             memory_bytes: 0,
         }
     }

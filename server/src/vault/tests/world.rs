@@ -120,7 +120,7 @@ impl World {
 
     pub(crate) async fn issue(&self, vault: &Vault, issuer: &str, whom: &str) -> Result<Token, Error> {
         let call = Box::pin(self.call(vault, issuer)).await;
-        let new = NewToken { ttl: None, description: String::new() };
+        let new = NewToken { ttl: None, description: String::new(), start: None };
         vault.issue_token(&call, principal(whom), Ok(new)).await.map(|issued| issued.token)
     }
 

@@ -1,0 +1,199 @@
+//! Writes soft state behind, and forgets what is too old.
+
+use std::{collections::BTreeMap, sync::Weak, time::Duration};
+
+use coffer_proto::{limits, name::Scope};
+use prost::Message;
+use zeroize::Zeroizing;
+
+use super::{super::Inner, Pending, Vault, pending::without_old};
+use crate::{
+    record::{StartRecord, StartsRecord, UsedRecord, UsedSecretRecord, key, seal_system},
+    seal::Uid,
+    store::{Change, Expect, Key, Transaction, TransactionId},
+    vault::Error,
+    view::{Starts, State, Used},
+};
+
+/// How often what is new is written.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Every so many rounds everything is looked through for what is too old.
+const FORGET_EVERY: u32 = 120;
+/// Records in one transaction: each expects its scope, and a transaction has at most 100 expectations.
+const RECORDS: usize = 90;
+/// Bytes in one transaction.
+const BYTES: usize = 1024 * 1024;
+/// The share of the memory ceiling up to which starts are kept, in percent: secrets come first.
+const MEMORY_PERCENT: u64 = 80;
+
+/// Runs until the vault is gone.
+pub(in crate::vault) async fn write_behind(vault: Weak<Inner>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for round in 1_u32.. {
+        interval.tick().await;
+        let Some(inner) = vault.upgrade() else { return };
+        let vault = Vault(inner);
+        let result = vault.write_soft_state(round % FORGET_EVERY == 0).await;
+        if let Err(error) = result {
+            tracing::debug!(%error, "starts and uses could not be written; trying again later");
+        }
+    }
+}
+
+/// One record to put or delete, and the scope that must still be there.
+struct Write {
+    change: Change,
+    scope: Option<Key>,
+}
+
+impl Vault {
+    /// Writes what is pending, and removes what is too old if `forget`. Also at the end of a server.
+    pub async fn write_soft_state(&self, forget: bool) -> Result<(), Error> {
+        let pending = self.0.soft.pending().clone();
+        let mut writes = {
+            let state = self.0.view.read();
+            let mut writes = self.starts_to_write(&state, &pending)?;
+            writes.extend(self.used_to_write(&state, &pending)?);
+            if forget {
+                writes.extend(self.starts_to_forget(&state));
+            }
+            writes
+        };
+        while !writes.is_empty() {
+            let batch = next_batch(&mut writes);
+            let mut expectations: Vec<_> = batch.iter().filter_map(|write| write.scope.clone()).collect();
+            expectations.sort();
+            expectations.dedup();
+            let transaction = Transaction {
+                id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
+                expectations: expectations.into_iter().map(|key| (key, Expect::Present)).collect(),
+                changes: batch.into_iter().map(|write| write.change).collect(),
+            };
+            match self.0.store.commit(transaction).await? {
+                Ok(position) => self.0.view.reached(position).await?,
+                // A scope was deleted meanwhile; the next round does without it.
+                Err(_conflict) => return Ok(()),
+            }
+        }
+        self.0.soft.pending().settle(&pending);
+        Ok(())
+    }
+
+    fn starts_to_write(&self, state: &State, pending: &Pending) -> Result<Vec<Write>, Error> {
+        let is_full = state.memory_bytes() > self.0.limits.memory_bytes / 100 * MEMORY_PERCENT;
+        let mut writes = Vec::new();
+        let mut scopes: BTreeMap<&Scope, usize> = BTreeMap::new();
+        for workload in pending.starts.keys() {
+            let scope = state.scope(workload.scope());
+            let written = state.starts(workload).map(|starts| starts.as_ref().clone());
+            let is_new = written.is_none();
+            let Some(merged) = pending.merged(workload, scope.map(|scope| scope.uid), written) else { continue };
+            if is_new && is_full {
+                continue;
+            }
+            if is_new {
+                *scopes.entry(workload.scope()).or_default() += 1;
+            }
+            let record_key = key::starts(workload);
+            let change = self.put(state, record_key, &starts_record(&without_old(merged, self.now())))?;
+            writes.push(Write { change, scope: scope.map(|scope| scope.at.key.clone()) });
+        }
+        for (scope, new) in scopes {
+            writes.extend(self.crowded_out(state, scope, new));
+        }
+        Ok(writes)
+    }
+
+    /// Deletes the workloads of a scope that started longest ago, so that the new ones fit.
+    fn crowded_out(&self, state: &State, scope: &Scope, new: usize) -> Vec<Write> {
+        let prefixes = [format!("{scope}/servers/"), format!("{scope}/sandboxes/")];
+        let known = prefixes.iter().flat_map(|prefix| state.started_from(prefix, ""));
+        let mut known: Vec<_> = known
+            .map(|workload| {
+                let newest = state.starts(&workload).and_then(|starts| starts.starts.first().map(|s| s.time.seconds));
+                (newest.unwrap_or_default(), key::starts(&workload))
+            })
+            .collect();
+        let over = (known.len() + new).saturating_sub(limits::SCOPE_INSTANCE_WORKLOADS);
+        known.sort();
+        known.into_iter().take(over).map(|(_, key)| Write { change: Change::Delete(key), scope: None }).collect()
+    }
+
+    fn used_to_write(&self, state: &State, pending: &Pending) -> Result<Vec<Write>, Error> {
+        let mut writes = Vec::new();
+        for (name, unwritten) in &pending.used {
+            let Some(scope) = state.scope(name).filter(|scope| unwritten.scope_uid == Some(scope.uid)) else {
+                continue;
+            };
+            let mut merged = state.used(name).map(|used| used.as_ref().clone()).unwrap_or_default();
+            merged.scope_uid = Some(scope.uid);
+            for (uid, used) in &unwritten.secrets {
+                let last = merged.secrets.entry(*uid).or_default();
+                *last = last.merge(*used);
+            }
+            // Of deleted secrets nothing is kept, which also bounds the record.
+            let living: std::collections::HashSet<Uid> = scope.secrets.values().map(|secret| secret.meta.uid).collect();
+            merged.secrets.retain(|uid, _| living.contains(uid));
+            let change = self.put(state, key::used(name), &used_record(&merged))?;
+            writes.push(Write { change, scope: Some(scope.at.key.clone()) });
+        }
+        Ok(writes)
+    }
+
+    fn starts_to_forget(&self, state: &State) -> Vec<Write> {
+        let all = state.started_from("", "");
+        let forgotten = all.filter(|workload| self.starts(state, workload).is_none());
+        forgotten.map(|workload| Write { change: Change::Delete(key::starts(&workload)), scope: None }).collect()
+    }
+
+    fn put(&self, state: &State, key: Key, message: &impl Message) -> Result<Change, Error> {
+        let system = state.system_key().ok_or_else(|| Error::Internal("no system key is loaded".into()))?;
+        let plaintext = Zeroizing::new(message.encode_to_vec());
+        let sealed = seal_system(state.store(), system, &key, &plaintext)?;
+        Ok(Change::Put(key, sealed.into()))
+    }
+}
+
+fn next_batch(writes: &mut Vec<Write>) -> Vec<Write> {
+    let mut bytes = 0;
+    let fits = writes.iter().take(RECORDS).take_while(|write| {
+        bytes += write.change.bytes();
+        bytes <= BYTES
+    });
+    let count = fits.count().max(1);
+    let rest = writes.split_off(count);
+    std::mem::replace(writes, rest)
+}
+
+fn starts_record(starts: &Starts) -> StartsRecord {
+    let start = |start: &crate::view::Start| StartRecord {
+        uid: start.uid.0.to_vec(),
+        time: Some(start.time),
+        revision: start.revision.clone(),
+        principal: start.principal.clone(),
+    };
+    StartsRecord {
+        scope_uid: starts.scope_uid.map(|uid| uid.0.to_vec()).unwrap_or_default(),
+        starts: starts.starts.iter().map(start).collect(),
+        token_replay_time: starts.token_replay_time,
+    }
+}
+
+fn used_record(used: &Used) -> UsedRecord {
+    let mut secrets: Vec<_> = used.secrets.iter().collect();
+    secrets.sort_by_key(|(uid, _)| **uid);
+    let secret = |(uid, used): (&Uid, &crate::view::LastUsed)| {
+        let uid = u128::from_be_bytes(uid.0);
+        UsedSecretRecord {
+            uid_high: (uid >> 64) as u64,
+            uid_low: uid as u64,
+            injected: used.injected,
+            rendered: used.rendered,
+        }
+    };
+    UsedRecord {
+        scope_uid: used.scope_uid.map(|uid| uid.0.to_vec()).unwrap_or_default(),
+        secrets: secrets.into_iter().map(secret).collect(),
+    }
+}

@@ -1,0 +1,1 @@
+//! Starts and uses, from one vault to the next.

@@ -4,5 +4,6 @@ mod durable;
 mod limits;
 mod replicas;
 mod revival;
+mod sessions;
 mod tampering;
 pub(crate) mod world;

@@ -19,5 +19,6 @@ mod permissions;
 mod platform;
 mod products;
 mod serving;
+mod start_tokens;
 mod tidy;
 mod tls;

@@ -90,6 +90,21 @@ impl State {
         (used.scope_uid == uid).then_some(used)
     }
 
+    /// The part of the memory that soft state takes, in bytes.
+    pub fn soft_bytes(&self) -> u64 {
+        self.soft_bytes
+    }
+
+    fn add_soft(&mut self, bytes: u64) {
+        self.memory_bytes += bytes;
+        self.soft_bytes += bytes;
+    }
+
+    fn remove_soft(&mut self, bytes: u64) {
+        self.memory_bytes -= bytes;
+        self.soft_bytes -= bytes;
+    }
+
     pub(super) fn put_starts(&mut self, key: &Key, bytes: &[u8]) -> Result<(), record::Error> {
         let understood = record::Error::NotUnderstood;
         let plaintext = self.open(key, bytes)?;
@@ -105,14 +120,14 @@ impl State {
             token_replay_time: stored.token_replay_time,
         };
         self.delete_starts(key);
-        self.memory_bytes += starts_bytes(&starts);
+        self.add_soft(starts_bytes(&starts));
         self.starts.insert(key.clone(), Arc::new(starts));
         Ok(())
     }
 
     pub(super) fn delete_starts(&mut self, key: &Key) {
         if let Some(old) = self.starts.remove(key) {
-            self.memory_bytes -= starts_bytes(&old);
+            self.remove_soft(starts_bytes(&old));
         }
     }
 
@@ -132,14 +147,14 @@ impl State {
         let secrets = stored.secrets.into_iter().map(secret).collect();
         let used = Used { scope_uid: uid(&stored.scope_uid)?, secrets };
         self.delete_used(&scope);
-        self.memory_bytes += used_bytes(&used);
+        self.add_soft(used_bytes(&used));
         self.used.insert(scope, Arc::new(used));
         Ok(())
     }
 
     pub(super) fn delete_used(&mut self, scope: &Scope) {
         if let Some(old) = self.used.remove(scope) {
-            self.memory_bytes -= used_bytes(&old);
+            self.remove_soft(used_bytes(&old));
         }
     }
 }

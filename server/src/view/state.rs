@@ -36,6 +36,7 @@ pub struct State {
     pub(super) starts: BTreeMap<Key, Arc<Starts>>,
     pub(super) used: HashMap<Scope, Arc<Used>>,
     pub(super) memory_bytes: u64,
+    pub(super) soft_bytes: u64,
 }
 
 /// A scope's data key, and the incarnation it seals for.
@@ -161,6 +162,7 @@ impl State {
             starts: BTreeMap::new(),
             used: HashMap::new(),
             memory_bytes: 0,
+            soft_bytes: 0,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     seal::Uid,
     store::{Change, Expect, Key, Transaction, TransactionId},
     vault::Error,
-    view::{Starts, State, Used},
+    view::{ENTRY_BYTES, Starts, State, Used},
 };
 
 /// How often what is new is written.
@@ -23,8 +23,9 @@ const FORGET_EVERY: u32 = 120;
 const RECORDS: usize = 90;
 /// Bytes in one transaction.
 const BYTES: usize = 1024 * 1024;
-/// The share of the memory ceiling up to which starts are kept, in percent: secrets come first.
-const MEMORY_PERCENT: u64 = 80;
+/// The share of the memory ceiling that soft state may take, in percent: whoever may start workloads may name any
+/// number of them, and must not crowd out secrets by it.
+const MEMORY_PERCENT: u64 = 10;
 
 /// Runs until the vault is gone.
 pub(in crate::vault) async fn write_behind(vault: Weak<Inner>) {
@@ -81,7 +82,8 @@ impl Vault {
     }
 
     fn starts_to_write(&self, state: &State, pending: &Pending) -> Result<Vec<Write>, Error> {
-        let is_full = state.memory_bytes() > self.0.limits.memory_bytes / 100 * MEMORY_PERCENT;
+        let room = (self.0.limits.memory_bytes / 100 * MEMORY_PERCENT).saturating_sub(state.soft_bytes());
+        let mut room = room / ENTRY_BYTES;
         let mut writes = Vec::new();
         let mut scopes: BTreeMap<&Scope, usize> = BTreeMap::new();
         for workload in pending.starts.keys() {
@@ -89,10 +91,11 @@ impl Vault {
             let written = state.starts(workload).map(|starts| starts.as_ref().clone());
             let is_new = written.is_none();
             let Some(merged) = pending.merged(workload, scope.map(|scope| scope.uid), written) else { continue };
-            if is_new && is_full {
+            if is_new && room == 0 {
                 continue;
             }
             if is_new {
+                room -= 1;
                 *scopes.entry(workload.scope()).or_default() += 1;
             }
             let record_key = key::starts(workload);

@@ -156,3 +156,18 @@ async fn what_an_environment_was_is_remembered() {
     assert_eq!(changed.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
     assert_eq!(vault.changed_since("unknown", &now), None);
 }
+
+#[tokio::test]
+async fn starts_take_a_tenth_of_the_memory_at_most() {
+    let (world, _) = world().await;
+    let memory = 100 * crate::view::ENTRY_BYTES * 10;
+    let vault = world.vault_with_memory(memory).await;
+    for n in 0..300 {
+        start(&world, &vault, &format!("projects/p/servers/s{n}")).await;
+    }
+    vault.write_soft_state(false).await.expect("written");
+    let state = vault.view().read();
+    // Each start is a little more than an entry, and so is the record of uses.
+    assert!(state.soft_bytes() <= memory / 10 * 5 / 4, "{}", state.soft_bytes());
+    assert!(state.started_from("projects/p/", "").count() > 50, "and that is used");
+}

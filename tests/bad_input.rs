@@ -276,12 +276,12 @@ async fn tokens_have_limits_and_odd_headers_are_refused() {
         ("users/x", seconds(i64::MIN, i32::MIN)),
         ("users/x", seconds(0, 999_999_999)),
     ] {
-        let request = v1::IssueTokenRequest { principal: principal.into(), ttl, description: String::new() };
+        let request = v1::IssueTokenRequest { principal: principal.into(), ttl, ..Default::default() };
         let refusal = refused(operator.tokens().issue_token(request).await);
         assert_eq!((refusal.code, refusal.field()), (Code::InvalidArgument, "ttl"), "{ttl:?}");
     }
     let description = "d".repeat(201);
-    let request = v1::IssueTokenRequest { principal: "users/x".into(), ttl: None, description };
+    let request = v1::IssueTokenRequest { principal: "users/x".into(), description, ..Default::default() };
     assert_eq!(refused(operator.tokens().issue_token(request).await).field(), "description");
 
     let list = v1::ListScopesRequest::default().encode_to_vec();

@@ -59,7 +59,7 @@ impl Server {
         let request = v1::IssueTokenRequest {
             principal: principal.to_owned(),
             ttl: ttl.map(|ttl| ttl.try_into().expect("a short time")),
-            description: String::new(),
+            ..Default::default()
         };
         let answer = issuer.tokens().issue_token(request).await;
         answer.unwrap_or_else(|status| panic!("no token for {principal}: {status:?}")).into_inner().token

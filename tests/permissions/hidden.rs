@@ -42,7 +42,7 @@ fn pairs(grants: [&str; 2], tokens: [&str; 2]) -> Vec<(&'static str, [Vec<u8>; 2
         ),
         (
             "Secrets/DeleteSecret",
-            both(&|s| v1::DeleteSecretRequest { name: name(s), etag: "x".into() }.encode_to_vec()),
+            both(&|s| v1::DeleteSecretRequest { name: name(s), etag: "x".into(), force: true }.encode_to_vec()),
         ),
         (
             "Secrets/CloneSecrets",

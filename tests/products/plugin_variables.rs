@@ -59,7 +59,7 @@ async fn an_encrypted_value_can_be_replaced_and_deleting_is_permanent() {
     assert_eq!(got[0], ("GITHUB_API_TOKEN".to_owned(), "replaced".to_owned()));
 
     ada.secrets()
-        .delete_secret(v1::DeleteSecretRequest { name: name.clone(), etag: String::new() })
+        .delete_secret(v1::DeleteSecretRequest { name: name.clone(), ..Default::default() })
         .await
         .expect("gone");
     let refusal = refused(ada.secrets().get_secret(v1::GetSecretRequest { name }).await);

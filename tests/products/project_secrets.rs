@@ -108,10 +108,14 @@ async fn an_old_etag_loses_and_of_racing_edits_one_wins() {
         }
     }
     assert_eq!(won, 1);
-    let delete = v1::DeleteSecretRequest { name: created.name.clone(), etag: created.etag };
+    let delete = v1::DeleteSecretRequest { name: created.name.clone(), etag: created.etag, force: false };
     assert_eq!(refused(ada.secrets().delete_secret(delete).await).why(), (Code::Aborted, "ETAG_MISMATCH"));
     let current = ada.secrets().get_secret(v1::GetSecretRequest { name: created.name.clone() }).await;
-    let delete = v1::DeleteSecretRequest { name: created.name, etag: current.expect("it stands").into_inner().etag };
+    let delete = v1::DeleteSecretRequest {
+        name: created.name,
+        etag: current.expect("it stands").into_inner().etag,
+        force: false,
+    };
     ada.secrets().delete_secret(delete).await.expect("the current etag passes");
 }
 
@@ -122,7 +126,7 @@ async fn a_deleted_and_recreated_key_is_another_secret() {
     let first = ada.secrets().create_secret(secret(PROJECT, "KEY", "v")).await.expect("created").into_inner();
     let taken = refused(ada.secrets().create_secret(secret(PROJECT, "KEY", "w")).await);
     assert_eq!(taken.why(), (Code::AlreadyExists, "SECRET_EXISTS"));
-    let delete = v1::DeleteSecretRequest { name: first.name.clone(), etag: String::new() };
+    let delete = v1::DeleteSecretRequest { name: first.name.clone(), ..Default::default() };
     ada.secrets().delete_secret(delete).await.expect("deleted");
     let again = ada.secrets().create_secret(secret(PROJECT, "KEY", "w")).await.expect("created").into_inner();
     assert_ne!((again.uid, again.etag), (first.uid, first.etag));

@@ -133,7 +133,7 @@ async fn readers_view_and_managers_change() {
     let create = refused(reader.secrets().create_secret(secret(SOURCE, "NEW", "v")).await);
     let edit = v1::UpdateSecretRequest { name: name.clone(), description: Some("x".into()), ..Default::default() };
     let edit = refused(reader.secrets().update_secret(edit).await);
-    let delete = refused(reader.secrets().delete_secret(v1::DeleteSecretRequest { name, etag: String::new() }).await);
+    let delete = refused(reader.secrets().delete_secret(v1::DeleteSecretRequest { name, ..Default::default() }).await);
     for refusal in [create, edit, delete] {
         assert_eq!(refusal.why(), (Code::PermissionDenied, "PERMISSION_DENIED"));
     }

@@ -84,7 +84,7 @@ async fn a_workspace_sees_name_and_scope_of_what_it_inherits_and_cannot_touch_it
 
     let update = v1::UpdateSecretRequest { name: inherited.clone(), value: Some(b"z".to_vec()), ..Default::default() };
     assert_eq!(refused(red.secrets().update_secret(update).await).code, Code::PermissionDenied);
-    let delete = v1::DeleteSecretRequest { name: inherited, etag: String::new() };
+    let delete = v1::DeleteSecretRequest { name: inherited, ..Default::default() };
     assert_eq!(refused(red.secrets().delete_secret(delete).await).code, Code::PermissionDenied);
 
     server.grant("users/red", "secrets:read", ORG).await;

@@ -5,8 +5,10 @@ use std::{future::Future, time::Duration};
 use coffer_proto::{
     limits,
     v1::{
-        access_client::AccessClient, imports_client::ImportsClient, scopes_client::ScopesClient,
-        secrets_client::SecretsClient, tokens_client::TokensClient, workloads_client::WorkloadsClient,
+        access_client::AccessClient, imports_client::ImportsClient, instances_client::InstancesClient,
+        manifests_client::ManifestsClient, redactions_client::RedactionsClient, references_client::ReferencesClient,
+        scopes_client::ScopesClient, secrets_client::SecretsClient, templates_client::TemplatesClient,
+        tokens_client::TokensClient, workloads_client::WorkloadsClient,
     },
 };
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport};
@@ -82,6 +84,31 @@ impl Client {
     /// Fetch the environment of a workload.
     pub fn workloads(&self) -> WorkloadsClient<Channel> {
         WorkloadsClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Which workloads were started with what, and which need a restart.
+    pub fn instances(&self) -> InstancesClient<Channel> {
+        InstancesClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Say which secrets tools use, so that deletes are guarded.
+    pub fn references(&self) -> ReferencesClient<Channel> {
+        ReferencesClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Say which variables workloads expect.
+    pub fn manifests(&self) -> ManifestsClient<Channel> {
+        ManifestsClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Put values into templates.
+    pub fn templates(&self) -> TemplatesClient<Channel> {
+        TemplatesClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// Take values out of texts.
+    pub fn redactions(&self) -> RedactionsClient<Channel> {
+        RedactionsClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
     }
 
     /// Whether the server serves (grpc.health.v1).

@@ -58,6 +58,20 @@ async fn main() {
         let request = v1::FetchEnvironmentRequest { workload, ..Default::default() };
         client.workloads().fetch_environment(request).await.map(drop)
     };
+    let render = |client: Client, _| async move {
+        let request = v1::RenderTemplateRequest {
+            workload: "projects/p/servers/s".to_owned(),
+            texts: vec!["Bearer {{SECRET_1}}".to_owned(), "{{SECRET_2}}".to_owned()],
+            sink: v1::render_template_request::Sink::Header.into(),
+            destination_host: String::new(),
+        };
+        client.templates().render_template(request).await.map(drop)
+    };
+    let transcript: Arc<Vec<u8>> = Arc::new(b"A line of a transcript that holds no value at all.\n".repeat(20_000));
+    let redact = move |client: Client, _| {
+        let (workload, texts) = ("projects/p/servers/s".to_owned(), vec![transcript.to_vec()]);
+        async move { client.redactions().redact_text(v1::RedactTextRequest { workload, texts }).await.map(drop) }
+    };
     let create = |client: Client, n: u64| async move {
         let scope = format!("projects/c{}", n % 997);
         client.secrets().create_secret(secret(&scope, &format!("S{n}"), "a value of usual length")).await.map(drop)
@@ -67,6 +81,8 @@ async fn main() {
     let base = row("health check, 64 callers", 1.0, &measure(&manager, 64, health).await);
     row("get one secret, 64 callers", base, &measure(&manager, 64, get).await);
     row("fetch an environment of 20, 64 callers", base, &measure(&platform, 64, fetch).await);
+    row("render two header values, 64 callers", base, &measure(&platform, 64, render).await);
+    row("redact 1 MB of text, 2 callers", base, &measure(&platform, 2, redact).await);
     row("create a secret, 1 caller", base, &measure(&manager, 1, create).await);
     row("create a secret, 64 callers", base, &measure(&manager, 64, move |c, n| create(c, n + 10_000_000)).await);
 }

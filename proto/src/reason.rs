@@ -105,6 +105,8 @@ reasons! {
     StoreUnavailable = "STORE_UNAVAILABLE",
     /// UNAVAILABLE: no audit sink can take a line, so nothing is done.
     AuditUnavailable = "AUDIT_UNAVAILABLE",
+    /// UNAVAILABLE: the server ends, and with it its streams; begin again elsewhere or soon.
+    ShuttingDown = "SHUTTING_DOWN",
     /// UNKNOWN: the store's answer was lost; the change may or may not have happened.
     OutcomeUnknown = "OUTCOME_UNKNOWN",
     /// DATA_LOSS: what is stored does not open with its key.

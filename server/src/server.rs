@@ -34,6 +34,9 @@ use crate::{
 /// How long the audit log and the store may take to write what they hold at the end.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long the starts and uses not yet written may take.
+const SOFT_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// What a running server is told from outside.
 #[derive(Clone, Debug)]
 pub struct Signals {
@@ -121,9 +124,9 @@ impl Server {
         Ok(Self { config, store, vault, audit, certificates, began })
     }
 
-    /// Coffer's own services, to be called without a socket.
+    /// Coffer's own services, to be called without a socket; streams need one.
     pub fn routes(&self) -> Routes {
-        api::routes(self.vault.clone())
+        api::routes(self.vault.clone(), watch::channel(Stage::Serving).1)
     }
 
     /// Binds every listener and then writes the address file.
@@ -143,7 +146,8 @@ impl Bound {
     pub async fn run(self, signals: Signals) -> Result<End, Error> {
         let Self { server, listeners, addresses } = self;
         let Server { config, store, vault, audit, certificates, began } = server;
-        let routes = services::add(api::routes(vault.clone()), &config, vault.watch_health(), signals.stage.clone())?;
+        let routes = api::routes(vault.clone(), signals.stage.clone());
+        let routes = services::add(routes, &config, vault.watch_health(), signals.stage.clone())?;
         let _address_file = match &config.address_file {
             None => None,
             Some(path) => {
@@ -165,12 +169,22 @@ impl Bound {
         let limits = Limits::new(config.limits.connections, config.limits.connections_per_peer);
         let end = serve::serve(listeners, routes, limits, certificates, signals.stage).await;
         chores.abort();
+        flush(&vault).await;
         drop(vault);
         close(&store, &audit).await;
         if let Ok(end) = &end {
             tracing::info!(?end, "ended");
         }
         Ok(end?)
+    }
+}
+
+/// The starts and uses of the last seconds: what is lost of them is missed by nobody but their reader.
+async fn flush(vault: &Vault) {
+    match tokio::time::timeout(SOFT_WAIT_MAX, vault.write_soft_state(false)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the last starts are not written"),
+        Err(_) => tracing::warn!("the last starts take too long to be written"),
     }
 }
 

@@ -61,12 +61,19 @@ pub(super) const METHODS: &[&str] = &[
     "coffer.v1.Workloads/WatchEnvironment",
 ];
 const IMPORT: &str = "coffer.v1.Imports/ImportSecrets";
+/// Those whose answer goes on: they are counted apart, and few of one principal.
+const STREAMS: &[&str] = &[
+    "coffer.v1.Instances/WatchInstances",
+    "coffer.v1.Redactions/RedactStream",
+    "coffer.v1.Workloads/WatchEnvironment",
+];
 
 /// What all gates share.
 #[derive(Clone)]
 pub(super) struct Guard {
     vault: Vault,
     principals: Arc<Principals>,
+    streams: Arc<Principals>,
     lanes: Arc<Lanes>,
     imports: Arc<Semaphore>,
 }
@@ -83,6 +90,7 @@ impl Guard {
         Self {
             vault,
             principals: Arc::new(Principals::new(limits::PRINCIPAL_CALLS)),
+            streams: Arc::new(Principals::new(limits::PRINCIPAL_STREAMS)),
             lanes: Arc::new(Lanes::new(limits::PRINCIPAL_IMPORTS)),
             imports: Arc::new(Semaphore::new(limits::IMPORTS_AT_ONCE)),
         }
@@ -93,10 +101,14 @@ impl Guard {
     }
 
     /// Who calls, and that they may call once more now.
-    async fn admit(&self, call: &Call) -> Result<(Principal, Turn), Error> {
+    async fn admit(&self, method: &str, call: &Call) -> Result<(Principal, Turn), Error> {
         let principal = self.vault.authenticate(call).await?;
-        let turn = self.principals.take(principal.to_string());
-        Ok((principal, turn.ok_or(Error::Overloaded("at most 256 of one principal"))?))
+        let (principals, most) = match STREAMS.contains(&method) {
+            true => (&self.streams, "at most 8 watches and streams of one principal"),
+            false => (&self.principals, "at most 256 of one principal"),
+        };
+        let turn = principals.take(principal.to_string());
+        Ok((principal, turn.ok_or(Error::Overloaded(most))?))
     }
 
     /// A place to read an import in, waited for within the call's own deadline: first in the principal's own lane, so that
@@ -151,7 +163,7 @@ where
                 Ok(called) => called,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
-            let (principal, turn) = match guard.admit(&call).await {
+            let (principal, turn) = match guard.admit(method, &call).await {
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
@@ -202,6 +214,10 @@ mod tests {
         assert_eq!(METHODS, methods);
     }
 
+    fn routes_of(vault: Vault) -> Routes {
+        crate::api::routes(vault, tokio::sync::watch::channel(crate::serve::Stage::Serving).1)
+    }
+
     /// A request whose body never comes.
     fn unfinished(path: &str, token: Option<&str>) -> Request<Body> {
         let body = Body::new(StreamBody::new(tokio_stream::pending::<Result<_, tonic::Status>>()));
@@ -225,7 +241,7 @@ mod tests {
         let vault = world.vault().await;
         let known = world.issue(&vault, OPERATOR, "users/a").await.expect("issued");
         let unknown = Token::generate(TokenKind::User);
-        let mut routes = crate::api::routes(vault);
+        let mut routes = routes_of(vault);
         for method in METHODS {
             let path = format!("/{method}");
             let missing = answered(&mut routes, unfinished(&path, None)).await;
@@ -248,7 +264,7 @@ mod tests {
         let world = World::new().await;
         let vault = world.vault().await;
         let token = world.issue(&vault, OPERATOR, "users/a").await.expect("issued");
-        let mut routes = crate::api::routes(vault);
+        let mut routes = routes_of(vault);
         // An empty message asks which of no permissions the caller has.
         let mut call = async || {
             let mut request = unfinished("/coffer.v1.Access/TestPermissions", Some(token.expose()));
@@ -268,6 +284,21 @@ mod tests {
         assert_eq!(call().await.0, tonic::Code::Ok);
     }
 
+    #[test]
+    fn streams_are_what_the_contract_calls_so() {
+        let descriptors = FileDescriptorSet::decode(coffer_proto::FILE_DESCRIPTOR_SET).expect("compiled in");
+        let is_streaming = |name: &str| {
+            let (service, method) = name.rsplit_once('/').expect("a method");
+            let mut services = descriptors.file.iter().flat_map(|file| {
+                file.service.iter().filter(move |found| format!("{}.{}", file.package(), found.name()) == service)
+            });
+            let service = services.next().expect("its service");
+            service.method.iter().any(|found| found.name() == method && found.server_streaming())
+        };
+        let streams: Vec<_> = METHODS.iter().filter(|method| is_streaming(method)).collect();
+        assert_eq!(STREAMS.iter().collect::<Vec<_>>(), streams);
+    }
+
     #[tokio::test]
     async fn nobody_takes_all_places_of_imports() {
         let world = World::new().await;
@@ -278,7 +309,7 @@ mod tests {
         );
         world.grant(&vault, "services/s", Permission::WorkloadsIssue, "projects/p").await;
         let server = world.issue(&vault, "services/s", "projects/p/servers/s").await.expect("issued");
-        let routes = crate::api::routes(vault);
+        let routes = routes_of(vault);
         let path = format!("/{IMPORT}");
         let slow: Vec<_> = (0..3 * limits::IMPORTS_AT_ONCE)
             .map(|_| {

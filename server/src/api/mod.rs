@@ -10,6 +10,7 @@ mod redactions;
 mod scopes;
 mod secrets;
 mod status;
+mod streams;
 mod templates;
 mod tokens;
 mod turns;
@@ -24,24 +25,29 @@ use coffer_proto::{
         tokens_server::TokensServer, workloads_server::WorkloadsServer,
     },
 };
+use tokio::sync::watch;
 use tonic::{Request, Status, service::Routes};
 
 use self::gate::Guard;
-use crate::vault::{Call, Error, Vault};
+use crate::{
+    serve::Stage,
+    vault::{Call, Error, Vault},
+};
 
 /// What a stream sends.
-type Pending<T> = tokio_stream::wrappers::ReceiverStream<Result<T, Status>>;
+type Pending<T> = streams::Messages<T>;
 
 /// Serves every service from one vault.
 #[derive(Clone)]
 struct Api {
     vault: Vault,
+    stage: watch::Receiver<Stage>,
 }
 
-/// The services of coffer, each behind its gate and with its message limits.
-pub fn routes(vault: Vault) -> Routes {
+/// The services of coffer, each behind its gate and with its message limits. Streams end when the drain begins.
+pub fn routes(vault: Vault, stage: watch::Receiver<Stage>) -> Routes {
     let guard = Guard::new(vault.clone());
-    let api = Api { vault };
+    let api = Api { vault, stage };
     macro_rules! guarded {
         ($server:ident, $request_bytes:expr) => {
             guard.before(

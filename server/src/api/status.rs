@@ -25,6 +25,12 @@ pub(super) fn of(error: Error) -> Status {
     Status::with_error_details(code(reason), error.to_string(), details)
 }
 
+/// The status of a reason that no call but only a stream ends with.
+pub(super) fn with(reason: Reason, text: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
+    Status::with_error_details(code(reason), text, details)
+}
+
 /// The code of a reason; total, so that a new reason must say its own.
 fn code(reason: Reason) -> Code {
     match reason {
@@ -52,7 +58,9 @@ fn code(reason: Reason) -> Code {
         | Reason::DestinationNotAllowed
         | Reason::NotForInstructions => Code::FailedPrecondition,
         Reason::StorageFull | Reason::Overloaded | Reason::ReaderTooSlow => Code::ResourceExhausted,
-        Reason::Sealed | Reason::StoreUnavailable | Reason::AuditUnavailable => Code::Unavailable,
+        Reason::Sealed | Reason::StoreUnavailable | Reason::AuditUnavailable | Reason::ShuttingDown => {
+            Code::Unavailable
+        }
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::StoreDamaged => Code::DataLoss,
         Reason::Internal => Code::Internal,

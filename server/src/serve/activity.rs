@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use tokio::{
@@ -31,7 +31,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct OpenCall {
     activity: Arc<Activity>,
-    answer: Option<u64>,
+    answer: OnceLock<u64>,
 }
 
 impl Activity {
@@ -49,7 +49,7 @@ impl Activity {
         let mut state = self.state();
         state.has_requested = true;
         state.calls += 1;
-        OpenCall { activity: Arc::clone(self), answer: None }
+        OpenCall { activity: Arc::clone(self), answer: OnceLock::new() }
     }
 
     /// Waits until the connection has outstayed one of `limits`, and says which.
@@ -103,13 +103,14 @@ impl State {
 }
 
 impl OpenCall {
-    /// The answer has begun, and must be taken in time from here on.
-    pub(super) fn answers(&mut self) {
+    /// The answer has begun, or if it is a stream it ends, and must be taken in time from here on.
+    pub(super) fn answers(&self) {
         let mut state = self.activity.state();
         let answer = state.next_answer;
-        state.next_answer += 1;
-        state.answers.insert(answer, Instant::now());
-        self.answer = Some(answer);
+        if self.answer.set(answer).is_ok() {
+            state.next_answer += 1;
+            state.answers.insert(answer, Instant::now());
+        }
     }
 }
 
@@ -118,8 +119,8 @@ impl Drop for OpenCall {
         let mut state = self.activity.state();
         state.calls -= 1;
         state.quiet_since = Instant::now();
-        if let Some(answer) = self.answer {
-            state.answers.remove(&answer);
+        if let Some(answer) = self.answer.get() {
+            state.answers.remove(answer);
         }
     }
 }
@@ -167,7 +168,7 @@ mod tests {
         let (stage, _) = watch::channel(Stage::Serving);
         let activity = Arc::new(Activity::new());
         let mut calls: Vec<_> = (0..3).map(|_| activity.call()).collect();
-        for call in &mut calls {
+        for call in &calls {
             call.answers();
             sleep(5 * SECOND).await;
         }
@@ -179,7 +180,7 @@ mod tests {
     async fn an_answer_that_begins_later_is_seen_in_time() {
         let (stage, _) = watch::channel(Stage::Serving);
         let activity = Arc::new(Activity::new());
-        let mut call = activity.call();
+        let call = activity.call();
         let later = async {
             sleep(47 * SECOND).await;
             call.answers();

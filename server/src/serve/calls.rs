@@ -25,6 +25,7 @@ use super::{
     activity::OpenCall,
     admission::{Admission, Slot},
     methods::{Kind, Methods},
+    taken::{Taken, Untaken},
 };
 
 /// When an overloaded server asks to be called again.
@@ -33,15 +34,19 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const LOGGED_METHOD_BYTES: usize = 100;
 /// One peer may have this part of all places: one of so many.
 const PEER_SHARES: u32 = 4;
+/// The same of streams, of which a host full of workloads has one each.
+const PEER_STREAM_SHARES: u32 = 2;
 
 /// Puts [`Calls`] around a service.
 #[derive(Clone, Debug)]
 pub(super) struct CallsLayer {
     own: Admission,
+    streams: Admission,
     checks: Admission,
     watches: Admission,
     methods: Arc<Methods>,
     duration_max: Duration,
+    slow_reader: Duration,
 }
 
 /// Bounds, guards and logs every call of the process.
@@ -56,21 +61,24 @@ impl CallsLayer {
         let places = |what, total: u32| Admission::new(what, total, total.div_ceil(PEER_SHARES));
         Self {
             own: places("calls", limits.calls),
+            streams: Admission::new("streams", limits.streams, limits.streams.div_ceil(PEER_STREAM_SHARES)),
             checks: places("health checks", limits.health_checks),
             watches: places("health watches", limits.health_watches),
             methods: Arc::new(Methods::new()),
             duration_max: limits.call,
+            slow_reader: limits.slow_reader,
         }
     }
 
     /// Calls whose answer is not yet with the operating system.
     pub(super) fn under_way(&self) -> u32 {
-        [&self.own, &self.checks, &self.watches].into_iter().map(Admission::total).sum()
+        [&self.own, &self.streams, &self.checks, &self.watches].into_iter().map(Admission::total).sum()
     }
 
-    fn places(&self, path: &str) -> &Admission {
-        match self.methods.kind(path) {
+    fn places(&self, kind: Kind) -> &Admission {
+        match kind {
             Kind::Own => &self.own,
+            Kind::Stream => &self.streams,
             Kind::Check => &self.checks,
             Kind::Watch => &self.watches,
         }
@@ -127,16 +135,22 @@ impl CallsLayer {
     async fn run<S>(
         self,
         mut inner: S,
-        request: Request<Body>,
+        mut request: Request<Body>,
         call: Option<OpenCall>,
         address: Option<IpAddr>,
     ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        let Some(place) = self.places(request.uri().path()).admit(address) else {
+        let kind = self.methods.kind(request.uri().path());
+        let Some(place) = self.places(kind).admit(address) else {
             return overloaded().into_http();
         };
+        let call = call.map(Arc::new);
+        let taken = (kind == Kind::Stream).then(|| Taken::new(self.slow_reader, call.as_ref()));
+        if let Some(taken) = taken.clone() {
+            request.extensions_mut().insert(taken);
+        }
         let mut hold = Hold { call, _place: place, _more: None };
         let is_streaming = self.methods.is_streaming(request.uri().path());
         // Called within the future, so that a panic of `call` itself is caught too.
@@ -150,9 +164,9 @@ impl CallsLayer {
         };
         hold._more = response.extensions_mut().remove::<UntilTaken>();
         if !is_streaming {
-            hold.call.iter_mut().for_each(OpenCall::answers);
+            hold.call.iter().for_each(|call| call.answers());
         }
-        held(response, hold)
+        held(response, hold, taken)
     }
 }
 
@@ -172,7 +186,7 @@ impl UntilTaken {
 
 /// What a call takes of the server, until its answer is gone.
 struct Hold {
-    call: Option<OpenCall>,
+    call: Option<Arc<OpenCall>>,
     _place: Slot,
     _more: Option<UntilTaken>,
 }
@@ -180,6 +194,7 @@ struct Hold {
 /// A part of an answer. It lies in HTTP/2's buffers until the peer has room for it, long after its body has ended.
 struct Part {
     bytes: Bytes,
+    _untaken: Option<Untaken>,
     _hold: Arc<Hold>,
 }
 
@@ -190,11 +205,14 @@ impl AsRef<[u8]> for Part {
 }
 
 /// The answer, which holds until its body and every byte of it are dropped.
-fn held(response: Response<Body>, hold: Hold) -> Response<Body> {
+fn held(response: Response<Body>, hold: Hold, taken: Option<Taken>) -> Response<Body> {
     let hold = Arc::new(hold);
     response.map(|body| {
         Body::new(body.map_frame(move |frame| {
-            frame.map_data(|bytes| Bytes::from_owner(Part { bytes, _hold: Arc::clone(&hold) }))
+            frame.map_data(|bytes| {
+                let _untaken = taken.as_ref().map(Taken::part);
+                Bytes::from_owner(Part { bytes, _untaken, _hold: Arc::clone(&hold) })
+            })
         }))
     })
 }
@@ -302,6 +320,48 @@ mod tests {
         assert_eq!(status(layer.clone(), "/good").await.code(), Code::ResourceExhausted);
         drop(frame);
         assert_eq!(status(layer, "/good").await.code(), Code::Ok);
+    }
+
+    const STREAM: &str = "/coffer.v1.Workloads/WatchEnvironment";
+
+    #[tokio::test]
+    async fn a_stream_takes_no_place_of_a_call_and_knows_what_is_taken() {
+        let layer = CallsLayer::new(&Limits { calls: 0, streams: 2, ..Limits::new(1, 1) });
+        let (sender, mut known) = tokio::sync::mpsc::unbounded_channel();
+        let answers = service_fn(move |request: Request<Body>| {
+            let taken = request.extensions().get::<Taken>().cloned();
+            let _ = sender.send(taken);
+            async { Ok(Response::new(Body::new(http_body_util::Full::new(Bytes::from_static(b"a message"))))) }
+        });
+        let request = Request::builder().uri(STREAM).body(Body::empty()).expect("a request");
+        let response = layer.layer(answers).oneshot(request).await;
+        let mut body = response.unwrap_or_else(|never| match never {}).into_body();
+        let taken = known.recv().await.flatten().expect("what a stream is given");
+        taken.announce();
+        let mut all = Box::pin(taken.all());
+        assert!(timeout(Duration::ZERO, &mut all).await.is_err(), "not even sent");
+        let frame = body.frame().await.expect("a frame").expect("no error");
+        assert!(timeout(Duration::ZERO, &mut all).await.is_err(), "not taken");
+        drop(frame);
+        assert_eq!(all.await, Ok(()));
+        assert_eq!(status(layer, "/good").await.code(), Code::ResourceExhausted, "calls have places of their own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_peer_has_half_of_the_streams() {
+        let layer = CallsLayer::new(&Limits { streams: 4, ..Limits::new(1, 1) });
+        let hang = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+        let begin = |address: Option<&str>| {
+            let address = address.map(|address| address.parse().expect("an address"));
+            let mut request = Request::builder().uri(STREAM).body(Body::empty()).expect("a request");
+            request.extensions_mut().insert(PeerInfo::new("peer".to_owned(), address));
+            let mut call = Box::pin(layer.layer(hang).oneshot(request));
+            async move { timeout(Duration::from_secs(1), &mut call).await.is_err().then_some(call) }
+        };
+        let _two = [begin(Some("10.0.0.1")).await.expect("a place"), begin(Some("10.0.0.1")).await.expect("another")];
+        assert!(begin(Some("10.0.0.1")).await.is_none(), "its share is used");
+        let _rest = [begin(None).await.expect("a place"), begin(Some("10.0.0.2")).await.expect("another peer")];
+        assert!(begin(None).await.is_none(), "all are used");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,8 +24,10 @@ pub(super) struct Methods {
 /// What a call counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A call of coffer's own.
+    /// A call of coffer's own with a single answer.
     Own,
+    /// A stream of coffer's own: a watch, a redaction.
+    Stream,
     /// A single question to a standard service: is the server well?
     Check,
     /// A stream of a standard service: a health watch, reflection.
@@ -53,6 +55,7 @@ impl Methods {
 
     pub(super) fn kind(&self, path: &str) -> Kind {
         match path.starts_with(STANDARD) {
+            false if self.is_streaming(path) => Kind::Stream,
             false => Kind::Own,
             true if self.is_streaming(path) => Kind::Watch,
             true => Kind::Check,
@@ -69,6 +72,8 @@ mod tests {
         let methods = Methods::new();
         for (path, is_streaming, kind) in [
             ("/coffer.v1.Secrets/GetSecret", false, Kind::Own),
+            ("/coffer.v1.Workloads/WatchEnvironment", true, Kind::Stream),
+            ("/coffer.v1.Redactions/RedactStream", true, Kind::Stream),
             ("/grpc.health.v1.Health/Check", false, Kind::Check),
             ("/grpc.health.v1.Health/Watch", true, Kind::Watch),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", true, Kind::Watch),

@@ -13,6 +13,7 @@ mod connection;
 mod health;
 mod listener;
 mod methods;
+mod taken;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ pub use certificates::{Certificates, CertificatesError};
 pub use connection::PeerInfo;
 pub use health::health;
 pub use listener::{BindError, Listener};
+pub use taken::{ReaderTooSlow, Taken};
 
 /// Streams at once of one connection.
 const STREAMS_MAX: u32 = 128;
@@ -58,6 +60,8 @@ pub struct Limits {
     /// Calls at once, over all connections; more are answered with RESOURCE_EXHAUSTED. A call counts until its answer
     /// is with the operating system. One peer may have a quarter of them, unix sockets all.
     pub calls: u32,
+    /// The same for streams, over all connections: watches and redactions. One peer may have half of them.
+    pub streams: u32,
     /// The same for single calls of the standard services, so that a server under load still tells how it is.
     pub health_checks: u32,
     /// The same for streams of the standard services, which need no token.
@@ -69,8 +73,10 @@ pub struct Limits {
     /// How long a call may take until its answer begins.
     pub call: Duration,
     /// How long the peer may take to take a single answer; the connection is closed then, because HTTP/2 can do nothing
-    /// else about bytes that are not taken. Streams may take as long as they like.
+    /// else about bytes that are not taken. The last bytes of a stream that the server ends are such an answer.
     pub answer: Duration,
+    /// How long the peer may take to take one message of a stream, which ends then.
+    pub slow_reader: Duration,
     /// How long a connection may be without a call, once it had one.
     pub idle: Duration,
     /// How long it may be so during the drain, in which well-behaved peers close it themselves.
@@ -86,12 +92,14 @@ impl Limits {
             connections,
             connections_per_peer,
             calls: 4_096,
+            streams: 20_000,
             health_checks: 1_024,
             health_watches: 1_000,
             handshake: Duration::from_secs(5),
             first_request: Duration::from_secs(10),
             call: Duration::from_secs(10),
             answer: Duration::from_secs(30),
+            slow_reader: coffer_proto::limits::SLOW_READER,
             idle: Duration::from_secs(15 * 60),
             farewell: Duration::from_secs(1),
             drain: DRAIN_MAX,

@@ -108,6 +108,14 @@ pub fn tokens_in(scope: &Scope) -> [Key; 2] {
     [format!("token/{scope}/servers/"), format!("token/{scope}/sandboxes/")].map(Key::new)
 }
 
+/// The principal that a grant's or token's key names.
+pub fn principal(key: &Key) -> Option<&str> {
+    key.as_str().split(':').nth(1).filter(|_| key.as_str().starts_with("grant/")).or_else(|| {
+        let token = key.as_str().strip_prefix("token/")?;
+        token.split_once(':').map(|(principal, _)| principal)
+    })
+}
+
 /// Of a reference or manifest.
 pub fn declaration(name: &DeclarationName) -> Key {
     let id = name.as_str().rsplit_once('/').map_or("", |(_, id)| id);
@@ -119,9 +127,9 @@ pub fn declarations_on(kind: DeclarationKind, pattern: &str) -> Key {
     Key::new(format!("{}/{pattern}:", singular(kind)))
 }
 
-/// The prefix of all references or manifests on patterns below a scope.
-pub fn declarations_below(kind: DeclarationKind, scope: &Scope) -> Key {
-    Key::new(format!("{}/{scope}/", singular(kind)))
+/// The prefix of all references or manifests on scopes and patterns below a scope or pattern.
+pub fn declarations_below(kind: DeclarationKind, pattern: &str) -> Key {
+    Key::new(format!("{}/{pattern}/", singular(kind)))
 }
 
 fn singular(kind: DeclarationKind) -> &'static str {
@@ -223,6 +231,18 @@ mod tests {
         assert_eq!(parse(&pattern(&every)), Some(Kind::Pattern(every)));
         let server = Workload::parse("accounts/a/plugins/g/servers/s").expect("good");
         assert_eq!(parse(&starts(&server)), Some(Kind::Starts(server)));
+    }
+
+    #[test]
+    fn grants_and_tokens_name_their_principal() {
+        let user = Principal::User("u".into());
+        for pattern in ["projects/-/environments/e", "users/-", ""] {
+            assert_eq!(principal(&grant(pattern, &user, Permission::SecretsRead)), Some("users/u"), "{pattern}");
+        }
+        let server = Principal::parse("projects/p/servers/s").expect("good");
+        let id = coffer_proto::token::Token::generate(coffer_proto::token::TokenKind::Workload).id().clone();
+        assert_eq!(principal(&token(&server, &id)), Some("projects/p/servers/s"));
+        assert_eq!(principal(&Key::new("scope/projects/p")), None);
     }
 
     #[test]

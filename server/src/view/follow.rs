@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Error, Progress, State, View};
+use super::{Error, Progress, State, View, touched::Touched};
 use crate::{
     record,
     seal::{Keyring, header, source::KeySource},
@@ -46,6 +46,7 @@ pub async fn follow(store: Arc<dyn Store>, source: &dyn KeySource) -> Result<Opt
     let view = Arc::new(View {
         keyring,
         progress: watch::Sender::new(Progress::At(state.position)),
+        listeners: Arc::default(),
         state: RwLock::new(state),
     });
     tokio::spawn(keep_up(Arc::downgrade(&view), view.progress.subscribe(), store, follow));
@@ -112,10 +113,19 @@ async fn keep_up(
         let Some(view) = view.upgrade() else { return };
         let result = match next {
             Ok(Next::Commit(commit)) => {
-                let mut state = view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-                state.apply(&view.keyring, &commit).map(|()| commit.position)
+                let touched = Touched::by(&commit, &view.read());
+                let applied = {
+                    let mut state = view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    state.apply(&view.keyring, &commit)
+                };
+                view.listeners.tell(&touched);
+                applied.map(|()| commit.position)
             }
-            Ok(Next::Gap) => reload(&view, store.as_ref(), &mut follow).await,
+            Ok(Next::Gap) => {
+                let reloaded = reload(&view, store.as_ref(), &mut follow).await;
+                view.listeners.tell_all();
+                reloaded
+            }
             Err(crate::store::Error::Failed(what)) => Err(Error::Store(crate::store::Error::Failed(what))),
             Err(error) => {
                 tracing::warn!(%error, "following the store was interrupted; trying again");
@@ -134,6 +144,7 @@ async fn keep_up(
             Err(error) => {
                 tracing::error!(%error, "the view cannot follow the store any more");
                 view.progress.send_replace(Progress::Failed(error));
+                view.listeners.tell_all();
                 return;
             }
         }

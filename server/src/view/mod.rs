@@ -9,10 +9,14 @@ mod declared;
 mod follow;
 mod soft;
 mod state;
+mod touched;
 
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
+use coffer_proto::name::Workload;
 use tokio::sync::watch;
+
+use self::touched::Listeners;
 
 use crate::{
     seal::Keyring,
@@ -24,6 +28,7 @@ pub use declared::{Declaration, Declared};
 pub use follow::{LoadError, follow};
 pub use soft::{LastUsed, Start, Starts, Used};
 pub use state::{Counts, Grant, OwnedSecret, ScopeState, SecretEntry, StartToken, State, TokenEntry};
+pub use touched::{Listening, Place};
 
 /// Why the view cannot be built or go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +58,7 @@ pub struct View {
     keyring: Keyring,
     state: RwLock<State>,
     progress: watch::Sender<Progress>,
+    listeners: Arc<Listeners>,
 }
 
 impl View {
@@ -80,6 +86,34 @@ impl View {
             Progress::At(_) => Ok(()),
             Progress::Failed(error) => Err(error.clone()),
         }
+    }
+
+    /// Why it shows nothing new any more, if it has failed.
+    pub fn error(&self) -> Option<Error> {
+        match &*self.progress.borrow() {
+            Progress::At(_) => None,
+            Progress::Failed(error) => Some(error.clone()),
+        }
+    }
+
+    /// Hears from here on of changes in scopes, and of ends of rights or tokens of principals, by their names.
+    pub fn listen(&self, names: Vec<Arc<str>>) -> Listening {
+        self.listeners.names(names)
+    }
+
+    /// The same, and of all that workloads in a place rest on, and of starts of theirs.
+    pub fn listen_in(&self, place: Place, names: Vec<Arc<str>>) -> Listening {
+        self.listeners.place(names, place)
+    }
+
+    /// Tells those who listen of a start that may not be in the store yet.
+    pub fn tell_start(&self, workload: &Workload) {
+        self.listeners.tell_start(workload);
+    }
+
+    /// How many names and places are listened to, each as often as it is.
+    pub fn listening(&self) -> usize {
+        self.listeners.count()
     }
 
     /// Waits until the view has failed for good and says why; `None` if it was dropped before.

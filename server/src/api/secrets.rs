@@ -61,7 +61,7 @@ impl Secrets for Api {
     ) -> Result<Response<v1::DeleteSecretResponse>, Status> {
         let (call, request) = open(request)?;
         let name = name("name", SecretName::parse(&request.name))?;
-        self.vault.delete_secret(&call, name, request.etag).await.map_err(status::of)?;
+        self.vault.delete_secret(&call, name, request.etag, request.force).await.map_err(status::of)?;
         Ok(Response::new(v1::DeleteSecretResponse {}))
     }
 
@@ -71,10 +71,10 @@ impl Secrets for Api {
     ) -> Result<Response<v1::CloneSecretsResponse>, Status> {
         let (call, request) = open(request)?;
         let request = clone_request(request).map_err(status::of)?;
-        let secrets = self.vault.clone_secrets(&call, request).await.map_err(status::of)?;
+        let cloned = self.vault.clone_secrets(&call, request).await.map_err(status::of)?;
         Ok(Response::new(v1::CloneSecretsResponse {
-            secrets: secrets.into_iter().map(to_secret).collect(),
-            missing_references: Vec::new(),
+            secrets: cloned.secrets.into_iter().map(to_secret).collect(),
+            missing_references: cloned.missing.iter().map(ToString::to_string).collect(),
         }))
     }
 
@@ -90,7 +90,7 @@ impl Secrets for Api {
             encrypted: signed(stats.encrypted),
             plain: signed(stats.plain),
             scopes: signed(stats.scopes),
-            missing: 0,
+            missing: signed(stats.missing),
         }))
     }
 

@@ -39,8 +39,8 @@ pub struct DeclaredVariable {
     pub description: String,
 }
 
-/// Stands for all references on a wildcard pattern: each write of one of them puts it anew, and a delete that they could
-/// guard compares it.
+/// Stands for all that is set on a wildcard pattern, and for all references on scopes and patterns of which it is the last
+/// id's wildcard: each write of one of them puts it anew, and a delete that they could guard compares it.
 #[derive(Clone, PartialEq, Message)]
 pub struct PatternRecord {
     /// When it was put.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_proto::{
     limits,
-    name::{Scope, ScopeKind, SecretName},
+    name::{DeclarationKind, Scope, ScopeKind, SecretName, VariableName},
 };
 
 use super::{
     Call, Error, Vault,
+    declared::{applying, provides},
     fields::Fields,
     secrets::{ShownSecret, check_room, find, permit_manage, secret_key, subject},
     write::{Context, Plan, line_of},
@@ -38,9 +39,17 @@ pub struct Clone {
     pub sharing: Result<Option<SharedWith>, Error>,
 }
 
+/// What now stands in the destination, and what does not.
+pub struct Cloned {
+    /// The copies, by name.
+    pub secrets: Vec<ShownSecret>,
+    /// What references of the sources' scopes use and the destination's environment lacks, in order.
+    pub missing: Vec<VariableName>,
+}
+
 impl Vault {
     /// Copies secrets.
-    pub async fn clone_secrets(&self, call: &Call, request: Clone) -> Result<Vec<ShownSecret>, Error> {
+    pub async fn clone_secrets(&self, call: &Call, request: Clone) -> Result<Cloned, Error> {
         let line = line_of(&request.destination);
         let names = asked_for(&request);
         self.write(call, &line, names, move |context| plan(context, &request)).await
@@ -52,7 +61,7 @@ fn asked_for(request: &Clone) -> Vec<String> {
     names.chain(request.scopes.iter().map(|scope| format!("{scope}/secrets/-"))).collect()
 }
 
-fn plan(context: &Context<'_>, request: &Clone) -> Result<Plan<Vec<ShownSecret>>, Error> {
+fn plan(context: &Context<'_>, request: &Clone) -> Result<Plan<Cloned>, Error> {
     let destination = &request.destination;
     let mut plan = Plan::new(&permit_manage(context, destination)?, ());
     let scopes: BTreeSet<&Scope> = request.names.iter().map(SecretName::scope).chain(&request.scopes).collect();
@@ -98,7 +107,23 @@ fn plan(context: &Context<'_>, request: &Clone) -> Result<Plan<Vec<ShownSecret>>
     check_room(context, destination, &target, more, bytes, freed)?;
     plan.check_memory(context)?;
     plan.details.extend(asked_for(request).into_iter().map(|name| ("sources", name)));
-    Ok(plan.with_answer(shown))
+    let missing = missing(context, &scopes, destination, &sources);
+    Ok(plan.with_answer(Cloned { secrets: shown, missing }))
+}
+
+/// What references of the sources' scopes use and the destination will lack. A destination that is new and inherits will
+/// have its parent's secrets.
+fn missing(
+    context: &Context<'_>,
+    scopes: &BTreeSet<&Scope>,
+    destination: &Scope,
+    copied: &[OwnedSecret],
+) -> Vec<VariableName> {
+    let copied: BTreeSet<_> = copied.iter().map(|secret| &secret.variable).collect();
+    let references = scopes.iter().flat_map(|scope| applying(context.state, DeclarationKind::Reference, scope));
+    let used: BTreeSet<_> = references.flat_map(|reference| &reference.variables).map(|used| &used.variable).collect();
+    let lacking = used.into_iter().filter(|name| !copied.contains(name) && !provides(context.state, destination, name));
+    lacking.take(limits::MISSING_NAMED).cloned().collect()
 }
 
 fn check_request(request: &Clone, scopes: &BTreeSet<&Scope>) -> Result<(), Error> {

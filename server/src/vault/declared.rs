@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use coffer_proto::name::{DeclarationKind, Scope, VariableName};
 
-use super::environment::Environment;
+use super::environment::{Environment, is_shared_with};
 use crate::{
     access::{Target, covering},
     view::{Declaration, Declared, State},
 };
+
+/// Names, each with the first declaration that has it, and what that one says of it.
+pub(super) type Found<'a> = BTreeMap<&'a VariableName, (&'a Declaration, &'a Declared)>;
 
 /// The references or manifests that apply to a scope.
 pub(super) fn applying<'a>(
@@ -20,25 +23,33 @@ pub(super) fn applying<'a>(
     patterns.into_iter().flat_map(move |pattern| state.declarations_on(kind, &pattern).collect::<Vec<_>>())
 }
 
-/// What manifests require of a scope and its environment lacks, each with one manifest that says so.
-pub(super) fn missing<'a>(
-    state: &'a State,
-    scope: &Scope,
-    environment: &Environment,
-) -> BTreeMap<&'a VariableName, (&'a Declaration, &'a Declared)> {
-    let mut missing = BTreeMap::new();
-    for manifest in applying(state, DeclarationKind::Manifest, scope) {
-        let lacking = manifest.variables.iter();
-        let lacking =
-            lacking.filter(|declared| declared.required && !environment.effective.contains_key(&declared.variable));
-        for declared in lacking {
-            missing.entry(&declared.variable).or_insert((manifest.as_ref(), declared));
+/// The names that those of a kind use or require.
+pub(super) fn needed<'a>(state: &'a State, kind: DeclarationKind, scope: &Scope) -> Found<'a> {
+    let mut needed = BTreeMap::new();
+    for declaration in applying(state, kind, scope) {
+        let counts = |declared: &&Declared| kind == DeclarationKind::Reference || declared.required;
+        for declared in declaration.variables.iter().filter(counts) {
+            needed.entry(&declared.variable).or_insert((declaration.as_ref(), declared));
         }
     }
-    missing
+    needed
 }
 
-/// Their names, in order.
+/// Whether the environment of a scope has a name: its own, or one that is shared with it.
+pub(super) fn provides(state: &State, scope: &Scope, variable: &VariableName) -> bool {
+    let inherited =
+        || scope.inherits_from().and_then(|parent| state.secret(&parent, variable)).map(|s| is_shared_with(&s, scope));
+    state.secret(scope, variable).is_some() || inherited() == Some(true)
+}
+
+/// How many names manifests require of a scope and its environment lacks.
+pub(super) fn missing_count(state: &State, scope: &Scope) -> u64 {
+    let required = needed(state, DeclarationKind::Manifest, scope);
+    required.into_keys().filter(|variable| !provides(state, scope, variable)).count() as u64
+}
+
+/// The names that manifests require of a scope and this environment of it lacks, in order.
 pub(super) fn missing_required(state: &State, scope: &Scope, environment: &Environment) -> Vec<VariableName> {
-    missing(state, scope, environment).into_keys().cloned().collect()
+    let required = needed(state, DeclarationKind::Manifest, scope).into_keys();
+    required.filter(|variable| !environment.effective.contains_key(variable)).cloned().collect()
 }

@@ -151,7 +151,7 @@ impl Environment {
 }
 
 /// Whether a parent's secret reaches this child at all.
-fn is_shared_with(secret: &OwnedSecret, child: &Scope) -> bool {
+pub(super) fn is_shared_with(secret: &OwnedSecret, child: &Scope) -> bool {
     match &secret.entry.meta.sharing {
         None | Some(SharedWith::All) => true,
         Some(SharedWith::Only(ids)) => child

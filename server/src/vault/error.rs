@@ -4,7 +4,7 @@
 use std::fmt;
 
 use coffer_proto::{
-    name::{InvalidName, Scope, SecretName},
+    name::{DeclarationKind, DeclarationName, InvalidName, Scope, SecretName},
     reason::Reason,
 };
 
@@ -49,6 +49,15 @@ pub enum Error {
     GrantNotFound,
     /// No such token.
     TokenNotFound,
+    /// No such reference or manifest.
+    DeclarationNotFound(DeclarationName),
+    /// References use the secret.
+    SecretReferenced {
+        /// Those the caller may see, in order.
+        by: Vec<DeclarationName>,
+        /// How many others there are.
+        hidden: usize,
+    },
     /// These names are taken.
     SecretExists(Vec<SecretName>),
     /// The grant stands.
@@ -108,6 +117,11 @@ impl Error {
             Error::ScopeNotFound(_) => Reason::ScopeNotFound,
             Error::GrantNotFound => Reason::GrantNotFound,
             Error::TokenNotFound => Reason::TokenNotFound,
+            Error::DeclarationNotFound(name) => match name.kind() {
+                DeclarationKind::Reference => Reason::ReferenceNotFound,
+                DeclarationKind::Manifest => Reason::ManifestNotFound,
+            },
+            Error::SecretReferenced { .. } => Reason::SecretReferenced,
             Error::SecretExists(_) => Reason::SecretExists,
             Error::GrantExists => Reason::GrantExists,
             Error::EtagMismatch => Reason::EtagMismatch,
@@ -146,7 +160,7 @@ impl Error {
 /// At most this many names in one text; the rest is counted.
 const NAMES_MAX: usize = 10;
 
-fn names(f: &mut fmt::Formatter<'_>, names: &[SecretName]) -> fmt::Result {
+fn names(f: &mut fmt::Formatter<'_>, names: &[impl fmt::Display]) -> fmt::Result {
     for (at, name) in names.iter().take(NAMES_MAX).enumerate() {
         write!(f, "{}{name}", if at > 0 { ", " } else { "" })?;
     }
@@ -185,6 +199,18 @@ impl fmt::Display for Error {
             Error::ScopeNotFound(name) => write!(f, "there is no scope {name}"),
             Error::GrantNotFound => f.write_str("there is no such grant"),
             Error::TokenNotFound => f.write_str("there is no such token"),
+            Error::DeclarationNotFound(name) => write!(f, "there is no {name}"),
+            Error::SecretReferenced { by, hidden } => {
+                f.write_str("still used by ")?;
+                names(f, by)?;
+                let also = if by.is_empty() { "" } else { ", and by " };
+                match hidden {
+                    0 => {}
+                    1 => write!(f, "{also}a reference that you may not see")?,
+                    hidden => write!(f, "{also}{hidden} references that you may not see")?,
+                }
+                f.write_str("; with force it is deleted nevertheless")
+            }
             Error::SecretExists(taken) => {
                 f.write_str("already there: ")?;
                 names(f, taken)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coffer_proto::name::{Permission, Scope, ScopePattern, VariableName};
 
-use super::{Call, Error, Page, PageRequest, ShownSecret, Vault, read::Answer};
+use super::{Call, Error, Page, PageRequest, ShownSecret, Vault, declared, read::Answer};
 use crate::{
     access::{self, Permit, Span, Target},
     identity::Caller,
@@ -21,6 +21,8 @@ pub struct Stats {
     pub plain: u64,
     /// Scopes counted.
     pub scopes: u64,
+    /// Variables that manifests require and environments lack, counted once for each scope.
+    pub missing: u64,
 }
 
 impl Vault {
@@ -62,6 +64,11 @@ impl Vault {
                 stats.scopes += 1;
                 stats.plain += scope.plain;
                 stats.encrypted += scope.secrets.len() as u64 - scope.plain;
+                stats.missing += declared::missing_count(state, &scope.name);
+            }
+            // A plugin just installed, for example: nothing is there yet but what its publisher says it needs.
+            if let Some(unmade) = parent.as_scope().filter(|scope| state.scope(scope).is_none()) {
+                stats.missing += declared::missing_count(state, &unmade);
             }
             Ok(Answer::new(&readable.permit, stats))
         })

@@ -5,12 +5,15 @@
 
 mod call;
 mod clone;
+mod declarations;
 mod declared;
 mod environment;
 mod error;
 mod expiry;
 pub mod fields;
 mod grants;
+mod guard;
+mod health;
 mod import;
 mod listing;
 mod open;
@@ -31,10 +34,12 @@ use tokio::sync::{Mutex, watch};
 use crate::{audit::Audit, clock::Clock, store::Store, view::View};
 
 pub use call::Call;
-pub use clone::Clone as CloneRequest;
+pub use clone::{Clone as CloneRequest, Cloned};
+pub use declarations::{NewDeclaration, ShownDeclaration};
 pub use environment::{Described, DescribedEntry, EntryState, Environment, Fetched, FetchedVariable};
 pub use error::{Error, Violation};
 pub use grants::{Effective, EffectiveReason, NewGrant};
+pub use health::{Health, HealthRequest};
 pub use import::{Conflict, Import, ImportAction, ImportEntry, ImportOutcome};
 pub use listing::Stats;
 pub use open::{Limits, OpenError, admit_operator, init};

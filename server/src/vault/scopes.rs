@@ -145,7 +145,7 @@ fn plan_delete(context: &Context<'_>, name: &Scope, uid: &str) -> Result<Plan<u6
     plan.delete_prefix(key::grants_below(name));
     for kind in [DeclarationKind::Reference, DeclarationKind::Manifest] {
         plan.delete_prefix(key::declarations_on(kind, name.as_str()));
-        plan.delete_prefix(key::declarations_below(kind, name));
+        plan.delete_prefix(key::declarations_below(kind, name.as_str()));
     }
     plan.delete_prefix(key::patterns_below(name));
     key::starts_in(name).into_iter().for_each(|prefix| plan.delete_prefix(prefix));

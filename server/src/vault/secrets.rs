@@ -9,6 +9,7 @@ use coffer_proto::{
 use super::{
     Call, Error, Vault,
     call::named,
+    guard,
     read::Answer,
     write::{Context, Plan, ScopeForWrite, line_of},
 };
@@ -195,8 +196,8 @@ impl Vault {
         .await
     }
 
-    /// Deletes a secret. A pure delete: it passes when the disk is full.
-    pub async fn delete_secret(&self, call: &Call, name: SecretName, etag: String) -> Result<(), Error> {
+    /// Deletes a secret that no reference uses, or any with `force`. A pure delete: it passes when the disk is full.
+    pub async fn delete_secret(&self, call: &Call, name: SecretName, etag: String, force: bool) -> Result<(), Error> {
         let line = line_of(name.scope());
         self.write(call, &line, vec![name.to_string()], move |context| {
             let permit = permit_manage(context, name.scope())?;
@@ -204,6 +205,11 @@ impl Vault {
             check_etag(&old.entry.meta, &etag)?;
             let mut plan = Plan::new(&permit, ());
             plan.subjects = vec![subject(&name, &old.entry.meta)];
+            if force {
+                plan.details.push(("force", "true".to_owned()));
+            } else {
+                guard::check(context, &mut plan, &old)?;
+            }
             plan.expect(old.scope.at.key.clone(), Expect::At(old.scope.at.revision));
             plan.expect(old.entry.at.key.clone(), Expect::At(old.entry.at.revision));
             plan.delete(old.entry.at.key.clone());

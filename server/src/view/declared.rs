@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coffer_proto::name::{DeclarationKind, DeclarationName, Scope, ScopePattern, VariableName};
+use coffer_proto::name::{DeclarationKind, DeclarationName, ScopePattern, VariableName};
 use prost::Message as _;
 
 use super::{
@@ -65,12 +65,21 @@ impl State {
         self.declarations_from(prefix).filter(|declaration| self.stands(declaration))
     }
 
+    /// Those of a kind on scopes and patterns below this one.
+    pub fn declarations_below(
+        &self,
+        kind: DeclarationKind,
+        pattern: &str,
+    ) -> impl Iterator<Item = &Arc<Declaration>> + use<'_> {
+        let prefix = key::declarations_below(kind, pattern);
+        self.declarations_from(prefix).filter(|declaration| self.stands(declaration))
+    }
+
     /// How many of both kinds stand on an account and its plugins.
     pub fn declarations_of_account(&self, account: &str) -> usize {
         let kinds = [DeclarationKind::Reference, DeclarationKind::Manifest];
-        let Ok(scope) = Scope::parse(&format!("accounts/{account}")) else { return 0 };
-        let prefixes =
-            kinds.map(|kind| [key::declarations_on(kind, scope.as_str()), key::declarations_below(kind, &scope)]);
+        let scope = format!("accounts/{account}");
+        let prefixes = kinds.map(|kind| [key::declarations_on(kind, &scope), key::declarations_below(kind, &scope)]);
         prefixes.into_iter().flatten().map(|prefix| self.declarations_from(prefix).count()).sum()
     }
 

@@ -32,7 +32,7 @@ async fn without_an_audit_log_nothing_is_done_and_nothing_leaves() {
     assert_eq!(created.map(drop), Err(Error::AuditUnavailable));
     let updated = vault.update_secret(&user, name.clone(), String::new(), Ok(valued("w"))).await;
     assert_eq!(updated.map(drop), Err(Error::AuditUnavailable));
-    assert_eq!(vault.delete_secret(&user, name, String::new()).await, Err(Error::AuditUnavailable));
+    assert_eq!(vault.delete_secret(&user, name, String::new(), false).await, Err(Error::AuditUnavailable));
     assert_eq!(fetch(&vault, &service, "projects/p/servers/s").await.map(drop), Err(Error::AuditUnavailable));
     assert_eq!(list(&vault, &user, "projects/p").await.map(drop), Err(Error::AuditUnavailable));
     assert_eq!(list(&vault, &user, "projects/q").await.map(drop), Err(Error::AuditUnavailable), "refusals, too");

@@ -42,7 +42,7 @@ async fn secrets_stop_at_the_ceiling_and_leave_room_to_sign_in_and_tidy_up() {
     assert_eq!(grown.map(drop), Err(refusal), "an update is no way around it");
     assert!(vault.update_secret(&call, name.clone(), String::new(), Ok(valued("small"))).await.is_ok());
     assert!(world.issue(&vault, OPERATOR, "users/bob").await.is_ok());
-    assert!(vault.delete_secret(&call, name, String::new()).await.is_ok());
+    assert!(vault.delete_secret(&call, name, String::new(), false).await.is_ok());
 }
 
 #[tokio::test]

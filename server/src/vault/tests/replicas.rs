@@ -134,7 +134,7 @@ async fn an_update_never_brings_back_what_was_deleted() {
             )
         };
         // One of the two is overtaken and decides again; a delete that is told "deleted" is the end of it.
-        here.delete_secret(&call, name.clone(), String::new()).await.expect("deleted");
+        here.delete_secret(&call, name.clone(), String::new(), false).await.expect("deleted");
         let updated = update.await.expect("no panic");
         assert!(matches!(updated, Ok(()) | Err(Error::SecretNotFound(_))), "round {round}: {updated:?}");
         let left = list(&here, &call, "projects/p").await.expect("listed").len();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_proto::{
     limits,
     name::{DeclarationKind, DeclarationName, ScopeKind, ScopePattern, VariableName},
+    template,
     v1::{self, manifests_server::Manifests, references_server::References},
 };
 use tonic::{Request, Response, Status};
@@ -93,6 +94,10 @@ fn new_reference(request: v1::SetReferenceRequest) -> Result<NewDeclaration, Err
     for (at, text) in request.variables.iter().enumerate() {
         used.extend(fields.take(&format!("variables[{at}]"), VariableName::parse(text)));
     }
+    if request.texts.len() > limits::TEXTS {
+        fields.wrong("texts", "must be at most 1,000");
+    }
+    used.extend(request.texts.iter().flat_map(|text| template::names(text)));
     if used.len() > limits::REFERENCE_VARIABLES {
         fields.wrong("variables", "must be at most 500, with those in texts");
     }

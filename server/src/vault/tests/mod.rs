@@ -2,6 +2,7 @@
 
 mod durable;
 mod limits;
+mod references;
 mod replicas;
 mod revival;
 mod sessions;

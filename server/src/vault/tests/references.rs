@@ -10,7 +10,6 @@ use coffer_proto::name::{DeclarationKind, DeclarationName, Permission, ScopePatt
 
 use super::world::{OPERATOR, World, new, scope, secret, shared};
 use crate::{
-    audit::Phase,
     record::SharedWith,
     store::{self, Conflict, Follow, Load, Position, Store, Transaction},
     vault::{Call, Error, Limits, NewDeclaration, PageRequest, Vault},
@@ -19,7 +18,7 @@ use crate::{
 
 const USER: &str = "users/alice";
 
-fn declared(names: &[&str]) -> NewDeclaration {
+pub(super) fn declared(names: &[&str]) -> NewDeclaration {
     let variable = |name: &&str| Declared {
         variable: VariableName::parse(name).expect("a name"),
         required: true,
@@ -28,7 +27,7 @@ fn declared(names: &[&str]) -> NewDeclaration {
     NewDeclaration { description: String::new(), variables: names.iter().map(variable).collect() }
 }
 
-fn declaration(text: &str) -> DeclarationName {
+pub(super) fn declaration(text: &str) -> DeclarationName {
     DeclarationName::parse(text).expect("a declaration")
 }
 
@@ -87,12 +86,13 @@ const PLACES: [(&str, &str); 10] = [
 ];
 
 /// A world in which the user may do everything in the places.
-async fn prepared() -> (World, Vault, Call) {
+pub(super) async fn prepared() -> (World, Vault, Call) {
     let world = World::new().await;
     let vault = world.vault().await;
     for pattern in [
         "projects/-",
         "projects/-/environments/-",
+        "accounts/-",
         "accounts/-/plugins/-",
         "organizations/-",
         "organizations/-/workspaces/-",
@@ -133,40 +133,6 @@ async fn a_reference_set_between_decision_and_commit_guards() {
             let expected = Error::SecretReferenced { by: vec![declaration(reference)], hidden: 0 };
             assert_eq!(refused, Err(expected), "{reference} and {name}, earlier {earlier}");
             assert!(overtaken.before.lock().expect("no panic before").is_none(), "it was overtaken");
-        }
-    }
-}
-
-/// Both may happen, but then the delete came first.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delete_and_a_reference_never_both_come_first() {
-    let (world, here, call) = prepared().await;
-    let there = world.vault().await;
-    for round in 0..8 {
-        for (place, reference) in PLACES {
-            here.create_secret(&call, scope(place), Ok(new("A", "v"))).await.map(drop).expect("created");
-            let name = secret(&format!("{place}/secrets/A"));
-            let setter = {
-                let (there, call) = (there.clone(), call.clone());
-                tokio::spawn(async move { set(&there, &call, reference).await })
-            };
-            let deleted = delete(&here, &call, &name).await;
-            assert_eq!(setter.await.expect("no panic"), Ok(()), "round {round}");
-            if deleted.is_ok() {
-                let last = |subject: &str| {
-                    let lines = world.audit.lines.lock().expect("no panic before");
-                    let done = lines.iter().rev().filter(|line| line.phase == Phase::Done);
-                    let position = done.clone().find(|line| line.subjects.iter().any(|s| s.name == subject));
-                    let position = position.and_then(|line| line.position.clone()).expect("a position");
-                    position.split_once('.').and_then(|(_, revision)| revision.parse::<u64>().ok()).expect("a number")
-                };
-                assert!(last(name.to_string().as_str()) < last(reference), "round {round}: {reference} and {name}");
-            } else {
-                let expected = Error::SecretReferenced { by: vec![declaration(reference)], hidden: 0 };
-                assert_eq!(deleted, Err(expected), "round {round}");
-                here.delete_secret(&call, name, String::new(), true).await.expect("forced");
-            }
-            here.delete_declaration(&call, declaration(reference)).await.expect("removed");
         }
     }
 }

@@ -1,10 +1,13 @@
-//! Whoever writes the store can break it, but neither move a secret, nor make a grant or token.
+//! Whoever writes the store can break it, but neither move a secret, nor make a grant, token or manifest.
 
 use std::sync::Arc;
 
 use coffer_proto::name::Permission;
 
-use super::world::{OPERATOR, World, new, scope};
+use super::{
+    references::{declaration, declared},
+    world::{OPERATOR, World, new, scope},
+};
 use crate::{
     record::key,
     seal::source::KeyFile,
@@ -16,11 +19,16 @@ use crate::{
 async fn furnished() -> (World, Vec<Record>) {
     let world = World::new().await;
     let vault = world.vault().await;
+    world.grant(&vault, "users/alice", Permission::SecretsManage, "projects/p/environments/-").await;
     for place in ["projects/p", "projects/q"] {
         world.grant(&vault, "users/alice", Permission::SecretsManage, place).await;
         let call = world.call(&vault, "users/alice").await;
         vault.create_secret(&call, scope(place), Ok(new("A", "one"))).await.expect("created");
         vault.create_secret(&call, scope(place), Ok(new("B", "two"))).await.expect("created");
+    }
+    let call = world.call(&vault, "users/alice").await;
+    for name in ["projects/p/references/r", "projects/p/environments/-/references/r", "projects/p/manifests/m"] {
+        vault.set_declaration(&call, declaration(name), Ok(declared(&["A"]))).await.expect("set");
     }
     world.call(&vault, "users/bob").await;
     let records = world.records().await;
@@ -68,6 +76,11 @@ async fn no_record_can_be_copied_to_a_key_of_the_writers_choice() {
         let mut more = records.clone();
         more.push(Record { key: Key::new("secret/projects/p:C"), ..record.clone() });
         assert!(!opens(&world, &more).await, "{} as a secret", record.key);
+        for forged in ["manifest/projects/p:forged", "reference/projects/p:forged", "pattern/projects/-"] {
+            let mut more = records.clone();
+            more.push(Record { key: Key::new(forged), ..record.clone() });
+            assert!(!opens(&world, &more).await, "{} as {forged}", record.key);
+        }
     }
     let mut more = records.clone();
     more.push(Record { key: Key::new("something/unknown"), ..records[0].clone() });

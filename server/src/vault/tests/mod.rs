@@ -2,6 +2,7 @@
 
 mod durable;
 mod guard;
+mod health;
 mod limits;
 mod references;
 mod replicas;

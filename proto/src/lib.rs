@@ -3,6 +3,8 @@
 //! - [`v1`]: the gRPC API, generated from `coffer/v1/*.proto`. Their comments are the API reference.
 //! - [`name`]: scopes, secrets, workloads, principals and patterns, as types that exist only when valid.
 //! - [`value`]: the one type a secret's value lives in.
+//! - [`template`]: texts with placeholders for values.
+//! - [`redaction`]: finds values in texts and puts placeholders there.
 //! - [`token`]: the shape of bearer tokens.
 //! - [`reason`]: why a call failed, in words a program can compare.
 //! - [`limits`]: every limit a caller can meet.
@@ -12,6 +14,8 @@
 pub mod limits;
 pub mod name;
 pub mod reason;
+pub mod redaction;
+pub mod template;
 pub mod token;
 pub mod value;
 

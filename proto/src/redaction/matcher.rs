@@ -1,0 +1,160 @@
+//! The automaton that finds values in decoded bytes.
+
+use std::{collections::BTreeMap, fmt};
+
+use aho_corasick::{
+    Anchored,
+    automaton::{Automaton, StateID},
+    dfa,
+    nfa::contiguous,
+};
+
+use crate::{limits, name::VariableName, value::SecretValue};
+
+/// Up to so many bytes of values, in all, there is a table of every step, which is faster and far larger.
+const TABLE_VALUE_BYTES_MAX: usize = 8 * 1024;
+/// In [`State::longest`]: no value ends here.
+const NONE: u32 = u32::MAX;
+
+/// What is looked for: built once, shared by all [`super::Redactor`]s that look for it.
+///
+/// It holds the values in a form of its own, which cannot be wiped when it is dropped: keep it no longer than needed.
+pub struct Matcher {
+    search: Search,
+    /// By state, as `Matcher::state` counts them.
+    states: Vec<State>,
+    /// State ids are multiples of two to the power of this.
+    shift: u32,
+    /// By value: its length in bytes, and its name.
+    names: Vec<(usize, VariableName)>,
+    /// Whether a value may begin with a byte whose first 2, 4 and 6 bits are these.
+    begins: [u64; 3],
+}
+
+pub(super) enum Search {
+    Nothing,
+    Table(dfa::DFA),
+    Compact(contiguous::NFA),
+}
+
+/// How far values match in one state of the automaton.
+#[derive(Clone, Copy)]
+pub(super) struct State {
+    /// Bytes of the longest beginning of a value.
+    pub depth: u32,
+    /// The characters that begin in them.
+    pub chars: u32,
+    longest: u32,
+}
+
+impl Matcher {
+    /// Looks for these values, but for those of less than [`limits::REDACTED_VALUE_CHARS_MIN`] characters. Of equal values
+    /// the first name is written.
+    pub fn new<'a>(values: impl IntoIterator<Item = (&'a VariableName, &'a SecretValue)>) -> Self {
+        let mut unique = BTreeMap::new();
+        for (name, value) in values {
+            let text = value.expose();
+            if text.chars().nth(limits::REDACTED_VALUE_CHARS_MIN - 1).is_some() {
+                let named: &mut &VariableName = unique.entry(text).or_insert(name);
+                *named = name.min(*named);
+            }
+        }
+        let values: Vec<&[u8]> = unique.keys().map(|text| text.as_bytes()).collect();
+        let search = Search::new(&values);
+        let (states, shift) = match &search {
+            Search::Nothing => (Vec::new(), 0),
+            Search::Table(search) => states(search, &values),
+            Search::Compact(search) => states(search, &values),
+        };
+        let mut begins = [0; 3];
+        for first in values.iter().map(|value| value[0]) {
+            for (at, begins) in begins.iter_mut().enumerate() {
+                *begins |= 1 << (first >> (6 - 2 * at));
+            }
+        }
+        let names = unique.into_iter().map(|(text, name)| (text.len(), name.clone())).collect();
+        Self { search, states, shift, names, begins }
+    }
+
+    /// Whether there is nothing to look for.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub(super) fn search(&self) -> &Search {
+        &self.search
+    }
+
+    pub(super) fn name(&self, value: u32) -> &VariableName {
+        &self.names[value as usize].1
+    }
+
+    pub(super) fn bytes(&self, value: u32) -> usize {
+        self.names[value as usize].0
+    }
+
+    pub(super) fn state(&self, id: StateID) -> State {
+        self.states[id.as_usize() >> self.shift]
+    }
+
+    /// Whether a byte of which only the first bits are known could be the first of a value. `known`: 0, 2, 4 or 6 bits.
+    pub(super) fn may_begin(&self, bits: u8, known: u8) -> bool {
+        known > 0 && self.begins[usize::from(known / 2 - 1)] & (1 << bits) != 0
+    }
+}
+
+impl Search {
+    /// Building fails only for more states than 31 bits count, which no environment's values have; then there is no value
+    /// that could be missed in silence: it is a fault of ours.
+    #[allow(clippy::expect_used, reason = "values of an environment are far below 2^31 bytes")]
+    fn new(values: &[&[u8]]) -> Self {
+        if values.is_empty() {
+            return Self::Nothing;
+        }
+        if values.iter().map(|value| value.len()).sum::<usize>() <= TABLE_VALUE_BYTES_MAX {
+            let built = dfa::DFA::builder().prefilter(false).build(values);
+            return Self::Table(built.expect("few values fit a table"));
+        }
+        let built = contiguous::NFA::builder().prefilter(false).build(values);
+        Self::Compact(built.expect("an environment's values fit an automaton"))
+    }
+}
+
+impl State {
+    /// The value that ends here: the longest.
+    pub(super) fn value(self) -> Option<u32> {
+        (self.longest != NONE).then_some(self.longest)
+    }
+}
+
+/// Walks every value from the start: a state is reached by exactly the bytes that it stands for.
+fn states(search: &impl Automaton, values: &[&[u8]]) -> (Vec<State>, u32) {
+    let Ok(start) = search.start_state(Anchored::No) else { return (Vec::new(), 0) };
+    let mut found = vec![(start, State { depth: 0, chars: 0, longest: NONE })];
+    for value in values {
+        let (mut id, mut state) = (start, State { depth: 0, chars: 0, longest: NONE });
+        for byte in *value {
+            id = search.next_state(Anchored::No, id, *byte);
+            state.depth += 1;
+            state.chars += u32::from(byte & 0b1100_0000 != 0b1000_0000);
+            let ends = if search.is_match(id) { search.match_len(id) } else { 0 };
+            let ending = (0..ends).map(|index| search.match_pattern(id, index));
+            state.longest =
+                ending.max_by_key(|pattern| search.pattern_len(*pattern)).map_or(NONE, |pattern| pattern.as_u32());
+            found.push((id, state));
+        }
+    }
+    let shift = found.iter().fold(0, |bits, (id, _)| bits | id.as_usize()).trailing_zeros().min(usize::BITS - 1);
+    let last = found.iter().map(|(id, _)| id.as_usize() >> shift).max().unwrap_or(0);
+    let mut states = vec![State { depth: 0, chars: 0, longest: NONE }; last + 1];
+    for (id, state) in found {
+        states[id.as_usize() >> shift] = state;
+    }
+    (states, shift)
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Matcher(…)")
+    }
+}

@@ -88,6 +88,42 @@ fn pairs(grants: [&str; 2], tokens: [&str; 2]) -> Vec<(&'static str, [Vec<u8>; 2
             }),
         ),
         (
+            "Scopes/GetScopeHealth",
+            both(&|s| {
+                v1::GetScopeHealthRequest { scope: s.into(), stale_days: -1, ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        (
+            "References/SetReference",
+            both(&|s| {
+                let variables = vec!["KEY".into()];
+                v1::SetReferenceRequest { name: format!("{s}/references/r"), variables, ..Default::default() }
+                    .encode_to_vec()
+            }),
+        ),
+        (
+            "References/ListReferences",
+            both(&|s| v1::ListReferencesRequest { parent: s.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "References/DeleteReference",
+            both(&|s| v1::DeleteReferenceRequest { name: format!("{s}/references/tool") }.encode_to_vec()),
+        ),
+        (
+            "Manifests/SetManifest",
+            both(&|s| {
+                v1::SetManifestRequest { name: format!("{s}/manifests/m"), ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        (
+            "Manifests/ListManifests",
+            both(&|s| v1::ListManifestsRequest { parent: s.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        (
+            "Manifests/DeleteManifest",
+            both(&|s| v1::DeleteManifestRequest { name: format!("{s}/manifests/tool") }.encode_to_vec()),
+        ),
+        (
             "Scopes/DeleteScope",
             both(&|s| v1::DeleteScopeRequest { name: s.into(), ..Default::default() }.encode_to_vec()),
         ),
@@ -163,6 +199,17 @@ async fn absent_and_forbidden_are_answered_with_the_same_bytes() {
     let server = Server::start();
     let owner = server.manager(&[EXISTS]).await;
     owner.secrets().create_secret(secret(EXISTS, "KEY", "v")).await.expect("created");
+    // What uses the secret and what expects it.
+    let used = v1::SetReferenceRequest {
+        name: format!("{EXISTS}/references/tool"),
+        variables: vec!["KEY".into()],
+        ..Default::default()
+    };
+    owner.references().set_reference(used).await.expect("set");
+    let expected = v1::ManifestVariable { variable: "KEY".into(), required: true, ..Default::default() };
+    let name = format!("{EXISTS}/manifests/tool");
+    let expected = v1::SetManifestRequest { name, variables: vec![expected], ..Default::default() };
+    owner.manifests().set_manifest(expected).await.expect("set");
     // A grant of somebody else's and a token of somebody else's, beside a grant and a token that never were.
     let request = v1::CreateGrantRequest {
         principal: "users/reader".into(),

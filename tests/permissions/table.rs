@@ -47,6 +47,9 @@ const EVERYONE: &[Role] = &[
     Role::OtherWorkload,
 ];
 
+/// A pattern of scopes below.
+const BELOW: &str = "projects/p/environments/-";
+
 fn name(variable: &str) -> String {
     format!("{SCOPE}/secrets/{variable}")
 }
@@ -62,6 +65,16 @@ fn issue(principal: &str) -> Vec<u8> {
 
 fn fetch(workload: &str) -> Vec<u8> {
     v1::FetchEnvironmentRequest { workload: workload.into(), ..Default::default() }.encode_to_vec()
+}
+
+fn set_reference(on: &str) -> Vec<u8> {
+    let variables = vec!["ELSEWHERE".into()];
+    v1::SetReferenceRequest { name: format!("{on}/references/r"), variables, ..Default::default() }.encode_to_vec()
+}
+
+fn set_manifest(on: &str) -> Vec<u8> {
+    let variables = vec![v1::ManifestVariable { variable: "WANTED".into(), ..Default::default() }];
+    v1::SetManifestRequest { name: format!("{on}/manifests/m"), variables, ..Default::default() }.encode_to_vec()
 }
 
 pub(super) fn rows() -> Vec<Row> {
@@ -93,6 +106,13 @@ pub(super) fn rows() -> Vec<Row> {
             "Secrets/DeleteSecret",
             MANAGER,
             Fixed(|| v1::DeleteSecretRequest { name: name("OTHER"), ..Default::default() }.encode_to_vec()),
+        ),
+        row(
+            "Secrets/DeleteSecret",
+            MANAGER,
+            Fixed(|| {
+                v1::DeleteSecretRequest { name: name("OTHER"), force: true, ..Default::default() }.encode_to_vec()
+            }),
         ),
         row(
             "Secrets/CloneSecrets",
@@ -134,6 +154,42 @@ pub(super) fn rows() -> Vec<Row> {
                 v1::ImportSecretsRequest { parent: SCOPE.into(), entries: vec![entry], conflict, validate_only: false }
                     .encode_to_vec()
             }),
+        ),
+        row(
+            "Scopes/GetScopeHealth",
+            READERS,
+            Fixed(|| v1::GetScopeHealthRequest { scope: SCOPE.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        row("References/SetReference", MANAGER, Fixed(|| set_reference(SCOPE))),
+        row("References/SetReference", &[Role::ManagerBelow], Fixed(|| set_reference(BELOW))),
+        row("References/SetReference", &[], Fixed(|| set_reference("projects/-"))),
+        row(
+            "References/ListReferences",
+            READERS,
+            Fixed(|| v1::ListReferencesRequest { parent: SCOPE.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        row(
+            "References/ListReferences",
+            &[Role::ManagerBelow],
+            Fixed(|| v1::ListReferencesRequest { parent: BELOW.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        row(
+            "References/DeleteReference",
+            MANAGER,
+            Fixed(|| v1::DeleteReferenceRequest { name: format!("{SCOPE}/references/r") }.encode_to_vec()),
+        ),
+        row("Manifests/SetManifest", MANAGER, Fixed(|| set_manifest(SCOPE))),
+        row("Manifests/SetManifest", &[Role::ManagerBelow], Fixed(|| set_manifest(BELOW))),
+        row("Manifests/SetManifest", &[], Fixed(|| set_manifest("projects/-"))),
+        row(
+            "Manifests/ListManifests",
+            READERS,
+            Fixed(|| v1::ListManifestsRequest { parent: SCOPE.into(), ..Default::default() }.encode_to_vec()),
+        ),
+        row(
+            "Manifests/DeleteManifest",
+            MANAGER,
+            Fixed(|| v1::DeleteManifestRequest { name: format!("{SCOPE}/manifests/m") }.encode_to_vec()),
         ),
         row("Scopes/ListScopes", EVERYONE, Fixed(|| v1::ListScopesRequest::default().encode_to_vec())),
         row(

@@ -64,6 +64,8 @@ const EXPOSE: &[(&str, &str)] = &[
     ("cli/src/input/value.rs", "puts the typed value into the request"),
     ("cli/src/view/environment.rs", "prints the values that were asked for"),
     ("cli/src/view/token.rs", "prints the new token"),
+    ("injector/src/deliver/directory.rs", "writes a file for each secret"),
+    ("injector/src/deliver/template.rs", "renders templates"),
     ("injector/src/environment.rs", "puts the values into the environment"),
     ("server/src/api/convert.rs", "puts plain values into answers"),
     ("server/src/api/tokens.rs", "puts the new token into its answer"),

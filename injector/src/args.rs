@@ -7,7 +7,10 @@ use coffer_proto::name::{VariableName, Workload};
 
 use crate::{Exit, Failure};
 
+mod delivery;
 mod usage;
+
+pub(crate) use delivery::{DeliveryArgs, Rename, TemplateArg};
 
 /// Longest time that may be given to fetching.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
@@ -21,11 +24,11 @@ COFFER_* variable.
 
 Exit codes, when the command was not started (every other code is the command's own):
   64   the command line or a COFFER_* variable is wrong
-  65   the environment is refused: a name, a value or a size; every offender is named
+  65   the environment is refused: a name, a value, a size or a file; every offender is named
   69   no answer within the time
   70   internal error, here or in the server
   77   no usable token, or it does not permit this
-  78   a secret of --require or --only is missing
+  78   a secret is missing: of --require, --only, --env, a template, or a manifest
   126  the command cannot be executed
   127  the command was not found";
 
@@ -82,6 +85,9 @@ pub(crate) struct Args {
     #[arg(long, short)]
     pub(crate) verbose: bool,
 
+    #[command(flatten)]
+    pub(crate) delivery: DeliveryArgs,
+
     /// The command, found by the PATH the injector was started with, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -111,6 +117,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, 
         let left_out = args.require.iter().filter(|name| !args.only.contains(name));
         problems.extend(left_out.map(|name| format!("--require {name}: --only leaves it out")));
     }
+    problems.extend(delivery::problems(&args));
     Failure::unless_empty(Exit::Usage, problems).map(|()| Asked::Run(Box::new(args)))
 }
 

@@ -9,12 +9,13 @@ use std::{
 use coffer_proto::value::SecretValue;
 use zeroize::Zeroizing;
 
-use crate::received::Variable;
+use crate::deliver::Assigned;
 
 /// Variables of this prefix are the injector's own and never the workload's.
 const OWN_PREFIX: &[u8] = b"COFFER_";
 
 /// The variables this process was started with, byte for byte. No `Debug`: one of them may be the token.
+#[derive(Clone)]
 pub(crate) struct Inherited(BTreeMap<OsString, OsString>);
 
 /// Variables by name, each once.
@@ -48,11 +49,11 @@ impl Inherited {
 
 impl Environment {
     /// A secret replaces an inherited variable; with `keep_existing` it is the other way round.
-    pub(crate) fn new(inherited: Inherited, secrets: Vec<Variable<SecretValue>>, keep_existing: bool) -> Self {
+    pub(crate) fn new(inherited: Inherited, secrets: Vec<Assigned>, keep_existing: bool) -> Self {
         let passed_on = inherited.0.into_iter().filter(|(name, _)| !name.as_bytes().starts_with(OWN_PREFIX));
         let mut map: BTreeMap<_, _> = passed_on.map(|(name, value)| (name, Value::Inherited(value))).collect();
         for secret in secrets {
-            let name = OsString::from(secret.name.as_str());
+            let name = OsString::from(secret.variable);
             if !keep_existing || !map.contains_key(&name) {
                 map.insert(name, Value::Secret(secret.value));
             }

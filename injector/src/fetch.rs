@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use coffer_client::Code;
 use coffer_client::{Client, Error, retry};
-use coffer_proto::v1::{FetchEnvironmentRequest, FetchEnvironmentResponse, Variable};
+use coffer_proto::v1::{FetchEnvironmentRequest, FetchEnvironmentResponse};
 
 use crate::{Args, Exit, Failure, report, settings::Settings};
 
@@ -12,7 +12,7 @@ use crate::{Args, Exit, Failure, report, settings::Settings};
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Fetches the variables. Tries again what may pass, until the deadline; everything else fails at once.
-pub(crate) fn fetch(settings: Settings, args: &Args, deadline: Instant) -> Result<Vec<Variable>, Failure> {
+pub(crate) fn fetch(settings: Settings, args: &Args, deadline: Instant) -> Result<FetchEnvironmentResponse, Failure> {
     let internal = |why: &str| Failure::new(Exit::Internal, why);
     let Settings { mut config, source, workload } = settings;
     config.credential = Some(source.credential(deadline)?);
@@ -38,7 +38,7 @@ pub(crate) fn fetch(settings: Settings, args: &Args, deadline: Instant) -> Resul
     report::verbose(args.verbose, || {
         format!("{}: {} secrets, revision {}", answer.workload, answer.variables.len(), answer.environment_revision)
     });
-    Ok(answer.variables)
+    Ok(answer)
 }
 
 async fn call(

@@ -6,6 +6,7 @@
 //! - [`command`]: which file will run, decided before anything is fetched.
 //! - [`credential`], [`fetch`]: one answer of the server within one deadline, or none.
 //! - [`received`]: what the server sent, checked; every offender is named.
+//! - [`deliver`]: which secret goes where: variables, files, rendered templates.
 //! - [`environment`], [`size`]: what the workload will see, and whether the kernel takes it.
 //! - [`exec`]: the point of no return. [`table`]: what a dry run prints instead.
 //! - [`exit`], [`report`], [`panics`]: how it ends otherwise. [`descriptor`] is the one module with unsafe code.
@@ -15,6 +16,7 @@
 mod args;
 mod command;
 mod credential;
+mod deliver;
 mod descriptor;
 mod environment;
 mod exec;
@@ -59,15 +61,15 @@ fn run(args: &Args) -> Result<(), Failure> {
     let command = resolve(&args.command, &inherited)?;
     let limits = size::Limits::of_this_process();
 
-    let variables = fetch::fetch(settings, args, deadline)?;
+    let answer = fetch::fetch(settings, args, deadline)?;
     let Some(command) = command.filter(|_| !args.dry_run) else {
-        let checked = received::check(variables, args, received::without_value)?;
-        return report::print(&table::render(&checked, args.keep_existing.then_some(&inherited)));
+        let checked = received::check(answer, args, received::without_value)?;
+        deliver::check(&checked, args)?;
+        return report::print(&table::render(&checked, args, &inherited));
     };
-    let variables = received::check(variables, args, received::with_value)?;
-    let count = variables.len();
-    let environment = Environment::new(inherited, variables, args.keep_existing);
-    size::check(limits, &command, &environment)?;
+    let secrets = received::check(answer, args, received::with_value)?;
+    let count = secrets.len();
+    let environment = deliver::deliver(&secrets, inherited, args, limits, &command)?;
     report::verbose(args.verbose, || format!("starting {} with {count} secrets", command.path().display()));
     Err(exec::exec(&command, environment))
 }

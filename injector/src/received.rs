@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use coffer_proto::{
     name::VariableName,
-    v1::{self, SecretKind},
+    v1::{self, FetchEnvironmentResponse, SecretKind},
     value::SecretValue,
 };
 
-use crate::{Args, Exit, Failure};
+use crate::{Args, Exit, Failure, report};
+
+/// The kind whose values need no hiding.
+pub(crate) const PLAIN: &str = "plain";
 
 /// A variable that passed every check. In a dry run there is no value.
 #[derive(Debug)]
@@ -28,17 +31,18 @@ pub(crate) struct Variable<V = SecretValue> {
 /// Every variable, checked, or every problem found: a wrong variable and a missing name alike.
 ///
 /// `only` empty means all. What is left out by it is checked nevertheless: a server that sends a reserved name is
-/// not one to take anything from.
+/// not one to take anything from. What manifests require counts whatever `only` says; `ignore_manifest` makes it
+/// warnings.
 pub(crate) fn check<V>(
-    variables: Vec<v1::Variable>,
+    answer: FetchEnvironmentResponse,
     args: &Args,
     value: fn(Option<Vec<u8>>) -> Result<V, String>,
 ) -> Result<Vec<Variable<V>>, Failure> {
-    let mut checked = Vec::with_capacity(variables.len());
+    let mut checked = Vec::with_capacity(answer.variables.len());
     let mut problems = Vec::new();
     let mut names = BTreeSet::new();
-    for variable in variables {
-        let label = label(&variable);
+    for variable in answer.variables {
+        let label = label(&variable.name);
         match check_one(variable, value) {
             Ok(variable) if !names.insert(variable.name.clone()) => problems.push(format!("{label}: sent twice")),
             Ok(variable) => checked.push(variable),
@@ -50,7 +54,16 @@ pub(crate) fn check<V>(
     let wanted: BTreeSet<_> = args.only.iter().chain(&args.require).collect();
     let missing = wanted.into_iter().filter(|name| !names.contains(*name));
     let missing = missing.map(|name| format!("{name}: required, but the workload has no such secret"));
-    Failure::unless_empty(Exit::Missing, missing.collect())?;
+    let mut missing: Vec<_> = missing.collect();
+    let of_manifests = answer.missing_required.iter().filter(|name| args.require.iter().all(|r| r.as_str() != **name));
+    for name in of_manifests {
+        let problem = format!("{}: required by a manifest, but the workload has no such secret", self::label(name));
+        match args.delivery.ignore_manifest {
+            true => report::line(&format!("warning: {problem}")),
+            false => missing.push(format!("{problem} (see --ignore-manifest)")),
+        }
+    }
+    Failure::unless_empty(Exit::Missing, missing)?;
 
     checked.retain(|variable| args.only.is_empty() || args.only.contains(&variable.name));
     Ok(checked)
@@ -69,7 +82,7 @@ fn check_one<V>(
     }
     let kind = match kind {
         SecretKind::Encrypted => "encrypted",
-        SecretKind::Plain => "plain",
+        SecretKind::Plain => PLAIN,
         SecretKind::Unspecified => "unknown",
     };
     Ok(Variable { name, value: value?, source: variable.source, kind, version: variable.value_version })
@@ -95,32 +108,43 @@ fn words(error: coffer_proto::value::InvalidValue) -> String {
 }
 
 /// The name as sent, if it is short enough to be one.
-fn label(variable: &v1::Variable) -> String {
-    if variable.name.len() <= coffer_proto::limits::SECRET_NAME_BYTES {
-        format!("{:?}", variable.name).trim_matches('"').to_owned()
+fn label(name: &str) -> String {
+    if name.len() <= coffer_proto::limits::SECRET_NAME_BYTES {
+        format!("{name:?}").trim_matches('"').to_owned()
     } else {
-        format!("a name of {} bytes", variable.name.len())
+        format!("a name of {} bytes", name.len())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::args::{Asked, parse};
+
+    /// Secrets of these names and values.
+    pub(crate) fn secrets(pairs: &[(&str, &str)]) -> Vec<Variable> {
+        let variables = pairs.iter().map(|(name, value)| sent(name, Some(value.as_bytes()))).collect();
+        check(answer(variables), &args(&[]), with_value).expect("accepted")
+    }
+
+    fn answer(variables: Vec<v1::Variable>) -> FetchEnvironmentResponse {
+        FetchEnvironmentResponse { variables, ..Default::default() }
+    }
 
     fn sent(name: &str, value: Option<&[u8]>) -> v1::Variable {
         let source = format!("projects/p/secrets/{name}");
         v1::Variable { name: name.to_owned(), value: value.map(Into::into), source, kind: 1, value_version: 3 }
     }
 
-    fn args(words: &[&str]) -> Box<Args> {
+    /// A command line with these options.
+    pub(crate) fn args(words: &[&str]) -> Box<Args> {
         let words = ["coffer-inject"].iter().chain(words).chain(&["--", "true"]).map(Into::into);
         let Ok(Asked::Run(args)) = parse(words) else { panic!("a good command line") };
         args
     }
 
     fn failure(variables: Vec<v1::Variable>, words: &[&str]) -> (Exit, Vec<String>) {
-        let failure = check(variables, &args(words), with_value).expect_err("refused");
+        let failure = check(answer(variables), &args(words), with_value).expect_err("refused");
         (failure.exit(), failure.problems().map(str::to_owned).collect())
     }
 
@@ -170,7 +194,7 @@ mod tests {
     fn only_leaves_others_out_and_must_find_its_own() {
         let all = || ["A", "B", "C"].map(|name| sent(name, Some(b"v"))).to_vec();
         let names = |words: &[&str]| {
-            let checked = check(all(), &args(words), with_value).expect("accepted");
+            let checked = check(answer(all()), &args(words), with_value).expect("accepted");
             checked.iter().map(|variable| variable.name.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(names(&[]), ["A", "B", "C"]);
@@ -192,8 +216,27 @@ mod tests {
     #[test]
     fn a_dry_run_needs_no_values() {
         let variables = vec![sent("A", None), sent("B", Some(b"v"))];
-        let checked = check(variables, &args(&[]), without_value).expect("accepted");
+        let checked = check(answer(variables), &args(&[]), without_value).expect("accepted");
         assert_eq!(checked.len(), 2);
         assert_eq!((checked[0].kind, checked[0].version), ("encrypted", 3));
+    }
+    #[test]
+    fn what_manifests_require_must_be_there_unless_they_are_ignored() {
+        let missing = || FetchEnvironmentResponse {
+            missing_required: vec!["X".into(), "Y\n".into()],
+            ..answer(vec![sent("A", Some(b"v"))])
+        };
+        let told = |words: &[&str]| match check(missing(), &args(words), with_value) {
+            Ok(checked) => Err(checked.len()),
+            Err(failure) => Ok((failure.exit(), failure.problems().map(str::to_owned).collect::<Vec<_>>())),
+        };
+        let (exit, problems) = told(&["--only", "A"]).expect("refused");
+        assert_eq!((exit, problems.len()), (Exit::Missing, 2));
+        assert!(problems[0].starts_with("X: required by a manifest, but"), "{problems:?}");
+        assert!(problems[1].starts_with("Y\\n: required by a manifest, but"), "{problems:?}");
+        let (_, problems) = told(&["--require", "X"]).expect("refused");
+        assert_eq!(problems.len(), 2, "one line for a name: {problems:?}");
+        assert_eq!(told(&["--ignore-manifest"]), Err(1));
+        assert!(told(&["--ignore-manifest", "--require", "X"]).is_ok(), "what is asked for here is not ignored");
     }
 }

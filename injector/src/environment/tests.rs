@@ -1,16 +1,10 @@
 use super::*;
-use coffer_proto::name::VariableName;
 use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt as _;
 
-fn secret((name, value): &(String, String)) -> Variable<SecretValue> {
-    Variable {
-        name: VariableName::parse(name).expect("a good name"),
-        value: SecretValue::new(value.clone().into_bytes()).expect("a good value"),
-        source: String::new(),
-        kind: "",
-        version: 1,
-    }
+fn secret((variable, value): &(String, String)) -> Assigned {
+    let value = SecretValue::new(value.clone().into_bytes()).expect("a good value");
+    Assigned { variable: variable.clone(), value }
 }
 
 fn strings(environment: Environment) -> Vec<Vec<u8>> {

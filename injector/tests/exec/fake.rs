@@ -6,7 +6,7 @@ use std::{
 };
 
 use coffer_proto::v1::{
-    FetchEnvironmentRequest, FetchEnvironmentResponse, Variable,
+    FetchEnvironmentRequest, FetchEnvironmentResponse, Variable, WatchEnvironmentRequest, WatchEnvironmentResponse,
     workloads_server::{Workloads, WorkloadsServer},
 };
 use tokio::runtime::Runtime;
@@ -20,6 +20,8 @@ pub(crate) const WORKLOAD: &str = "projects/p/environments/e/servers/web";
 pub(crate) struct Script {
     /// The environment.
     pub(crate) variables: Vec<(String, Option<Vec<u8>>)>,
+    /// Names that manifests require and the environment lacks.
+    pub(crate) missing_required: Vec<String>,
     /// The first calls fail like this.
     pub(crate) failures: Vec<Code>,
     /// Calls get no answer at all.
@@ -91,6 +93,15 @@ impl Drop for Fake {
 
 #[tonic::async_trait]
 impl Workloads for Service {
+    type WatchEnvironmentStream = tokio_stream::Pending<Result<WatchEnvironmentResponse, Status>>;
+
+    async fn watch_environment(
+        &self,
+        _: Request<WatchEnvironmentRequest>,
+    ) -> Result<Response<Self::WatchEnvironmentStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     async fn fetch_environment(
         &self,
         request: Request<FetchEnvironmentRequest>,
@@ -122,6 +133,7 @@ impl Workloads for Service {
             variables: variables.collect(),
             environment_revision: "r1".to_owned(),
             unchanged: false,
+            missing_required: self.script.missing_required.clone(),
         }))
     }
 }

@@ -1,0 +1,53 @@
+//! Where each secret goes: into variables, files and rendered templates.
+//!
+//! - [`assign`]: which variables there are, under which names.
+//! - [`template`]: text with placeholders.
+//! - [`directory`]: a file for each secret, and which of them are ours.
+//! - [`place`]: one file, written whole or not at all.
+//!
+//! What can be refused is refused before the first file is written.
+
+use coffer_proto::value::SecretValue;
+
+use crate::{Args, Command, Environment, Failure, Inherited, received::Variable, size};
+
+pub(crate) mod assign;
+mod directory;
+pub(crate) mod place;
+mod template;
+
+pub(crate) use assign::Assigned;
+use directory::Directory;
+
+/// For a dry run: whether every name is there and none meets another. Reads templates, writes nothing.
+pub(crate) fn check<V>(secrets: &[Variable<V>], args: &Args) -> Result<(), Failure> {
+    assign::check(secrets, args)?;
+    let templates = template::read(&args.delivery.templates)?;
+    template::check(&templates, secrets)?;
+    templates.iter().try_for_each(|template| template.target.check())
+}
+
+/// Writes what is delivered in files, and returns the environment of the command. Called at every start.
+pub(crate) fn deliver(
+    secrets: &[Variable<SecretValue>],
+    inherited: Inherited,
+    args: &Args,
+    limits: size::Limits,
+    command: &Command,
+) -> Result<Environment, Failure> {
+    let assigned = assign::assign(secrets, args)?;
+    let environment = Environment::new(inherited, assigned, args.keep_existing);
+    size::check(limits, command, &environment)?;
+    let templates = template::read(&args.delivery.templates)?;
+    template::check(&templates, secrets)?;
+
+    let directory = args.delivery.files.as_deref().map(|path| Directory::open(path, secrets)).transpose()?;
+    for template in &templates {
+        template.target.check()?;
+    }
+    if let Some(directory) = directory {
+        directory.write(secrets)?;
+    }
+    templates.iter().try_for_each(|template| template.render(secrets))?;
+    Ok(environment)
+}

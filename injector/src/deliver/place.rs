@@ -1,0 +1,244 @@
+//! One file, written whole or not at all, and never through somebody else's.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{File, Metadata},
+    io::{self, Write as _},
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, fstatfs, openat, renameat, statat, unlinkat},
+    io::Errno,
+    process::geteuid,
+};
+
+use crate::{Exit, Failure, report};
+
+/// Of files with values: the owner's to read.
+pub(crate) const MODE_VALUE: Mode = Mode::RUSR;
+/// File systems whose files are in memory only, by statfs(2): tmpfs and ramfs.
+const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// A file to be written.
+pub(crate) struct Target {
+    /// Where. Its directory must exist.
+    pub(crate) path: PathBuf,
+    /// Which file it must not be.
+    pub(crate) not: Option<Identity>,
+}
+
+impl Identity {
+    /// Of an open file.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+impl Target {
+    /// Whether it may be written: a new name, or a regular file of this user, in a directory where others cannot
+    /// replace it.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.open().map(drop)
+    }
+
+    /// Writes it, and says so if that is a disk.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let (directory, name) = self.open()?;
+        warn_of_disk(&directory, &self.path);
+        replace(&directory, &name, bytes, MODE_VALUE)
+            .map_err(|error| self.refused(format!("cannot be written: {error}")))
+    }
+
+    fn open(&self) -> Result<(OwnedFd, OsString), Failure> {
+        let name = self.path.file_name().ok_or_else(|| self.refused("must name a file"))?;
+        let directory = open_directory(parent(&self.path), OFlags::empty())
+            .map_err(|error| self.refused(format!("its directory cannot be opened: {error}")))?;
+        let stat = fstat(&directory).map_err(|error| self.refused(error.to_string()))?;
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        if mode.contains(Mode::WOTH) && !mode.contains(Mode::SVTX) {
+            return Err(self.refused("its directory may be written by everybody"));
+        }
+        if let Some(found) = find(&directory, name).map_err(|error| self.refused(error.to_string()))? {
+            if let Some(problem) = not_ours(&found) {
+                return Err(self.refused(problem));
+            }
+            let identity = Identity { device: found.st_dev, inode: found.st_ino };
+            if self.not == Some(identity) {
+                return Err(self.refused("is the template itself"));
+            }
+        }
+        Ok((directory, name.to_owned()))
+    }
+
+    fn refused(&self, problem: impl AsRef<str>) -> Failure {
+        Failure::new(Exit::Refused, format!("{}: {}", self.path.display(), problem.as_ref()))
+    }
+}
+
+/// The directory that a path is in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opens a directory.
+pub(crate) fn open_directory(path: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | more, Mode::empty())
+}
+
+/// What is there of this name, links not followed.
+pub(crate) fn find(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<Option<Stat>> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why a file must not be replaced, if it must not.
+pub(crate) fn not_ours(stat: &Stat) -> Option<&'static str> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile if stat.st_uid == geteuid().as_raw() => None,
+        FileType::RegularFile => Some("belongs to another user"),
+        FileType::Symlink => Some("is a symbolic link"),
+        FileType::Directory => Some("is a directory"),
+        _ => Some("is no regular file"),
+    }
+}
+
+/// Puts a file of this mode in the place of what is there. Readers see the old one or the new one; what a process that
+/// was killed left behind is written over by the next.
+pub(crate) fn replace(directory: &OwnedFd, name: &OsStr, bytes: &[u8], mode: Mode) -> io::Result<()> {
+    let new = unfinished(name);
+    remove(directory, &new)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(directory, &new, flags, mode)?);
+    // Whatever the umask takes away.
+    let written = fchmod(&file, mode).map_err(io::Error::from).and_then(|()| file.write_all(bytes));
+    let placed = written.and_then(|()| Ok(renameat(directory, &new, directory, name)?));
+    if placed.is_err() {
+        // The first error is the one to tell.
+        let _ = remove(directory, &new);
+    }
+    placed
+}
+
+/// Removes a file that may be there.
+pub(crate) fn remove(directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The name of a file until it is whole.
+pub(crate) fn unfinished(name: &OsStr) -> OsString {
+    let mut new = OsString::from(".");
+    new.push(name);
+    new.push(".coffer-new");
+    new
+}
+
+/// Says that values reach a disk, if they do.
+pub(crate) fn warn_of_disk(directory: &OwnedFd, path: &Path) {
+    let in_memory = fstatfs(directory)
+        .is_ok_and(|found| IN_MEMORY.iter().any(|magic| i128::from(*magic) == i128::from(found.f_type)));
+    if !in_memory {
+        report::line(&format!(
+            "warning: {}: not in memory, so that values reach a disk; /run or /dev/shm is",
+            path.display()
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
+    fn target(path: PathBuf) -> Target {
+        Target { path, not: None }
+    }
+
+    fn problem(path: PathBuf) -> String {
+        let failure = target(path).write(b"hunter2").expect_err("refused");
+        assert_eq!(failure.exit(), Exit::Refused);
+        failure.problems().collect()
+    }
+
+    #[test]
+    fn a_file_is_the_owners_to_read_and_is_replaced() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join("out");
+        // What a process that was killed left behind, and one that anybody may read.
+        fs::write(root.path().join(".out.coffer-new"), "left").expect("written");
+        fs::write(&path, "old").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("set");
+        let mut old = File::open(&path).expect("open");
+        for content in ["first", "second"] {
+            target(path.clone()).write(content.as_bytes()).expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("text"), content);
+            assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o7777, 0o400);
+        }
+        let mut seen = String::new();
+        io::Read::read_to_string(&mut old, &mut seen).expect("text");
+        assert_eq!(seen, "old", "a reader's file does not change under it");
+        assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_as_it_is() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| root.path().join(name);
+        fs::write(path("victim"), "victim").expect("written");
+        symlink(path("victim"), path("link")).expect("linked");
+        symlink(path("nowhere"), path("dangling")).expect("linked");
+        fs::create_dir(path("folder")).expect("made");
+        rustix::fs::mkfifoat(CWD, path("fifo"), Mode::RUSR).expect("made");
+        for (name, expected) in [
+            ("link", "is a symbolic link"),
+            ("dangling", "is a symbolic link"),
+            ("folder", "is a directory"),
+            ("fifo", "is no regular file"),
+            ("none/out", "its directory cannot be opened"),
+            ("victim/out", "its directory cannot be opened"),
+            ("..", "must name a file"),
+        ] {
+            let told = problem(path(name));
+            assert!(told.contains(expected) && !told.contains("hunter2"), "{name}: {told}");
+        }
+        assert_eq!(fs::read_to_string(path("victim")).expect("text"), "victim");
+        assert!(!path("nowhere").exists());
+    }
+
+    #[test]
+    fn a_link_under_the_unfinished_name_is_not_followed() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::write(root.path().join("victim"), "victim").expect("written");
+        symlink(root.path().join("victim"), root.path().join(".out.coffer-new")).expect("linked");
+        target(root.path().join("out")).write(b"mine").expect("written");
+        assert_eq!(fs::read_to_string(root.path().join("victim")).expect("text"), "victim");
+        assert_eq!(fs::read_to_string(root.path().join("out")).expect("text"), "mine");
+    }
+
+    #[test]
+    fn a_directory_that_everybody_may_write_needs_its_sticky_bit() {
+        let root = tempfile::tempdir().expect("a directory");
+        let set = |mode| fs::set_permissions(root.path(), fs::Permissions::from_mode(mode)).expect("set");
+        set(0o777);
+        assert!(problem(root.path().join("out")).contains("may be written by everybody"));
+        set(0o1777);
+        target(root.path().join("out")).write(b"v").expect("written");
+    }
+}

@@ -1,3 +1,8 @@
+use std::{
+    borrow::Borrow,
+    hash::{Hash, Hasher},
+};
+
 use super::{InvalidName, Scope, ScopePattern, WILDCARD, check_id, textual};
 
 /// The kinds of workloads.
@@ -23,8 +28,9 @@ impl WorkloadKind {
 }
 
 /// What consumes secrets, for example `projects/p/environments/e/servers/web`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Workload {
+    // First, so that workloads order as their texts do: see `Borrow<str>`.
     text: String,
     scope: Scope,
     kind: WorkloadKind,
@@ -135,6 +141,20 @@ impl ResourcePattern {
             (Some(_), Some(_)) => super::scope::covers_text(&self.text, &other.text),
             (Some(_), None) => false,
         }
+    }
+}
+
+/// The text decides everything else, so ranges of a map by workload can be asked for by text.
+impl Borrow<str> for Workload {
+    fn borrow(&self) -> &str {
+        &self.text
+    }
+}
+
+/// As the text's, which `Borrow` demands.
+impl Hash for Workload {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 

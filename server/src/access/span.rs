@@ -24,6 +24,11 @@ impl Span {
         &self.text
     }
 
+    /// Whether it is just one name.
+    pub fn is_exact(&self) -> bool {
+        self.exact
+    }
+
     /// Whether a name lies in it.
     pub fn contains(&self, name: &str) -> bool {
         if self.exact { name == self.text } else { name.starts_with(&self.text) }

@@ -10,8 +10,9 @@ use super::{
     Api,
     convert::{name, signed, to_kind},
     open, status,
+    streams::Messages,
 };
-use crate::vault::FetchedVariable;
+use crate::vault::{EnvironmentChange, FetchedVariable};
 
 #[tonic::async_trait]
 impl Workloads for Api {
@@ -20,10 +21,7 @@ impl Workloads for Api {
         request: Request<v1::FetchEnvironmentRequest>,
     ) -> Result<Response<v1::FetchEnvironmentResponse>, Status> {
         let (call, request) = open(request)?;
-        let workload = match request.workload.as_str() {
-            "" => None,
-            workload => Some(name("workload", Workload::parse(workload))?),
-        };
+        let workload = named(&request.workload)?;
         let fetched = self
             .vault
             .fetch_environment(&call, workload, &request.if_revision_not, request.dry_run)
@@ -38,13 +36,37 @@ impl Workloads for Api {
         }))
     }
 
-    type WatchEnvironmentStream = super::Pending<v1::WatchEnvironmentResponse>;
+    type WatchEnvironmentStream = Messages<v1::WatchEnvironmentResponse>;
 
     async fn watch_environment(
         &self,
-        _request: Request<v1::WatchEnvironmentRequest>,
+        request: Request<v1::WatchEnvironmentRequest>,
     ) -> Result<Response<Self::WatchEnvironmentStream>, Status> {
-        Err(Status::unimplemented("being built"))
+        let (call, opening, request) = self.open_stream(request)?;
+        let workload = named(&request.workload)?;
+        let watch = self.vault.watch_environment(&call, workload, request.environment_revision).await;
+        let mut watch = watch.map_err(status::of)?;
+        Ok(opening.begin(|mut outlet| async move {
+            loop {
+                outlet.send(to_change(watch.next().await.map_err(status::of)?)).await?;
+            }
+        }))
+    }
+}
+
+/// The workload that a request names; none if it is the caller itself.
+fn named(workload: &str) -> Result<Option<Workload>, Status> {
+    match workload {
+        "" => Ok(None),
+        workload => name("workload", Workload::parse(workload)).map(Some),
+    }
+}
+
+fn to_change(change: EnvironmentChange) -> v1::WatchEnvironmentResponse {
+    v1::WatchEnvironmentResponse {
+        environment_revision: change.revision,
+        reset: change.changed.is_none(),
+        changed_names: change.changed.unwrap_or_default().iter().map(ToString::to_string).collect(),
     }
 }
 

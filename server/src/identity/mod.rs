@@ -26,6 +26,7 @@ pub struct Caller {
     token: TokenId,
     by_operator: bool,
     issued: prost_types::Timestamp,
+    expires: prost_types::Timestamp,
     is_start: bool,
     at: At,
 }
@@ -81,6 +82,11 @@ impl Caller {
         self.issued
     }
 
+    /// When the token ends.
+    pub fn expires(&self) -> prost_types::Timestamp {
+        self.expires
+    }
+
     /// Whether the token is a start token, which permits nothing but its exchange.
     pub fn is_start(&self) -> bool {
         self.is_start
@@ -113,6 +119,7 @@ pub fn authenticate(state: &State, credential: &Credential, now: SystemTime) -> 
         token: entry.id.clone(),
         by_operator: entry.by_operator,
         issued: entry.create_time,
+        expires: entry.expire_time,
         is_start: entry.start.is_some(),
         at: entry.at.clone(),
     })

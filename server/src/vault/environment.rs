@@ -17,7 +17,7 @@ use crate::{
     access,
     identity::Caller,
     record::{Kind, SharedWith},
-    seal::Uid,
+    seal::{Uid, digest::DigestKey},
     view::{OwnedSecret, State},
 };
 
@@ -140,13 +140,18 @@ impl Environment {
     /// A keyed digest over names, secret uids and value versions.
     pub fn revision(&self, state: &State) -> Result<String, Error> {
         let key = state.digest_key().ok_or_else(|| Error::Internal("no digest key is loaded".into()))?;
+        Ok(self.revision_by(key))
+    }
+
+    /// The same, by the state's digest key.
+    pub(super) fn revision_by(&self, key: &DigestKey) -> String {
         let mut digest = key.begin("environment revision 1");
         for (variable, secret) in &self.effective {
             digest.part(variable.as_str().as_bytes());
             digest.part(&secret.entry.meta.uid.0);
             digest.part(&secret.entry.meta.version.to_be_bytes());
         }
-        Ok(digest.finish())
+        digest.finish()
     }
 }
 

@@ -112,9 +112,18 @@ impl<'a> Readable<'a> {
         all.map(|scope| self.look(state, scope))
     }
 
+    /// Whether a scope is one of them.
+    pub fn reads(&self, state: &State, scope: &Scope) -> bool {
+        self.parent.matches(scope) && (self.all || access::may_read(state, self.caller, scope))
+    }
+
+    /// Where in the names of scopes they lie.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
     fn look<'s>(&self, state: &State, scope: &'s Arc<ScopeState>) -> (&'s Arc<ScopeState>, bool) {
-        let matches = self.parent.matches(&scope.name);
-        (scope, matches && (self.all || access::may_read(state, self.caller, &scope.name)))
+        (scope, self.reads(state, &scope.name))
     }
 }
 

@@ -15,6 +15,7 @@ mod grants;
 mod guard;
 mod health;
 mod import;
+mod instances;
 mod listing;
 mod open;
 mod page;
@@ -25,11 +26,12 @@ mod session;
 mod soft;
 mod strangers;
 mod tokens;
+mod watch;
 mod write;
 
 use std::{hash::RandomState, sync::Arc};
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use crate::{audit::Audit, clock::Clock, store::Store, view::View};
 
@@ -41,12 +43,14 @@ pub use error::{Error, Violation};
 pub use grants::{Effective, EffectiveReason, NewGrant};
 pub use health::{Health, HealthRequest};
 pub use import::{Conflict, Import, ImportAction, ImportEntry, ImportOutcome};
+pub use instances::KnownWorkload;
 pub use listing::Stats;
 pub use open::{Limits, OpenError, admit_operator, init};
 pub use page::{Page, PageRequest};
 pub use scopes::ShownScope;
 pub use secrets::{NewSecret, SecretChange, ShownSecret};
 pub use tokens::{IssuedToken, NewToken};
+pub use watch::{EnvironmentChange, EnvironmentWatch, InstancesChange, InstancesWatch};
 
 /// Writers of one scope wait for each other here instead of in conflicts of the store; this many scopes can be
 /// written at once without waiting for another by chance.
@@ -66,12 +70,13 @@ struct Inner {
     line_hasher: RandomState,
     strangers: strangers::Strangers,
     soft: soft::Soft,
-    healthy: watch::Sender<bool>,
+    resolutions: watch::Resolutions,
+    healthy: tokio::sync::watch::Sender<bool>,
 }
 
 impl Vault {
     /// `true` while calls can be served; `false` once the store or the view has failed.
-    pub fn watch_health(&self) -> watch::Receiver<bool> {
+    pub fn watch_health(&self) -> tokio::sync::watch::Receiver<bool> {
         self.0.healthy.subscribe()
     }
 

@@ -238,6 +238,7 @@ impl Vault {
             line_hasher: RandomState::new(),
             strangers: Strangers::default(),
             soft: soft::Soft::default(),
+            resolutions: Default::default(),
             healthy: watch::Sender::new(true),
         });
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));

@@ -55,6 +55,11 @@ impl PageRequest {
     /// Takes a page from what is looked at, in order: each with its key, and with its size and entry if it is one. Ends
     /// after [`limits::PAGE_SCANNED`] looks, so that no page costs more, however few its entries are.
     pub fn scan<T>(&self, looks: impl Iterator<Item = (String, Option<(usize, T)>)>) -> Page<T> {
+        self.scan_part(looks, false)
+    }
+
+    /// The same, of looks that are only the first ones if `goes_on`.
+    pub fn scan_part<T>(&self, looks: impl Iterator<Item = (String, Option<(usize, T)>)>, goes_on: bool) -> Page<T> {
         let mut page = Page { entries: Vec::new(), next: String::new() };
         let mut last = String::new();
         let (mut bytes, mut scanned) = (0, 0);
@@ -64,12 +69,15 @@ impl PageRequest {
             let is_large = bytes + size > limits::PAGE_BYTES && !page.entries.is_empty();
             if is_full || is_large || scanned == limits::PAGE_SCANNED {
                 page.next = self.token(&last);
-                break;
+                return page;
             }
             scanned += 1;
             bytes += size;
             last = key;
             page.entries.extend(entry.map(|(_, entry)| entry));
+        }
+        if goes_on {
+            page.next = self.token(&last);
         }
         page
     }

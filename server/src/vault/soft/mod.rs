@@ -9,13 +9,12 @@ mod behind;
 mod environments;
 mod pending;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coffer_proto::{
     limits,
     name::{Principal, VariableName, Workload},
 };
-use tokio::sync::watch;
 
 use super::{Vault, environment::Environment};
 use crate::{
@@ -25,20 +24,14 @@ use crate::{
 
 pub(super) use behind::write_behind;
 use environments::Environments;
+pub(super) use environments::Names;
 use pending::Pending;
 
 /// The soft state of a vault that is not in its store.
+#[derive(Default)]
 pub(super) struct Soft {
     pending: Mutex<Pending>,
     environments: Mutex<Environments>,
-    /// Counts starts and alarms, so that watches look again.
-    changed: watch::Sender<u64>,
-}
-
-impl Default for Soft {
-    fn default() -> Self {
-        Self { pending: Mutex::default(), environments: Mutex::default(), changed: watch::Sender::new(0) }
-    }
 }
 
 impl Soft {
@@ -70,8 +63,10 @@ impl Vault {
             let used = LastUsed { injected: time.seconds, rendered: 0 };
             environment.effective.values().for_each(|secret| pending.used(secret, used));
         }
-        self.0.soft.environments().remember(revision, environment);
-        self.0.soft.changed.send_modify(|count| *count += 1);
+        if !self.0.soft.environments().knows(revision) {
+            self.remember(revision, &Arc::new(Names::of(environment)));
+        }
+        self.0.view.tell_start(workload);
         Ok(())
     }
 
@@ -86,7 +81,7 @@ impl Vault {
     pub(super) fn replayed(&self, workload: &Workload) {
         let scope_uid = self.0.view.read().scope(workload.scope()).map(|scope| scope.uid);
         self.0.soft.pending().replayed(workload, scope_uid, self.now().into());
-        self.0.soft.changed.send_modify(|count| *count += 1);
+        self.0.view.tell_start(workload);
     }
 
     /// When a secret was used last.
@@ -105,6 +100,15 @@ impl Vault {
         (!kept.starts.is_empty() || kept.token_replay_time.is_some()).then_some(kept)
     }
 
+    /// The newest of them alone.
+    pub(super) fn newest_start(&self, state: &State, workload: &Workload) -> Option<Starts> {
+        let scope_uid = state.scope(workload.scope()).map(|scope| scope.uid);
+        let written = state.starts(workload).map(Arc::as_ref);
+        let newest = self.0.soft.pending().newest(workload, scope_uid, written)?;
+        let kept = pending::without_old(newest, self.now());
+        (!kept.starts.is_empty() || kept.token_replay_time.is_some()).then_some(kept)
+    }
+
     /// The workloads whose names begin with a prefix and come after `after` and that may have starts, in order; at most
     /// so many.
     pub(super) fn started_from(&self, state: &State, prefix: &str, after: &str, most: usize) -> Vec<Workload> {
@@ -118,18 +122,13 @@ impl Vault {
     }
 
     /// The names that differ between an older environment and this one; `None` if the old one is not remembered.
-    pub(super) fn changed_since(&self, revision: &str, environment: &Environment) -> Option<Vec<VariableName>> {
-        self.0.soft.environments().changed_since(revision, environment)
+    pub(super) fn changed_since(&self, revision: &str, names: &Names) -> Option<Vec<VariableName>> {
+        self.0.soft.environments().changed_since(revision, names)
     }
 
     /// Keeps the names of an environment, so that later ones can be compared with it.
-    pub(super) fn remember(&self, revision: &str, environment: &Environment) {
-        self.0.soft.environments().remember(revision, environment);
-    }
-
-    /// Changes with every start and alarm.
-    pub(super) fn watch_starts(&self) -> watch::Receiver<u64> {
-        self.0.soft.changed.subscribe()
+    pub(super) fn remember(&self, revision: &str, names: &Arc<Names>) {
+        self.0.soft.environments().remember(revision, names);
     }
 }
 

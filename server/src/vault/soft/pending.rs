@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     time::SystemTime,
 };
 
@@ -92,9 +93,24 @@ impl Pending {
 
     /// The workloads here whose names begin with a prefix and come after `after`.
     pub fn workloads(&self, prefix: &str, after: &str) -> Vec<Workload> {
-        let names = self.starts.keys();
-        let wanted = names.filter(|workload| workload.as_str().starts_with(prefix) && workload.as_str() > after);
-        wanted.cloned().collect()
+        let from = (Bound::Excluded(after.max(prefix)), Bound::Unbounded);
+        let names = self.starts.range::<str, _>(from).map(|(workload, _)| workload);
+        names.take_while(|workload| workload.as_str().starts_with(prefix)).cloned().collect()
+    }
+
+    /// The newest start of a workload, with what is written of it.
+    pub fn newest(&self, workload: &Workload, scope_uid: Option<Uid>, written: Option<&Starts>) -> Option<Starts> {
+        let pending = self.starts.get(workload);
+        let pending = pending.filter(|pending| pending.scope_uid.is_none() || pending.scope_uid == scope_uid);
+        if written.is_none() && pending.is_none() {
+            return None;
+        }
+        let known = || pending.into_iter().chain(written);
+        let mut starts: Vec<Start> = known().filter_map(|starts| starts.starts.first().cloned()).collect();
+        newest(&mut starts);
+        starts.truncate(1);
+        let token_replay_time = known().find_map(|starts| starts.token_replay_time);
+        Some(Starts { scope_uid, starts, token_replay_time })
     }
 
     /// Takes out what was written, if nothing has come since.

@@ -7,6 +7,7 @@ use coffer_proto::{
     name::{Permission, Scope},
 };
 
+use super::Names;
 use crate::vault::{
     Vault,
     tests::world::{World, fetch, new, scope, secret, valued, workload},
@@ -152,9 +153,9 @@ async fn what_an_environment_was_is_remembered() {
     vault.create_secret(&call, scope("projects/p"), Ok(new("B", "value"))).await.expect("created");
     let state = vault.view().read();
     let now = crate::vault::environment::Environment::of(&state, server.scope());
-    let changed = vault.changed_since(&old, &now).expect("remembered");
+    let changed = vault.changed_since(&old, &Names::of(&now)).expect("remembered");
     assert_eq!(changed.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
-    assert_eq!(vault.changed_since("unknown", &now), None);
+    assert_eq!(vault.changed_since("unknown", &Names::of(&now)), None);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use coffer_proto::{
     token::Token,
 };
 use tonic::{
-    Code, Request, Status,
+    Code, GrpcMethod, Request, Status,
     metadata::{Ascii, MetadataValue},
     service::Interceptor,
 };
@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::{Error, file};
 
+/// The methods whose answer is a stream; a test holds them against the contract.
+const STREAMS: [&str; 3] = ["WatchEnvironment", "WatchInstances", "RedactStream"];
 /// Largest token file, in bytes.
 const TOKEN_FILE_BYTES: usize = 4 * 1024;
 
@@ -76,7 +78,7 @@ impl Authorize {
 
 impl Interceptor for Authorize {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if !request.metadata().contains_key("grpc-timeout") {
+        if !is_stream(&request) && !request.metadata().contains_key("grpc-timeout") {
             // Tells the server, too, when nobody waits for the answer any more.
             request.set_timeout(self.call_timeout);
         }
@@ -86,6 +88,12 @@ impl Interceptor for Authorize {
         }
         Ok(request)
     }
+}
+
+/// Streams go on for as long as both sides like; only the beginning of their answer is waited for, by the endpoint.
+fn is_stream(request: &Request<()>) -> bool {
+    let method = request.extensions().get::<GrpcMethod<'static>>();
+    method.is_some_and(|method| STREAMS.contains(&method.method()))
 }
 
 fn bearer(token: &Token) -> Result<MetadataValue<Ascii>, Status> {
@@ -108,6 +116,7 @@ fn local_status(error: &Error) -> Status {
 mod tests {
     use super::*;
     use coffer_proto::token::TokenKind;
+    use prost::Message as _;
     use std::io::Write as _;
 
     fn authorize(credential: Credential) -> Result<Request<()>, Status> {
@@ -126,6 +135,21 @@ mod tests {
         assert!(sent(&request).is_sensitive());
         assert!(!format!("{:?}", request.metadata()).contains(token.expose()));
         assert_eq!(request.metadata().get("grpc-timeout").map(|v| v.as_bytes()), Some(b"10000000u".as_slice()));
+    }
+
+    #[test]
+    fn streams_have_no_deadline() {
+        let descriptors =
+            prost_types::FileDescriptorSet::decode(coffer_proto::FILE_DESCRIPTOR_SET).expect("compiled in");
+        let services = descriptors.file.iter().flat_map(|file| &file.service);
+        for method in services.flat_map(|service| &service.method) {
+            let mut request = Request::new(());
+            let name: &'static str = Box::leak(method.name().to_owned().into_boxed_str());
+            request.extensions_mut().insert(GrpcMethod::new("coffer.v1.Any", name));
+            let mut authorize = Authorize::new(None, Duration::from_secs(10));
+            let request = authorize.call(request).expect("authorized");
+            assert_eq!(!request.metadata().contains_key("grpc-timeout"), method.server_streaming(), "{name}");
+        }
     }
 
     #[test]

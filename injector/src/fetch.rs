@@ -6,13 +6,24 @@ use coffer_client::Code;
 use coffer_client::{Client, Error, retry};
 use coffer_proto::v1::{FetchEnvironmentRequest, FetchEnvironmentResponse};
 
-use crate::{Args, Exit, Failure, report, settings::Settings};
+use crate::{
+    Args, Exit, Failure,
+    cache::{self, Cache},
+    report,
+    settings::Settings,
+};
 
 /// How long threads that resolve host names may hold up the start; an exec ends them anyway.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Fetches the variables. Tries again what may pass, until the deadline; everything else fails at once.
-pub(crate) fn fetch(settings: Settings, args: &Args, deadline: Instant) -> Result<FetchEnvironmentResponse, Failure> {
+/// Fetches the variables. Tries again what may pass, until the deadline; everything else fails at once. The cache is
+/// told the outcome, and may have an answer where the server had none.
+pub(crate) fn fetch(
+    settings: Settings,
+    cache: Option<&Cache>,
+    args: &Args,
+    deadline: Instant,
+) -> Result<FetchEnvironmentResponse, Failure> {
     let internal = |why: &str| Failure::new(Exit::Internal, why);
     let Settings { mut config, source, workload } = settings;
     config.credential = Some(source.credential(deadline)?);
@@ -31,6 +42,10 @@ pub(crate) fn fetch(settings: Settings, args: &Args, deadline: Instant) -> Resul
     // Nothing of the runtime may reach the workload: neither its threads nor its sockets.
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
 
+    let answer = match cache {
+        Some(cache) => cache.settle(answer, cache::now()),
+        None => answer,
+    };
     let answer = answer.map_err(|error| failure(&address, &error))?;
     if answer.unchanged || (!asked.is_empty() && answer.workload != asked) {
         return Err(internal("the server answered something else than was asked"));

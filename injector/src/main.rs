@@ -5,6 +5,7 @@
 //! - [`args`], [`settings`]: what was asked, by flags over `COFFER_*` variables.
 //! - [`command`]: which file will run, decided before anything is fetched.
 //! - [`credential`], [`fetch`]: one answer of the server within one deadline, or none.
+//! - [`cache`]: the last answer, for when there is none.
 //! - [`received`]: what the server sent, checked; every offender is named.
 //! - [`deliver`]: which secret goes where: variables, files, rendered templates.
 //! - [`environment`], [`size`]: what the workload will see, and whether the kernel takes it.
@@ -14,6 +15,7 @@
 //! Nothing is started with an incomplete set of secrets, and no line it prints holds a value.
 
 mod args;
+mod cache;
 mod command;
 mod credential;
 mod deliver;
@@ -32,6 +34,7 @@ mod table;
 use std::{ffi::OsString, process::ExitCode, time::Instant};
 
 use args::{Args, Asked};
+use cache::Cache;
 use command::Command;
 use environment::{Environment, Inherited};
 use exit::{Exit, Failure};
@@ -60,8 +63,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let settings = Settings::new(args, &inherited)?;
     let command = resolve(&args.command, &inherited)?;
     let limits = size::Limits::of_this_process();
+    let cache = Cache::open(args, &settings)?;
 
-    let answer = fetch::fetch(settings, args, deadline)?;
+    let answer = fetch::fetch(settings, cache.as_ref(), args, deadline)?;
     let Some(command) = command.filter(|_| !args.dry_run) else {
         let checked = received::check(answer, args, received::without_value)?;
         deliver::check(&checked, args)?;

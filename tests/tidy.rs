@@ -73,6 +73,7 @@ const EXPOSE: &[(&str, &str)] = &[
     ("server/src/command/token.rs", "hands the first token over"),
     ("server/src/record/secret.rs", "seals"),
     ("server/src/record/system.rs", "hashes tokens"),
+    ("server/src/vault/template.rs", "renders the values"),
 ];
 
 fn root() -> PathBuf {

@@ -1,25 +1,151 @@
-//! `coffer.v1.Redactions`.
+//! `coffer.v1.Redactions`. Looking through megabytes is work for other threads than those that serve calls, and for few
+//! at a time.
 
-use coffer_proto::v1::{self, redactions_server::Redactions};
-use tonic::{Request, Response, Status};
+use std::sync::Arc;
 
-use super::Api;
+use coffer_proto::{
+    limits,
+    name::Workload,
+    redaction::{Matcher, Redactor},
+    v1::{self, redactions_server::Redactions},
+};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Api, convert::name, convert::signed, open, status, streams::Outlet};
+use crate::vault::{Call, Error, Vault};
+
+/// Places of those that are worked on, of the whole process.
+static PLACES: Semaphore = Semaphore::const_new(limits::REDACTIONS_AT_ONCE);
+/// A stream is worked on in parts of so many bytes: each may become 17 times as long.
+const PART_BYTES: usize = 64 * 1024;
+/// Largest part of an answer, in bytes.
+const ANSWER_PART_BYTES: usize = 256 * 1024;
+/// What an answer takes besides the bytes of each text, at most.
+const TEXT_EXTRA_BYTES: usize = 16;
 
 #[tonic::async_trait]
 impl Redactions for Api {
     async fn redact_text(
         &self,
-        _request: Request<v1::RedactTextRequest>,
+        request: Request<v1::RedactTextRequest>,
     ) -> Result<Response<v1::RedactTextResponse>, Status> {
-        Err(Status::unimplemented("being built"))
+        let (call, request) = open(request)?;
+        let workload = workload(&request.workload)?;
+        let fields = match request.texts.len() <= limits::TEXTS {
+            true => Ok(()),
+            false => Err(Error::field("texts", "must be at most 1,000")),
+        };
+        let redaction = self.vault.redact(&call, workload, fields).await.map_err(status::of)?;
+        let cleaned = work(move || {
+            let matcher = Arc::new(redaction.matcher()?);
+            clean(&matcher, request.texts)
+        });
+        Ok(Response::new(cleaned.await?))
     }
 
     type RedactStreamStream = super::Pending<v1::RedactStreamResponse>;
 
     async fn redact_stream(
         &self,
-        _request: Request<tonic::Streaming<v1::RedactStreamRequest>>,
+        request: Request<Streaming<v1::RedactStreamRequest>>,
     ) -> Result<Response<Self::RedactStreamStream>, Status> {
-        Err(Status::unimplemented("being built"))
+        let (call, opening, parts) = self.open_stream(request)?;
+        let vault = self.vault.clone();
+        Ok(opening.begin(move |outlet| stream(vault, call, parts, outlet)))
     }
+}
+
+fn workload(text: &str) -> Result<Option<Workload>, Status> {
+    match text {
+        "" => Ok(None),
+        text => Ok(Some(name("workload", Workload::parse(text))?)),
+    }
+}
+
+/// Does work in its turn, and to its end even if the caller goes away: its place is free only then.
+async fn work<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Status> {
+    let fault = |text: String| status::of(Error::Internal(text));
+    let place = PLACES.acquire().await.map_err(|error| fault(error.to_string()))?;
+    let done = spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    done.await.map_err(|_| fault("a redaction ended by itself".to_owned()))?.map_err(status::of)
+}
+
+fn clean(matcher: &Arc<Matcher>, texts: Vec<Vec<u8>>) -> Result<v1::RedactTextResponse, Error> {
+    let (mut cleaned, mut replaced, mut room) = (Vec::with_capacity(texts.len()), 0, limits::RESPONSE_BYTES);
+    let fits = |text: &[u8], room: usize| match text.len() + TEXT_EXTRA_BYTES <= room {
+        true => Ok(room - text.len() - TEXT_EXTRA_BYTES),
+        false => Err(Error::field("texts", "are longer than 4 MiB once they are clean: use RedactStream")),
+    };
+    for text in texts {
+        let (mut redactor, mut out) = (Redactor::new(Arc::clone(matcher)), Vec::new());
+        for part in text.chunks(PART_BYTES) {
+            replaced += redactor.push(part, &mut out);
+            fits(&out, room)?;
+        }
+        replaced += redactor.finish(&mut out);
+        room = fits(&out, room)?;
+        cleaned.push(out);
+    }
+    Ok(v1::RedactTextResponse { texts: cleaned, replaced: signed(replaced) })
+}
+
+/// Cleans parts as they come, and reads the next one when the one before has been taken.
+async fn stream(
+    vault: Vault,
+    call: Call,
+    mut parts: Streaming<v1::RedactStreamRequest>,
+    mut outlet: Outlet<v1::RedactStreamResponse>,
+) -> Result<(), Status> {
+    let first = next(&mut parts).await?;
+    let first = first.ok_or_else(|| status::of(Error::field("workload", "must be said in a first message")))?;
+    let redaction = vault.redact(&call, workload(&first.workload)?, Ok(())).await.map_err(status::of)?;
+    let matcher = work(move || redaction.matcher()).await?;
+    let mut redactor = Redactor::new(Arc::new(matcher));
+    let mut part = first.part;
+    loop {
+        let (mut at, all) = (0, Arc::new(part));
+        while at < all.len() {
+            let (begin, part) = (at, Arc::clone(&all));
+            at = part.len().min(at + PART_BYTES);
+            let end = at;
+            let (back, out, replaced) = work(move || {
+                let mut out = Vec::new();
+                let replaced = redactor.push(&part[begin..end], &mut out);
+                Ok((redactor, out, replaced))
+            })
+            .await?;
+            redactor = back;
+            send(&mut outlet, out, replaced).await?;
+        }
+        match next(&mut parts).await? {
+            None => break,
+            Some(next) if next.workload.is_empty() => part = next.part,
+            Some(_) => return Err(status::of(Error::field("workload", "must be empty after the first message"))),
+        }
+    }
+    let (out, replaced) = work(move || {
+        let mut out = Vec::new();
+        let replaced = redactor.finish(&mut out);
+        Ok((out, replaced))
+    })
+    .await?;
+    send(&mut outlet, out, replaced).await
+}
+
+async fn next(parts: &mut Streaming<v1::RedactStreamRequest>) -> Result<Option<v1::RedactStreamRequest>, Status> {
+    let idle = |_| Status::deadline_exceeded("no part came for 60 seconds");
+    timeout(limits::REDACT_STREAM_IDLE, parts.message()).await.map_err(idle)?
+}
+
+async fn send(outlet: &mut Outlet<v1::RedactStreamResponse>, out: Vec<u8>, replaced: u64) -> Result<(), Status> {
+    let mut replaced = signed(replaced);
+    for part in out.chunks(ANSWER_PART_BYTES) {
+        let message = v1::RedactStreamResponse { part: part.to_vec(), replaced: std::mem::take(&mut replaced) };
+        outlet.send(message).await?;
+    }
+    Ok(())
 }

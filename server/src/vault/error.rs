@@ -4,10 +4,11 @@
 use std::fmt;
 
 use coffer_proto::{
-    name::{DeclarationKind, DeclarationName, InvalidName, Scope, SecretName},
+    name::{DeclarationKind, DeclarationName, InvalidName, Scope, SecretName, VariableName},
     reason::Reason,
 };
 
+use super::template::Unrenderable;
 use crate::{audit, identity, record, seal, store, view};
 
 /// A field that breaks its rule.
@@ -68,6 +69,8 @@ pub enum Error {
     Contention,
     /// These may not be cloned.
     NotClonable(Vec<SecretName>),
+    /// A template that must not, or cannot, be rendered.
+    Unrenderable(Box<Unrenderable>),
     /// There are scopes below the one to be deleted.
     ScopeNotEmpty,
     /// The scope would hold too much.
@@ -127,6 +130,12 @@ impl Error {
             Error::EtagMismatch => Reason::EtagMismatch,
             Error::Contention => Reason::Contention,
             Error::NotClonable(_) => Reason::SecretNotClonable,
+            Error::Unrenderable(wrong) => match wrong.as_ref() {
+                wrong if !wrong.unknown.is_empty() => Reason::SecretNotFound,
+                wrong if !wrong.unsafe_in_header.is_empty() => Reason::ValueUnsafeInHeader,
+                wrong if !wrong.for_other_hosts.is_empty() => Reason::DestinationNotAllowed,
+                _ => Reason::NotForInstructions,
+            },
             Error::ScopeNotEmpty => Reason::ScopeNotEmpty,
             Error::ScopeFull(_) => Reason::ScopeFull,
             Error::TooMany(_) => Reason::TooMany,
@@ -167,6 +176,40 @@ fn names(f: &mut fmt::Formatter<'_>, names: &[impl fmt::Display]) -> fmt::Result
     match names.len().saturating_sub(NAMES_MAX) {
         0 => Ok(()),
         more => write!(f, " and {more} more"),
+    }
+}
+
+/// So many bytes of names in the text of one error; the rest is counted. A status travels in headers, encoded.
+const UNRENDERABLE_NAMES_BYTES: usize = 4 * 1024;
+
+impl fmt::Display for Unrenderable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut room = UNRENDERABLE_NAMES_BYTES;
+        let mut is_first = true;
+        for (what, names) in [
+            ("the environment does not have ", &self.unknown),
+            ("the value has control characters, which a header must not have: ", &self.unsafe_in_header),
+            ("not allowed for this destination_host: ", &self.for_other_hosts),
+            ("encrypted and not allowed in instructions: ", &self.not_for_instructions),
+        ] {
+            if names.is_empty() {
+                continue;
+            }
+            let fits = |name: &&VariableName| {
+                let left = room.checked_sub(name.as_str().len() + 2);
+                room = left.unwrap_or(0);
+                left.is_some()
+            };
+            let told: Vec<_> = names.iter().take_while(fits).map(VariableName::as_str).collect();
+            write!(f, "{}{what}{}", if is_first { "" } else { "; " }, told.join(", "))?;
+            is_first = false;
+            match (names.len() - told.len(), told.is_empty()) {
+                (0, _) => {}
+                (more, true) => write!(f, "{more} names")?,
+                (more, false) => write!(f, " and {more} more")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -222,6 +265,7 @@ impl fmt::Display for Error {
                 f.write_str("may not be cloned: ")?;
                 names(f, refused)
             }
+            Error::Unrenderable(wrong) => wrong.fmt(f),
             Error::ScopeNotEmpty => f.write_str("there are scopes below it; delete them first"),
             Error::ScopeFull(limit) => write!(f, "the scope is full: {limit}"),
             Error::Overloaded(limit) => write!(f, "too many calls at once: {limit}"),

@@ -131,6 +131,13 @@ impl Fields {
         hosts
     }
 
+    /// One host, not a pattern.
+    pub fn host(&mut self, field: &str, host: &str) {
+        if host.starts_with('*') || !is_host(host) {
+            self.wrong(field, "must be a host name such as api.example.com, without scheme or port");
+        }
+    }
+
     /// Nothing was wrong, or everything that was.
     pub fn finish(self) -> Result<(), Error> {
         if self.violations.is_empty() {

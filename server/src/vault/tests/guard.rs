@@ -14,8 +14,8 @@ use crate::{
     vault::{Error, NewSecret},
 };
 
-const TREES: usize = 150;
-const NAMES: [&str; 3] = ["A", "B", "C"];
+const TREES: usize = 120;
+const NAMES: [&str; 2] = ["A", "B"];
 const SCOPES: [&str; 9] = [
     "organizations/o",
     "organizations/o/workspaces/w",
@@ -81,7 +81,7 @@ fn tree() -> impl Strategy<Value = (Secrets, References)> {
         all.into_iter().map(plant).collect()
     });
     let reference = (select(&PATTERNS[..]), 0..2, vec(select(&NAMES[..]), 1..3));
-    let references = vec(reference, 2..14)
+    let references = vec(reference, 1..8)
         .prop_map(|all| all.into_iter().map(|(on, id, names)| (format!("{on}/references/r{id}"), names)).collect());
     (secrets, references)
 }

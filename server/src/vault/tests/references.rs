@@ -11,7 +11,11 @@ use coffer_proto::name::{DeclarationKind, DeclarationName, Permission, ScopePatt
 use super::world::{OPERATOR, World, new, scope, secret, shared};
 use crate::{
     record::SharedWith,
-    store::{self, Conflict, Follow, Load, Position, Store, Transaction},
+    store::{
+        self, Conflict, Follow, Load, Position, Store, Transaction,
+        faulty::{Fault, Faulty},
+        memory::Memory,
+    },
     vault::{Call, Error, Limits, NewDeclaration, PageRequest, Vault},
     view::Declared,
 };
@@ -247,4 +251,22 @@ async fn sharing_decides_what_a_workspace_uses() {
             delete(&vault, &call, &name).await.expect("nothing uses it now");
         }
     }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_references_go_and_still_guard() {
+    let (store, faults) = Faulty::new(Memory::new());
+    let world = World::on(Arc::new(store)).await;
+    let vault = world.vault().await;
+    world.grant(&vault, USER, Permission::SecretsManage, "projects/-").await;
+    let call = world.call(&vault, USER).await;
+    vault.create_secret(&call, scope("projects/p"), Ok(new("A", "v"))).await.map(drop).expect("created");
+    let reference = "projects/-/references/r";
+    set(&vault, &call, reference).await.expect("set");
+    (0..10).for_each(|_| faults.next(Fault::Full));
+    assert!(matches!(set(&vault, &call, "projects/p/references/r").await, Err(Error::StorageFull(_))));
+    let name = secret("projects/p/secrets/A");
+    assert!(matches!(delete(&vault, &call, &name).await, Err(Error::SecretReferenced { .. })));
+    assert_eq!(vault.delete_declaration(&call, declaration(reference)).await, Ok(()));
+    assert_eq!(delete(&vault, &call, &name).await, Ok(()));
 }

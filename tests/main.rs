@@ -24,3 +24,4 @@ mod serving;
 mod start_tokens;
 mod tidy;
 mod tls;
+mod watch;

@@ -206,6 +206,7 @@ impl Vault {
         if revision == if_revision_not {
             return Ok(Fetched { workload, variables: Vec::new(), revision, unchanged: true, missing });
         }
+        self.handed_out(&revision, &environment);
         if !dry_run {
             self.started(&workload, scope_uid, &principal, &environment, &revision)?;
         }

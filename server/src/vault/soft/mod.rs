@@ -63,9 +63,6 @@ impl Vault {
             let used = LastUsed { injected: time.seconds, rendered: 0 };
             environment.effective.values().for_each(|secret| pending.used(secret, used));
         }
-        if !self.0.soft.environments().knows(revision) {
-            self.remember(revision, &Arc::new(Names::of(environment)));
-        }
         self.0.view.tell_start(workload);
         Ok(())
     }
@@ -124,6 +121,13 @@ impl Vault {
     /// The names that differ between an older environment and this one; `None` if the old one is not remembered.
     pub(super) fn changed_since(&self, revision: &str, names: &Names) -> Option<Vec<VariableName>> {
         self.0.soft.environments().changed_since(revision, names)
+    }
+
+    /// Keeps the names of an environment that is handed out, so that its receiver can be told what changed since.
+    pub(super) fn handed_out(&self, revision: &str, environment: &Environment) {
+        if !self.0.soft.environments().knows(revision) {
+            self.remember(revision, &Arc::new(Names::of(environment)));
+        }
     }
 
     /// Keeps the names of an environment, so that later ones can be compared with it.

@@ -9,6 +9,9 @@ use tonic::{
 
 use prost::bytes::{Buf as _, BufMut as _};
 
+/// The methods whose answer goes on.
+const STREAMS: [&str; 3] = ["/WatchEnvironment", "/WatchInstances", "/RedactStream"];
+
 /// A connection without credential.
 #[derive(Clone)]
 pub(crate) struct Raw(Channel);
@@ -21,7 +24,8 @@ impl Raw {
         Self(Endpoint::from_shared(address.to_owned()).expect("a good address").connect_lazy())
     }
 
-    /// Calls `method` (`/coffer.v1.Secrets/GetSecret`) with an encoded request, and answers encoded.
+    /// Calls `method` (`/coffer.v1.Secrets/GetSecret`) with an encoded request, and answers encoded; of a stream the first
+    /// message.
     pub(crate) async fn call(&self, method: &str, token: Option<&str>, message: Vec<u8>) -> Result<Vec<u8>, Status> {
         let authorization = token.map(|token| format!("Bearer {token}"));
         self.call_with(method, authorization.as_deref().map(str::as_bytes), message).await
@@ -44,6 +48,10 @@ impl Raw {
         let mut client = tonic::client::Grpc::new(self.0.clone()).max_decoding_message_size(8 * 1024 * 1024);
         client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let path = method.parse::<PathAndQuery>().expect("a method's path");
+        if STREAMS.iter().any(|stream| method.ends_with(stream)) {
+            let mut stream = client.server_streaming(request, path, Bytes).await?.into_inner();
+            return stream.message().await.map(Option::unwrap_or_default);
+        }
         client.unary(request, path, Bytes).await.map(tonic::Response::into_inner)
     }
 }

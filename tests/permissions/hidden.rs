@@ -169,9 +169,51 @@ fn pairs(grants: [&str; 2], tokens: [&str; 2]) -> Vec<(&'static str, [Vec<u8>; 2
         ),
         ("Tokens/RevokeToken", tokens.map(|name| v1::RevokeTokenRequest { name: name.into() }.encode_to_vec())),
         (
+            "Workloads/WatchEnvironment",
+            both(&|s| {
+                let (workload, environment_revision) = (format!("{s}/servers/x"), "f".repeat(65));
+                v1::WatchEnvironmentRequest { workload, environment_revision }.encode_to_vec()
+            }),
+        ),
+        (
+            "Instances/ListInstances",
+            both(&|s| {
+                v1::ListInstancesRequest { parent: s.into(), page_size: -1, ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        (
+            "Instances/ListInstances",
+            both(&|s| {
+                v1::ListInstancesRequest { parent: format!("{s}/servers/x"), ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        ("Instances/WatchInstances", both(&|s| v1::WatchInstancesRequest { parent: s.into() }.encode_to_vec())),
+        (
             "Workloads/FetchEnvironment",
             both(&|s| {
                 v1::FetchEnvironmentRequest { workload: format!("{s}/servers/x"), ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        (
+            "Templates/RenderTemplate",
+            both(&|s| {
+                let texts = vec!["{{UNKNOWN}}".into()];
+                let workload = format!("{s}/servers/x");
+                v1::RenderTemplateRequest { workload, texts, ..Default::default() }.encode_to_vec()
+            }),
+        ),
+        (
+            "Redactions/RedactText",
+            both(&|s| {
+                let workload = format!("{s}/servers/x");
+                v1::RedactTextRequest { workload, texts: vec!["x".into()] }.encode_to_vec()
+            }),
+        ),
+        (
+            "Redactions/RedactStream",
+            both(&|s| {
+                let workload = format!("{s}/servers/x");
+                v1::RedactStreamRequest { workload, part: "x".into() }.encode_to_vec()
             }),
         ),
     ]

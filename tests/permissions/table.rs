@@ -12,7 +12,7 @@ pub(super) struct Row {
     pub(super) method: &'static str,
     /// The roles it is not refused to.
     pub(super) allowed: &'static [Role],
-    /// Whether its answer may hold encrypted values: of the whole table only one may.
+    /// Whether its answer may hold encrypted values: of the whole table only a fetch and a template may.
     pub(super) returns_values: bool,
     /// The request, encoded. Called anew for each role, so that it may prepare what it destroys.
     pub(super) request: Request,
@@ -67,6 +67,20 @@ fn fetch(workload: &str) -> Vec<u8> {
     v1::FetchEnvironmentRequest { workload: workload.into(), ..Default::default() }.encode_to_vec()
 }
 
+fn render(workload: &str) -> Vec<u8> {
+    let sink = v1::render_template_request::Sink::Header.into();
+    let texts = vec!["{{KEPT}}".into()];
+    v1::RenderTemplateRequest { workload: workload.into(), texts, sink, ..Default::default() }.encode_to_vec()
+}
+
+fn redact(workload: &str) -> Vec<u8> {
+    v1::RedactTextRequest { workload: workload.into(), texts: vec![CANARY.into()] }.encode_to_vec()
+}
+
+fn redact_part(workload: &str) -> Vec<u8> {
+    v1::RedactStreamRequest { workload: workload.into(), part: CANARY.into() }.encode_to_vec()
+}
+
 fn set_reference(on: &str) -> Vec<u8> {
     let variables = vec!["ELSEWHERE".into()];
     v1::SetReferenceRequest { name: format!("{on}/references/r"), variables, ..Default::default() }.encode_to_vec()
@@ -75,6 +89,18 @@ fn set_reference(on: &str) -> Vec<u8> {
 fn set_manifest(on: &str) -> Vec<u8> {
     let variables = vec![v1::ManifestVariable { variable: "WANTED".into(), ..Default::default() }];
     v1::SetManifestRequest { name: format!("{on}/manifests/m"), variables, ..Default::default() }.encode_to_vec()
+}
+
+fn watch(workload: &str) -> Vec<u8> {
+    v1::WatchEnvironmentRequest { workload: workload.into(), ..Default::default() }.encode_to_vec()
+}
+
+fn list_instances(parent: &str) -> Vec<u8> {
+    v1::ListInstancesRequest { parent: parent.into(), ..Default::default() }.encode_to_vec()
+}
+
+fn watch_instances(parent: &str) -> Vec<u8> {
+    v1::WatchInstancesRequest { parent: parent.into() }.encode_to_vec()
 }
 
 pub(super) fn rows() -> Vec<Row> {
@@ -191,6 +217,13 @@ pub(super) fn rows() -> Vec<Row> {
             MANAGER,
             Fixed(|| v1::DeleteManifestRequest { name: format!("{SCOPE}/manifests/m") }.encode_to_vec()),
         ),
+        row("Instances/ListInstances", READERS, Fixed(|| list_instances(SCOPE))),
+        row("Instances/ListInstances", READERS, Fixed(|| list_instances(WORKLOAD))),
+        row("Instances/ListInstances", EVERYONE, Fixed(|| list_instances("projects/-"))),
+        row("Instances/WatchInstances", READERS, Fixed(|| watch_instances(SCOPE))),
+        row("Instances/WatchInstances", EVERYONE, Fixed(|| watch_instances("projects/-"))),
+        row("Workloads/WatchEnvironment", &[Role::Injector, Role::Workload], Fixed(|| watch(WORKLOAD))),
+        row("Workloads/WatchEnvironment", &[], Fixed(|| watch("projects/p/environments/e/servers/this"))),
         row("Scopes/ListScopes", EVERYONE, Fixed(|| v1::ListScopesRequest::default().encode_to_vec())),
         row(
             "Access/CreateGrant",
@@ -252,6 +285,15 @@ pub(super) fn rows() -> Vec<Row> {
     rows.push(values(&[Role::Injector, Role::OtherWorkload], Fixed(|| fetch("projects/p/servers/other"))));
     rows.push(values(&[], Fixed(|| fetch("projects/p/environments/e/servers/this"))));
     rows.push(values(&[], Fixed(|| fetch("projects/elsewhere/servers/this"))));
+    rows.push(Row {
+        method: "Templates/RenderTemplate",
+        allowed: &[Role::Injector, Role::Workload],
+        returns_values: true,
+        request: Fixed(|| render(WORKLOAD)),
+    });
+    rows.push(row("Redactions/RedactText", &[Role::Injector, Role::Workload], Fixed(|| redact(WORKLOAD))));
+    rows.push(row("Redactions/RedactText", &[], Fixed(|| redact("projects/elsewhere/servers/this"))));
+    rows.push(row("Redactions/RedactStream", &[Role::Injector, Role::Workload], Fixed(|| redact_part(WORKLOAD))));
     // The last, for it leaves nothing behind.
     rows.push(row(
         "Scopes/DeleteScope",

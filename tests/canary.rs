@@ -1,6 +1,6 @@
 //! One value through every path, with the log at its loudest: afterwards its bytes are found nowhere.
 
-use coffer_proto::v1::{self, import_secrets_request::Conflict};
+use coffer_proto::v1::{self, import_secrets_request::Conflict, render_template_request::Sink};
 
 use crate::harness::{Server, forms_of, holds, occurrences, secret};
 
@@ -62,6 +62,7 @@ async fn the_value_is_nowhere_but_where_it_belongs() {
 
     let got = server.environment("projects/p/servers/s").await;
     assert_eq!(got[1], ("KEY".to_owned(), VALUE.to_owned()), "it was there all the time");
+    through_texts(&server).await;
     server.kill_and_restart();
     assert_eq!(server.environment("projects/q/servers/s").await[1].1, VALUE);
     secrets_after(&server, &name).await;
@@ -96,6 +97,30 @@ async fn the_value_is_nowhere_but_where_it_belongs() {
 
 fn decoded(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
+}
+
+/// Rendered for a header, refused to a model, and taken out of texts.
+async fn through_texts(server: &Server) {
+    let workload = server.client(&server.workload_token("projects/p/servers/s").await);
+    let render = |sink: Sink, text: String| v1::RenderTemplateRequest {
+        texts: vec![text],
+        sink: sink.into(),
+        ..Default::default()
+    };
+    let good = render(Sink::Header, format!("{{{{KEY}}}} {VALUE}"));
+    let rendered = workload.templates().render_template(good).await.expect("rendered").into_inner();
+    assert_eq!(rendered.texts, [format!("{VALUE} {VALUE}").into_bytes()]);
+    let closed = render(Sink::Instruction, format!("{{{{KEY}}}} {VALUE}"));
+    workload.templates().render_template(closed).await.map(drop).expect_err("not for a model");
+    let host = v1::RenderTemplateRequest { destination_host: VALUE.into(), ..render(Sink::Header, "{{NO}}".into()) };
+    workload.templates().render_template(host).await.map(drop).expect_err("unknown");
+    let redact = v1::RedactTextRequest { texts: vec![VALUE.into()], ..Default::default() };
+    let cleaned = workload.redactions().redact_text(redact).await.expect("cleaned").into_inner();
+    assert_eq!(cleaned.texts, [b"{{IMPORTED}}"], "the first name of equal values");
+    let parts = [VALUE[..9].as_bytes(), VALUE[9..].as_bytes()];
+    let parts = parts.map(|part| v1::RedactStreamRequest { part: part.to_vec(), ..Default::default() });
+    let mut stream = workload.redactions().redact_stream(tokio_stream::iter(parts)).await.expect("begun").into_inner();
+    assert_eq!(stream.message().await.expect("cleaned").map(|answer| answer.part), Some(b"{{IMPORTED}}".to_vec()));
 }
 
 async fn secrets_after(server: &Server, name: &str) {

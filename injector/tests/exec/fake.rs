@@ -22,7 +22,9 @@ pub(crate) struct Script {
     pub(crate) variables: Vec<(String, Option<Vec<u8>>)>,
     /// Names that manifests require and the environment lacks.
     pub(crate) missing_required: Vec<String>,
-    /// The first calls fail like this.
+    /// So many calls succeed before the failures begin.
+    pub(crate) good_first: usize,
+    /// The calls after those fail like this, one after the other.
     pub(crate) failures: Vec<Code>,
     /// Calls get no answer at all.
     pub(crate) silent: bool,
@@ -118,7 +120,8 @@ impl Workloads for Service {
         if self.script.silent {
             std::future::pending::<()>().await;
         }
-        if let Some(code) = self.script.failures.get(count - 1) {
+        if let Some(code) = (count - 1).checked_sub(self.script.good_first).and_then(|at| self.script.failures.get(at))
+        {
             return Err(Status::new(*code, "as scripted"));
         }
         let variables = self.script.variables.iter().map(|(name, value)| Variable {

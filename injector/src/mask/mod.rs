@@ -1,0 +1,182 @@
+//! `--mask`: the command's stdout and stderr without its encrypted values.
+//!
+//! Each stream that is no terminal becomes a pipe, and a thread of its own copies it and replaces values on the way
+//! ([`pump`]). A terminal is never touched: job control, colours and line editing need the real one.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IsTerminal as _},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::Duration,
+};
+
+use coffer_proto::{name::VariableName, redaction::Matcher, value::SecretValue};
+use rustix::fs::{FileType, fstat};
+
+use crate::received::{PLAIN, Variable};
+
+mod pump;
+
+/// Environments whose values are looked for: a restarted command may still print what an older one left.
+const ENVIRONMENTS_MAX: usize = 8;
+
+/// The values that are looked for: of this start and of those before it.
+#[derive(Default)]
+pub(crate) struct Known(VecDeque<Vec<(VariableName, SecretValue)>>);
+
+impl Known {
+    /// Adds the environment of a start, and returns what finds its values and the older ones. Plain ones are not
+    /// looked for.
+    pub(crate) fn matcher(&mut self, secrets: &[Variable]) -> Arc<Matcher> {
+        self.0.truncate(ENVIRONMENTS_MAX - 1);
+        let encrypted = secrets.iter().filter(|secret| secret.kind != PLAIN);
+        self.0.push_front(encrypted.map(|secret| (secret.name.clone(), secret.value.clone())).collect());
+        Arc::new(Matcher::new(self.0.iter().flatten().map(|(name, value)| (name, value))))
+    }
+}
+
+/// What a command writes to instead of this process's own streams. Dropped, the copying goes on until the command and
+/// its children have closed their ends.
+pub(crate) struct Outputs {
+    /// Its stdout; none if that is to be inherited.
+    pub(crate) stdout: Option<OwnedFd>,
+    /// Its stderr; none if that is to be inherited.
+    pub(crate) stderr: Option<OwnedFd>,
+    copying: Copying,
+}
+
+/// Streams that are being copied.
+pub(crate) struct Copying(Receiver<()>);
+
+impl Outputs {
+    /// For this process's stdout and stderr.
+    pub(crate) fn new(matcher: &Arc<Matcher>) -> io::Result<Self> {
+        Self::of(io::stdout().as_fd(), io::stderr().as_fd(), matcher)
+    }
+
+    fn of(stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>, matcher: &Arc<Matcher>) -> io::Result<Self> {
+        let (alive, copying) = sync_channel(1);
+        let out = mask(stdout, matcher, &alive)?;
+        // One pipe (`2>&1`) stays one, so that the order of what is written stays too.
+        let err = match &out {
+            Some(out) if one_pipe(stdout, stderr)? => Some(out.try_clone()?),
+            _ => mask(stderr, matcher, &alive)?,
+        };
+        Ok(Self { stdout: out, stderr: err, copying: Copying(copying) })
+    }
+
+    /// Takes the streams apart from the copying, which can be waited for once the command has them.
+    pub(crate) fn split(self) -> (Option<OwnedFd>, Option<OwnedFd>, Copying) {
+        (self.stdout, self.stderr, self.copying)
+    }
+}
+
+impl Copying {
+    /// Waits until all that was written is copied, at most this long: a process that the command left behind may keep
+    /// its end open. Whether all was copied.
+    pub(crate) fn finish(&self, wait_max: Duration) -> bool {
+        self.0.recv_timeout(wait_max) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+/// The end to write to, if this stream is to be masked.
+fn mask(stream: BorrowedFd<'_>, matcher: &Arc<Matcher>, alive: &SyncSender<()>) -> io::Result<Option<OwnedFd>> {
+    if stream.is_terminal() {
+        return Ok(None);
+    }
+    let (reader, writer) = io::pipe()?;
+    let (to, alive) = (stream.try_clone_to_owned()?, alive.clone());
+    pump::start(reader.into(), to, Arc::clone(matcher), alive)?;
+    Ok(Some(writer.into()))
+}
+
+fn one_pipe(first: BorrowedFd<'_>, second: BorrowedFd<'_>) -> io::Result<bool> {
+    let (first, second) = (fstat(first)?, fstat(second)?);
+    let is_stream = matches!(FileType::from_raw_mode(first.st_mode), FileType::Fifo | FileType::Socket);
+    Ok(is_stream && (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::received::tests::secrets;
+    use std::{fs::File, io::Write as _};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn text(mut reader: impl io::Read) -> String {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        text
+    }
+
+    fn matcher(pairs: &[(&str, &str)]) -> Arc<Matcher> {
+        Known::default().matcher(&secrets(pairs))
+    }
+
+    #[test]
+    fn two_streams_are_masked_each() {
+        let ((out, out_writer), (err, err_writer)) = (io::pipe().expect("a pipe"), io::pipe().expect("a pipe"));
+        let outputs = Outputs::of(out_writer.as_fd(), err_writer.as_fd(), &matcher(&[("A", "hunter2-hunter2")]));
+        drop((out_writer, err_writer));
+        let (stdout, stderr, copying) = outputs.expect("started").split();
+        assert!(!copying.finish(Duration::from_millis(1)), "both are open");
+        for (stream, line) in [(stdout, "out hunter2-hunter2\n"), (stderr, "err hunter2-hunter2\n")] {
+            File::from(stream.expect("masked")).write_all(line.as_bytes()).expect("written");
+        }
+        assert_eq!((text(out), text(err)), ("out {{A}}\n".to_owned(), "err {{A}}\n".to_owned()));
+        assert!(copying.finish(PATIENCE));
+    }
+
+    #[test]
+    fn one_pipe_keeps_its_order() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let outputs = Outputs::of(writer.as_fd(), writer.as_fd(), &matcher(&[("A", "hunter2-hunter2")]));
+        drop(writer);
+        let (stdout, stderr, _copying) = outputs.expect("started").split();
+        let mut streams = [stdout, stderr].map(|stream| File::from(stream.expect("masked")));
+        let mut expected = String::new();
+        for number in 0..1_000 {
+            writeln!(streams[number % 2], "{number} hunter2-hunter2").expect("written");
+            expected += &format!("{number} {{{{A}}}}\n");
+        }
+        drop(streams);
+        assert_eq!(text(reader), expected);
+    }
+
+    #[test]
+    fn values_of_older_environments_are_looked_for_but_not_forever() {
+        let mut known = Known::default();
+        let masked = |matcher: Arc<Matcher>, given: &str| {
+            let mut redactor = coffer_proto::redaction::Redactor::new(matcher);
+            let mut out = Vec::new();
+            redactor.push(given.as_bytes(), &mut out);
+            redactor.finish(&mut out);
+            String::from_utf8(out).expect("text")
+        };
+        for number in 0..8 {
+            let matcher = known.matcher(&secrets(&[("A", &format!("value-number-{number}"))]));
+            assert_eq!(masked(matcher, "value-number-0"), "{{A}}", "{number}");
+        }
+        let matcher = known.matcher(&secrets(&[("A", "value-number-8")]));
+        assert_eq!(masked(Arc::clone(&matcher), "value-number-0"), "value-number-0");
+        assert_eq!(masked(matcher, "value-number-1 value-number-8"), "{{A}} {{A}}");
+    }
+
+    #[test]
+    fn plain_values_are_shown() {
+        let mut plain = secrets(&[("A", "hunter2-hunter2"), ("B", "localhost:5432")]);
+        plain[1].kind = PLAIN;
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let null = File::open("/dev/null").expect("everybody has it");
+        let outputs = Outputs::of(writer.as_fd(), null.as_fd(), &Known::default().matcher(&plain));
+        drop(writer);
+        let (stdout, ..) = outputs.expect("started").split();
+        File::from(stdout.expect("masked")).write_all(b"hunter2-hunter2 localhost:5432").expect("written");
+        assert_eq!(text(reader), "{{A}} localhost:5432");
+    }
+}

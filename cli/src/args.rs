@@ -20,6 +20,10 @@ Examples:
   coffer environment describe projects/shop/environments/production
   coffer grant create users/bob secrets:read projects/shop
   coffer token issue projects/shop/servers/web --ttl 1h --out token
+  coffer reference set projects/shop/references/search --text 'Authorization: Bearer {{SEARCH_TOKEN}}'
+  coffer manifest set accounts/-/plugins/github/manifests/github --require GITHUB_API_TOKEN
+  coffer instances projects/- --restart-required
+  coffer redact projects/shop/servers/web <transcript.json
 
 Names:
   scopes     organizations/ID  organizations/ID/workspaces/ID  projects/ID

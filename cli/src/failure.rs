@@ -95,6 +95,7 @@ fn reason_hint(reason: Reason) -> Option<&'static str> {
     Some(match reason {
         Reason::CredentialMissing => "give a token: --token-file FILE, COFFER_TOKEN_FILE or COFFER_TOKEN",
         Reason::CredentialInvalid => "the token may be revoked, damaged, or of another server: ask for a new one",
+        Reason::StartTokenUsed => "a start token works once: ask for a new one",
         Reason::CredentialExpired => "ask for a new token: coffer token issue",
         Reason::PermissionDenied => {
             "check the name, because absent and forbidden look alike; whoever has access:manage there can grant access"
@@ -102,6 +103,7 @@ fn reason_hint(reason: Reason) -> Option<&'static str> {
         Reason::NoChanges => "give --value, --description or another change: coffer secret update --help",
         Reason::SecretNameReserved => "choose another name",
         Reason::EtagMismatch => "get it again and repeat with its new etag",
+        Reason::SecretReferenced => "change what uses it first",
         Reason::SecretNotClonable => "its owner can allow it: coffer secret update NAME --clonable",
         Reason::GrantExists => "nothing is left to do: coffer grant list shows it",
         Reason::Contention | Reason::Overloaded | Reason::StoreUnavailable => "try again in a moment",

@@ -64,6 +64,14 @@ impl Session {
         Ok(Client::connect(self.config.clone()).await?)
     }
 
+    /// Where the server is, and who calls: for what connects by itself.
+    pub(crate) fn credential(&self) -> Result<(Config, Credential), Failure> {
+        let credential = self.config.credential.clone();
+        let missing =
+            || Failure::denied("no token was given").hint("--token-file FILE, COFFER_TOKEN_FILE or COFFER_TOKEN");
+        Ok((self.config.clone(), credential.ok_or_else(missing)?))
+    }
+
     /// Connects as nobody: for health checks.
     pub(crate) async fn connect_anonymously(&self) -> Result<Client, Failure> {
         Ok(Client::connect(Config { credential: None, ..self.config.clone() }).await?)

@@ -25,8 +25,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let mut config = Config::new(env::var("COFFER_ADDRESS")?.parse()?);
-    config.credential = Some(Credential::TokenFile(env::var("COFFER_TOKEN_FILE")?.into()));
+    let address = env::var_os("COFFER_ADDRESS").ok_or("COFFER_ADDRESS says where the server is")?;
+    let mut config = Config::new(address.to_string_lossy().parse()?);
+    let token_file = env::var_os("COFFER_TOKEN_FILE").ok_or("COFFER_TOKEN_FILE names the file with the token")?;
+    config.credential = Some(Credential::TokenFile(token_file.into()));
     config.ca_file = env::var_os("COFFER_CA_FILE").map(Into::into);
     let client = Client::connect(config).await?;
     let workload = env::args().nth(1).unwrap_or_default();

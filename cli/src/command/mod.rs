@@ -4,9 +4,14 @@
 mod access;
 mod environment;
 mod grant;
+mod instances;
+mod manifest;
+mod redact;
+mod reference;
 mod scope;
 mod secret;
 mod status;
+mod template;
 mod token;
 
 use clap::Subcommand;
@@ -33,6 +38,18 @@ pub(crate) enum Command {
     /// Issue, list and revoke tokens
     #[command(subcommand, visible_alias = "tokens")]
     Token(token::Command),
+    /// Resolve {{NAME}} in texts
+    #[command(subcommand, visible_alias = "templates")]
+    Template(template::Command),
+    Redact(redact::Redact),
+    /// Which secrets tools use: what they name is not deleted by mistake
+    #[command(subcommand, visible_alias = "references")]
+    Reference(reference::Command),
+    /// Which variables workloads expect
+    #[command(subcommand, visible_alias = "manifests")]
+    Manifest(manifest::Command),
+    #[command(visible_alias = "instance")]
+    Instances(instances::Instances),
     /// Say whether the server serves; needs no token
     Status(status::Status),
 }
@@ -46,6 +63,11 @@ impl Command {
             Command::Grant(command) => command.run(session).await,
             Command::Access(command) => command.run(session).await,
             Command::Token(command) => command.run(session).await,
+            Command::Template(command) => command.run(session).await,
+            Command::Redact(command) => command.run(session).await,
+            Command::Reference(command) => command.run(session).await,
+            Command::Manifest(command) => command.run(session).await,
+            Command::Instances(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
         }
     }

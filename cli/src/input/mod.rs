@@ -4,4 +4,5 @@ pub(crate) mod confirm;
 pub(crate) mod file;
 pub(crate) mod generate;
 pub(crate) mod import;
+pub(crate) mod text;
 pub(crate) mod value;

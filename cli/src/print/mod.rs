@@ -53,6 +53,12 @@ pub(crate) fn data(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Prints bytes to stdout as they are: what a stream gives back of what it was given.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::failed(format!("stdout: {error}")))
+}
+
 /// Prints a line to stderr. If nobody can read it, nobody can be told.
 pub(crate) fn remark(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape::text(line));

@@ -3,15 +3,21 @@
 //! JSON: one object; snake_case fields, always present, `null` for nothing; times in RFC 3339, UTC.
 
 mod access;
+mod declared;
 mod environment;
+mod health;
 mod import;
+mod instance;
 mod scope;
 mod secret;
 mod token;
 
 pub(crate) use access::{EffectiveList, GrantList, GrantView, Tested};
+pub(crate) use declared::{ManifestList, ReferenceList};
 pub(crate) use environment::{Described, Fetched, FetchedVariable};
+pub(crate) use health::HealthView;
 pub(crate) use import::Imported;
+pub(crate) use instance::{EnvironmentChange, InstanceList, InstanceNews};
 pub(crate) use scope::{ScopeDeleted, ScopeList};
 pub(crate) use secret::{Cloned, SecretDetail, SecretList, Stats};
 pub(crate) use token::{Issued, TokenList};

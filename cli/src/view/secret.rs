@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{MASK, View, counted, fields, kind, listing, some, when_and_who};
 use crate::print::{
     table::Table,
-    time::{date, rfc3339},
+    time::{date, rfc3339, short},
 };
 
 /// A secret.
@@ -30,6 +30,7 @@ pub(crate) struct SecretList {
 #[derive(Serialize)]
 pub(crate) struct Cloned {
     secrets: Vec<SecretView>,
+    missing_references: Vec<String>,
 }
 
 /// Counts.
@@ -40,6 +41,7 @@ pub(crate) struct Stats {
     total: i64,
     encrypted: i64,
     plain: i64,
+    missing: i64,
 }
 
 #[derive(Serialize)]
@@ -61,6 +63,9 @@ pub(crate) struct SecretView {
     update_time: Option<String>,
     updater: String,
     cloned_from: Option<String>,
+    value_update_time: Option<String>,
+    last_injected_time: Option<String>,
+    last_rendered_time: Option<String>,
     etag: String,
 }
 
@@ -90,6 +95,9 @@ impl From<v1::Secret> for SecretView {
             update_time: rfc3339(secret.update_time.as_ref()),
             updater: secret.updater,
             cloned_from: some(secret.cloned_from),
+            value_update_time: rfc3339(secret.value_update_time.as_ref()),
+            last_injected_time: rfc3339(secret.last_injected_time.as_ref()),
+            last_rendered_time: rfc3339(secret.last_rendered_time.as_ref()),
             etag: secret.etag,
         }
     }
@@ -159,10 +167,18 @@ impl View for SecretDetail {
             ("version", secret.value_version.to_string()),
             ("created", when_and_who(secret.create_time.as_deref(), &secret.creator)),
             ("updated", when_and_who(secret.update_time.as_deref(), &secret.updater)),
+            ("value set", minute(&secret.value_update_time)),
+            ("injected", minute(&secret.last_injected_time)),
+            ("rendered", minute(&secret.last_rendered_time)),
             ("cloned from", secret.cloned_from.clone().unwrap_or_default()),
             ("etag", secret.etag.clone()),
         ])
     }
+}
+
+/// `2026-01-31 23:59 UTC`, or nothing.
+fn minute(time: &Option<String>) -> String {
+    time.as_deref().map(|time| format!("{} UTC", short(Some(time)))).unwrap_or_default()
 }
 
 impl SecretList {
@@ -217,8 +233,8 @@ impl View for SecretList {
 }
 
 impl Cloned {
-    pub(crate) fn new(secrets: Vec<v1::Secret>) -> Self {
-        Self { secrets: secrets.into_iter().map(SecretView::from).collect() }
+    pub(crate) fn new(secrets: Vec<v1::Secret>, missing_references: Vec<String>) -> Self {
+        Self { secrets: secrets.into_iter().map(SecretView::from).collect(), missing_references }
     }
 }
 
@@ -234,14 +250,22 @@ impl View for Cloned {
 
 impl Stats {
     pub(crate) fn new(parent: String, stats: &v1::SecretStats) -> Self {
-        Self { parent, scopes: stats.scopes, total: stats.total, encrypted: stats.encrypted, plain: stats.plain }
+        Self {
+            parent,
+            scopes: stats.scopes,
+            total: stats.total,
+            encrypted: stats.encrypted,
+            plain: stats.plain,
+            missing: stats.missing,
+        }
     }
 }
 
 impl View for Stats {
     fn table(&self, _: Option<usize>) -> String {
         let totals = totals(self.total, self.encrypted, self.plain);
-        format!("{totals}, in {}\n", counted(self.scopes, "scope"))
+        let missing = if self.missing > 0 { format!(", {} missing", self.missing) } else { String::new() };
+        format!("{totals}{missing}, in {}\n", counted(self.scopes, "scope"))
     }
 }
 
@@ -300,7 +324,7 @@ mod tests {
         let json = serde_json::to_value(&list).expect("JSON");
         assert_eq!(json["total"], 1);
         let secret = json["secrets"][0].as_object().expect("an object");
-        assert_eq!(secret.len(), 18);
+        assert_eq!(secret.len(), 21);
         assert_eq!((&secret["value"], &secret["hint"]), (&serde_json::Value::Null, &serde_json::Value::Null));
         assert_eq!(secret["create_time"], "2026-01-31T23:59:00Z");
     }

@@ -24,6 +24,8 @@ struct TokenView {
     expire_time: Option<String>,
     issuer: String,
     description: String,
+    single_use: bool,
+    used: bool,
 }
 
 /// A new token.
@@ -48,6 +50,8 @@ impl From<v1::Token> for TokenView {
             expire_time: rfc3339(token.expire_time.as_ref()),
             issuer: token.issuer,
             description: token.description,
+            single_use: token.single_use,
+            used: token.used,
         }
     }
 }
@@ -60,7 +64,8 @@ impl TokenList {
 
 impl View for TokenList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["PRINCIPAL", "TOKEN", "EXPIRES (UTC)", "CREATED (UTC)", "BY", "DESCRIPTION"]);
+        let mut table =
+            Table::new(&["PRINCIPAL", "TOKEN", "EXPIRES (UTC)", "CREATED (UTC)", "BY", "SINGLE USE", "DESCRIPTION"]);
         for token in &self.tokens {
             table.row([
                 &token.principal,
@@ -68,6 +73,11 @@ impl View for TokenList {
                 &short(token.expire_time.as_deref()),
                 &short(token.create_time.as_deref()),
                 &token.issuer,
+                match (token.single_use, token.used) {
+                    (false, _) => "",
+                    (true, false) => "unused",
+                    (true, true) => "used",
+                },
                 &token.description,
             ]);
         }

@@ -9,10 +9,11 @@ use std::{
 use coffer_proto::{
     reason,
     v1::{
-        CreateGrantRequest, DeleteGrantRequest, DeleteGrantResponse, Grant, ImportResult, ImportSecretsRequest,
-        ImportSecretsResponse, IssueTokenRequest, IssueTokenResponse, ListEffectiveAccessRequest,
-        ListEffectiveAccessResponse, ListGrantsRequest, ListGrantsResponse, ListTokensRequest, ListTokensResponse,
-        RevokeTokenRequest, RevokeTokenResponse, TestPermissionsRequest, TestPermissionsResponse,
+        CreateGrantRequest, DeleteGrantRequest, DeleteGrantResponse, ExchangeStartTokenRequest,
+        ExchangeStartTokenResponse, Grant, ImportResult, ImportSecretsRequest, ImportSecretsResponse,
+        IssueTokenRequest, IssueTokenResponse, ListEffectiveAccessRequest, ListEffectiveAccessResponse,
+        ListGrantsRequest, ListGrantsResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest,
+        RevokeTokenResponse, TestPermissionsRequest, TestPermissionsResponse,
         access_server::{Access, AccessServer},
         import_result::Action,
         import_secrets_request::Conflict,
@@ -137,6 +138,13 @@ impl Access for Service {
 impl Tokens for Service {
     async fn issue_token(&self, _: Request<IssueTokenRequest>) -> Result<Response<IssueTokenResponse>, Status> {
         refused(Code::PermissionDenied, "PERMISSION_DENIED")
+    }
+
+    async fn exchange_start_token(
+        &self,
+        _: Request<ExchangeStartTokenRequest>,
+    ) -> Result<Response<ExchangeStartTokenResponse>, Status> {
+        unasked()
     }
 
     async fn list_tokens(&self, _: Request<ListTokensRequest>) -> Result<Response<ListTokensResponse>, Status> {

@@ -22,6 +22,8 @@ use crate::Config;
 
 /// How long anything may take here.
 const SOON: Duration = Duration::from_secs(10);
+/// Messages and watches that wait to be looked at.
+const MESSAGES: usize = 16;
 const QUICK: Policy = Policy { first: Duration::from_millis(10), max: Duration::from_millis(20), random: || 1.0 };
 
 type Message = Result<WatchEnvironmentResponse, Status>;
@@ -29,18 +31,18 @@ type Message = Result<WatchEnvironmentResponse, Status>;
 /// A watch that arrived: what it asked, and how to answer it.
 struct Arrived {
     revision: String,
-    messages: mpsc::UnboundedSender<Message>,
+    messages: mpsc::Sender<Message>,
 }
 
 struct Fake {
-    arrived: mpsc::UnboundedSender<Arrived>,
+    arrived: mpsc::Sender<Arrived>,
     live: Arc<AtomicUsize>,
     refusals: std::sync::Mutex<Vec<Status>>,
 }
 
 /// A stream that counts while it lives.
 struct Counted {
-    messages: mpsc::UnboundedReceiver<Message>,
+    messages: mpsc::Receiver<Message>,
     live: Arc<AtomicUsize>,
 }
 
@@ -73,17 +75,17 @@ impl Workloads for Fake {
         if let Some(refusal) = self.refusals.lock().expect("no panic before").pop() {
             return Err(refusal);
         }
-        let (messages, receiver) = mpsc::unbounded_channel();
+        let (messages, receiver) = mpsc::channel(MESSAGES);
         self.live.fetch_add(1, Ordering::SeqCst);
         let revision = request.into_inner().environment_revision;
-        self.arrived.send(Arrived { revision, messages }).expect("the test listens");
+        self.arrived.try_send(Arrived { revision, messages }).expect("the test listens");
         Ok(Response::new(Counted { messages: receiver, live: self.live.clone() }))
     }
 }
 
 struct Scene {
     client: Client,
-    arrived: mpsc::UnboundedReceiver<Arrived>,
+    arrived: mpsc::Receiver<Arrived>,
     live: Arc<AtomicUsize>,
 }
 
@@ -92,7 +94,7 @@ async fn scene(refusals: Vec<Status>) -> Scene {
 }
 
 async fn scene_with(refusals: Vec<Status>, call_timeout: Duration) -> Scene {
-    let (sender, arrived) = mpsc::unbounded_channel();
+    let (sender, arrived) = mpsc::channel(MESSAGES);
     let live = Arc::<AtomicUsize>::default();
     let fake = Fake { arrived: sender, live: live.clone(), refusals: refusals.into() };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -132,14 +134,14 @@ async fn what_waits_is_one_change() {
     let task = next(scene.follow("r0"));
     let watch = scene.watch().await;
     assert_eq!(watch.revision, "r0");
-    watch.messages.send(message("r1", &["B", "A"], false)).expect("open");
+    watch.messages.try_send(message("r1", &["B", "A"], false)).expect("open");
     let (follow, change) = task.await.expect("no panic");
     let expected = Change { revision: "r1".into(), changed: vec!["A".into(), "B".into()], reset: false };
     assert_eq!(change.expect("a change"), expected);
 
     // The first wakes it; by the time it is asked again the others are there.
     for sent in [message("r2", &["C"], false), message("r3", &["A"], false), message("r4", &["C"], false)] {
-        watch.messages.send(sent).expect("open");
+        watch.messages.try_send(sent).expect("open");
     }
     let mut names = std::collections::BTreeSet::new();
     let (mut follow, mut revision) = (follow, String::new());
@@ -157,7 +159,7 @@ async fn a_reset_wins() {
     let mut scene = scene(Vec::new()).await;
     let task = next(scene.follow(""));
     let watch = scene.watch().await;
-    watch.messages.send(message("r1", &[], true)).expect("open");
+    watch.messages.try_send(message("r1", &[], true)).expect("open");
     let (_, change) = task.await.expect("no panic");
     assert_eq!(change.expect("a change"), Change { revision: "r1".into(), changed: Vec::new(), reset: true });
 }
@@ -167,26 +169,26 @@ async fn it_reconnects_from_the_revision_given_last() {
     let mut scene = scene(vec![Status::unavailable("not yet"), Status::resource_exhausted("busy")]).await;
     let task = next(scene.follow("r0"));
     let watch = scene.watch().await;
-    watch.messages.send(message("r1", &["A"], false)).expect("open");
+    watch.messages.try_send(message("r1", &["A"], false)).expect("open");
     let (follow, change) = task.await.expect("no panic");
     assert_eq!(change.expect("a change").revision, "r1");
     for end in [Some(Status::unavailable("going away")), Some(Status::resource_exhausted("too slow")), None] {
         let task = next(scene.follow("x"));
         let watch = scene.watch().await;
         match end {
-            Some(status) => watch.messages.send(Err(status)).expect("open"),
+            Some(status) => watch.messages.try_send(Err(status)).expect("open"),
             None => drop(watch),
         }
         let again = scene.watch().await;
         assert_eq!(again.revision, "x");
-        again.messages.send(message("y", &[], true)).expect("open");
+        again.messages.try_send(message("y", &[], true)).expect("open");
         assert_eq!(task.await.expect("no panic").1.expect("a change").revision, "y");
     }
     drop(watch);
     let task = next(follow);
     let watch = scene.watch().await;
     assert_eq!(watch.revision, "r1");
-    watch.messages.send(message("r2", &[], false)).expect("open");
+    watch.messages.try_send(message("r2", &[], false)).expect("open");
     assert_eq!(task.await.expect("no panic").1.expect("a change").revision, "r2");
 }
 
@@ -197,11 +199,11 @@ async fn what_will_not_pass_is_told_and_can_be_asked_again() {
     assert_eq!(denied.expect_err("denied").code(), Code::PermissionDenied);
     let task = next(follow);
     let watch = scene.watch().await;
-    watch.messages.send(Err(Status::unauthenticated("revoked"))).expect("open");
+    watch.messages.try_send(Err(Status::unauthenticated("revoked"))).expect("open");
     let (follow, revoked) = task.await.expect("no panic");
     assert_eq!(revoked.expect_err("revoked").code(), Code::Unauthenticated);
     let task = next(follow);
-    scene.watch().await.messages.send(message("r1", &[], true)).expect("open");
+    scene.watch().await.messages.try_send(message("r1", &[], true)).expect("open");
     assert_eq!(task.await.expect("no panic").1.expect("a change").revision, "r1");
 }
 
@@ -213,7 +215,7 @@ async fn cancelled_it_has_lost_nothing_and_dropped_it_frees_the_server() {
         let _ = timeout(Duration::from_millis(5), follow.next()).await;
     }
     let watch = scene.watch().await;
-    watch.messages.send(message("r1", &["A"], false)).expect("open");
+    watch.messages.try_send(message("r1", &["A"], false)).expect("open");
     // Any of the calls before may have made the watch; it is one.
     let change = timeout(SOON, follow.next()).await.expect("in time").expect("a change");
     assert_eq!((change.revision.as_str(), scene.live.load(Ordering::SeqCst)), ("r1", 1));
@@ -233,7 +235,7 @@ async fn a_watch_lives_longer_than_a_call_may_take() {
     let watch = scene.watch().await;
     // Three times what a call may take: nothing tells that no deadline comes but its not coming.
     tokio::time::sleep(Duration::from_millis(900)).await;
-    watch.messages.send(message("r1", &[], false)).expect("open");
+    watch.messages.try_send(message("r1", &[], false)).expect("open");
     assert_eq!(task.await.expect("no panic").1.expect("a change").revision, "r1");
     assert!(scene.arrived.try_recv().is_err(), "it is the first watch still");
 }

@@ -2,6 +2,7 @@
 
 mod describe;
 mod fetch;
+mod watch;
 
 use clap::Subcommand;
 
@@ -11,6 +12,7 @@ use crate::{failure::Failure, print::Report, session::Session};
 pub(crate) enum Command {
     Describe(describe::Describe),
     Fetch(fetch::Fetch),
+    Watch(watch::Watch),
 }
 
 impl Command {
@@ -18,6 +20,7 @@ impl Command {
         match self {
             Command::Describe(verb) => verb.run(session).await,
             Command::Fetch(verb) => verb.run(session).await,
+            Command::Watch(verb) => verb.run(session).await,
         }
     }
 }

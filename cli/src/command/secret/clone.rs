@@ -23,9 +23,10 @@ pub(crate) struct Clone {
 
 impl Clone {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
+        let destination = self.destination.to_string();
         let request = CloneSecretsRequest {
             names: self.secrets,
-            destination: self.destination.to_string(),
+            destination: destination.clone(),
             replace: self.replace,
             sharing: self.sharing.chosen(&self.destination),
         };
@@ -33,6 +34,13 @@ impl Clone {
         let cloned = client.call(client.secrets().clone_secrets(request)).await.map_err(|error| {
             Failure::from(error).hint_if(Reason::SecretExists, "--replace replaces what exists there")
         })?;
-        session.show(&Cloned::new(cloned.secrets))
+        let missing = cloned.missing_references;
+        let report = session.show(&Cloned::new(cloned.secrets, missing.clone()))?;
+        Ok(match missing.as_slice() {
+            [] => report,
+            names => {
+                report.note(format!("not in {}, and used by what was copied from: {}", destination, names.join(", ")))
+            }
+        })
     }
 }

@@ -38,13 +38,11 @@ pub(crate) struct Create {
     /// It may not be cloned
     #[arg(long)]
     no_clone: bool,
-    /// Hosts that platforms which render placeholders may send it to: HOST or *.DOMAIN, separated by commas or by
-    /// repeating the option. Kept with the secret; coffer itself does not act on it yet, and workloads receive the
-    /// value regardless
+    /// Hosts that headers rendered with it may go to: HOST or *.DOMAIN, separated by commas or by repeating the option.
+    /// Otherwise any. Workloads receive the value regardless
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     allow_host: Vec<String>,
-    /// Platforms which render placeholders may put it into text that a model reads. Kept with the secret; coffer
-    /// itself does not act on it yet
+    /// It may be rendered into text that a model reads
     #[arg(long)]
     allow_in_instructions: bool,
     #[command(flatten)]

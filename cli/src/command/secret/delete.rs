@@ -1,6 +1,6 @@
 //! `coffer secret delete`
 
-use coffer_proto::{name::SecretName, v1::DeleteSecretRequest};
+use coffer_proto::{name::SecretName, reason::Reason, v1::DeleteSecretRequest};
 
 use crate::{failure::Failure, input::confirm::Confirm, print::Report, session::Session, view::Done};
 
@@ -13,6 +13,9 @@ pub(crate) struct Delete {
     /// Only if it has not changed since it had this etag
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
+    /// Delete it although tools are registered that use it
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     confirm: Confirm,
 }
@@ -22,8 +25,11 @@ impl Delete {
         let name = self.secret.to_string();
         self.confirm.ask(&format!("Delete {name}?"), &[&name, self.secret.variable().as_str()])?;
         let client = session.connect().await?;
-        let request = DeleteSecretRequest { name: name.clone(), etag: self.etag };
-        client.call(client.secrets().delete_secret(request)).await?;
+        let request = DeleteSecretRequest { name: name.clone(), etag: self.etag, force: self.force };
+        client.call(client.secrets().delete_secret(request)).await.map_err(|error| {
+            Failure::from(error)
+                .hint_if(Reason::SecretReferenced, "change what uses it first, or delete it all the same with --force")
+        })?;
         session.show(&Done { name, result: "deleted" })
     }
 }

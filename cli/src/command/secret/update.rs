@@ -45,18 +45,16 @@ pub(crate) struct Update {
     /// It may not be cloned
     #[arg(long, conflicts_with = "clonable")]
     no_clone: bool,
-    /// The whole new list of hosts that platforms which render placeholders may send it to. Kept with the secret;
-    /// coffer itself does not act on it yet, and workloads receive the value regardless
+    /// The whole new list of hosts that headers rendered with it may go to. Workloads receive the value regardless
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     allow_host: Vec<String>,
     /// The list of hosts is empty: any host
     #[arg(long, conflicts_with = "allow_host")]
     allow_any_host: bool,
-    /// Platforms which render placeholders may put it into text that a model reads. Kept with the secret; coffer
-    /// itself does not act on it yet
+    /// It may be rendered into text that a model reads
     #[arg(long)]
     allow_in_instructions: bool,
-    /// They may not; the opposite of --allow-in-instructions
+    /// It may not; the opposite of --allow-in-instructions
     #[arg(long, conflicts_with = "allow_in_instructions")]
     deny_in_instructions: bool,
     /// Only if it has not changed since it had this etag

@@ -19,9 +19,15 @@ pub(crate) struct Issue {
     /// users/ID, services/ID, or a workload: SCOPE/servers/ID, SCOPE/sandboxes/ID
     #[arg(value_parser = principal)]
     principal: Principal,
-    /// How long it is valid, for example 15m, 1h or 30d; otherwise 1h, and 30d for services
+    /// How long it is valid, for example 15m, 1h or 30d; otherwise 1h, 30d for services, and 10m for start tokens
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
+    /// Issue a start token of a workload: it is good for one exchange, which coffer-inject makes by itself
+    #[arg(long)]
+    single_use: bool,
+    /// How long the session will be valid that a start token is exchanged for; otherwise 1h
+    #[arg(long, value_name = "TIME", requires = "single_use", value_parser = humantime::parse_duration)]
+    session_ttl: Option<Duration>,
     /// What it is for
     #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
@@ -53,10 +59,18 @@ impl Issue {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let ttl = self.ttl.map(prost_types::Duration::try_from).transpose();
         let ttl = ttl.map_err(|_| Failure::usage("--ttl: too long"))?;
+        let session_ttl = self.session_ttl.map(prost_types::Duration::try_from).transpose();
+        let session_ttl = session_ttl.map_err(|_| Failure::usage("--session-ttl: too long"))?;
         // Before the token exists: a token that cannot be kept would be valid all the same.
         let file = self.out.as_deref().map(|path| TokenFile::reserve(path, self.force)).transpose()?;
         let client = session.connect().await?;
-        let request = IssueTokenRequest { principal: self.principal.to_string(), ttl, description: self.description };
+        let request = IssueTokenRequest {
+            principal: self.principal.to_string(),
+            ttl,
+            description: self.description,
+            single_use: self.single_use,
+            session_ttl,
+        };
         let mut issued = client
             .call(client.tokens().issue_token(request))
             .await

@@ -1,5 +1,6 @@
 //! `coffer token`
 
+mod exchange;
 mod file;
 mod issue;
 mod list;
@@ -12,6 +13,7 @@ use crate::{failure::Failure, print::Report, session::Session};
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Issue(issue::Issue),
+    Exchange(exchange::Exchange),
     #[command(visible_alias = "ls")]
     List(list::List),
     Revoke(revoke::Revoke),
@@ -21,6 +23,7 @@ impl Command {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         match self {
             Command::Issue(verb) => verb.run(session).await,
+            Command::Exchange(verb) => verb.run(session).await,
             Command::List(verb) => verb.run(session).await,
             Command::Revoke(verb) => verb.run(session).await,
         }

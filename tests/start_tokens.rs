@@ -47,6 +47,7 @@ async fn a_lost_answer_is_safe_and_a_copy_is_not() {
     let tokens = issuer.tokens().list_tokens(v1::ListTokensRequest::default()).await.expect("listed").into_inner();
     assert!(tokens.tokens.iter().any(|token| token.single_use && token.used), "{:?}", tokens.tokens);
     let request = v1::ListInstancesRequest { parent: "projects/p".into(), ..Default::default() };
+    let manager = server.manager(&["projects/p"]).await;
     let known = manager.instances().list_instances(request).await.expect("listed").into_inner();
     assert_eq!(known.workloads.len(), 1);
     assert!(known.workloads[0].token_replay_time.is_some());

@@ -161,6 +161,8 @@ fn pairs(grants: [&str; 2], tokens: [&str; 2]) -> Vec<(&'static str, [Vec<u8>; 2
                 v1::IssueTokenRequest { principal: format!("{s}/servers/x"), ..Default::default() }.encode_to_vec()
             }),
         ),
+        // It names nothing but its own token.
+        ("Tokens/ExchangeStartToken", both(&|_| v1::ExchangeStartTokenRequest { nonce: vec![7; 32] }.encode_to_vec())),
         (
             "Tokens/ListTokens",
             both(&|s| {

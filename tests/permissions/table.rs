@@ -267,6 +267,12 @@ pub(super) fn rows() -> Vec<Row> {
         row("Tokens/IssueToken", &[Role::TokenIssuer, Role::Operator], Fixed(|| issue("users/anyone"))),
         row("Tokens/IssueToken", &[Role::Operator], Fixed(|| issue("services/anything"))),
         row("Tokens/IssueToken", &[Role::WorkloadIssuer], Fixed(|| issue("projects/p/servers/new"))),
+        // A start token is no role of the table; whoever has another is told so.
+        row(
+            "Tokens/ExchangeStartToken",
+            EVERYONE,
+            Fixed(|| v1::ExchangeStartTokenRequest { nonce: vec![7; 32] }.encode_to_vec()),
+        ),
         row("Tokens/ListTokens", EVERYONE, Fixed(|| v1::ListTokensRequest::default().encode_to_vec())),
         row(
             "Tokens/RevokeToken",

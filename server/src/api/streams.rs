@@ -168,3 +168,6 @@ impl<T> Drop for Messages<T> {
         self.0.left.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,12 @@ impl Taken {
         }))
     }
 
+    /// Of an answer that nobody sends.
+    #[cfg(test)]
+    pub(crate) fn alone(patience: Duration) -> Self {
+        Self::new(patience, None)
+    }
+
     /// A message is given away to be sent.
     pub fn announce(&self) {
         self.under_way().is_announced = true;

@@ -37,7 +37,7 @@ pub(super) const METHODS: &[&str] = &[
     "coffer.v1.Manifests/ListManifests",
     "coffer.v1.Manifests/SetManifest",
     "coffer.v1.Redactions/RedactStream",
-    "coffer.v1.Redactions/RedactText",
+    REDACT,
     "coffer.v1.References/DeleteReference",
     "coffer.v1.References/ListReferences",
     "coffer.v1.References/SetReference",
@@ -61,6 +61,7 @@ pub(super) const METHODS: &[&str] = &[
     "coffer.v1.Workloads/WatchEnvironment",
 ];
 const IMPORT: &str = "coffer.v1.Imports/ImportSecrets";
+const REDACT: &str = "coffer.v1.Redactions/RedactText";
 /// Those whose answer goes on: they are counted apart, and few of one principal.
 const STREAMS: &[&str] = &[
     "coffer.v1.Instances/WatchInstances",
@@ -74,8 +75,15 @@ pub(super) struct Guard {
     vault: Vault,
     principals: Arc<Principals>,
     streams: Arc<Principals>,
+    imports: Places,
+    redactions: Places,
+}
+
+/// Places to read large messages in: so many in all, and fewer of one principal.
+#[derive(Clone)]
+struct Places {
     lanes: Arc<Lanes>,
-    imports: Arc<Semaphore>,
+    all: Arc<Semaphore>,
 }
 
 /// A service behind its gate.
@@ -91,8 +99,8 @@ impl Guard {
             vault,
             principals: Arc::new(Principals::new(limits::PRINCIPAL_CALLS)),
             streams: Arc::new(Principals::new(limits::PRINCIPAL_STREAMS)),
-            lanes: Arc::new(Lanes::new(limits::PRINCIPAL_IMPORTS)),
-            imports: Arc::new(Semaphore::new(limits::IMPORTS_AT_ONCE)),
+            imports: Places::new(limits::PRINCIPAL_IMPORTS, limits::IMPORTS_AT_ONCE),
+            redactions: Places::new(REDACTIONS_READ_OF_PRINCIPAL, REDACTIONS_READ_AT_ONCE),
         }
     }
 
@@ -111,16 +119,40 @@ impl Guard {
         Ok((principal, turn.ok_or(Error::Overloaded(most))?))
     }
 
-    /// A place to read an import in, waited for within the call's own deadline: first in the principal's own lane, so that
-    /// nobody has all of the places.
-    async fn import(&self, call: &Call, principal: Principal) -> Result<[OwnedSemaphorePermit; 2], Error> {
-        if principal.as_workload().is_some() {
+    /// A place for a method whose messages are large; the others need none.
+    async fn place(
+        &self,
+        method: &str,
+        call: &Call,
+        principal: Principal,
+    ) -> Result<Option<[OwnedSemaphorePermit; 2]>, Error> {
+        let places = match method {
             // Workloads are without number, and none may ever import: they must not take the few places there are.
-            return Err(self.vault.deny(call, principal).await);
-        }
-        let closed = |_| Error::Internal("the places of imports are closed".into());
+            IMPORT if principal.as_workload().is_some() => return Err(self.vault.deny(call, principal).await),
+            IMPORT => &self.imports,
+            REDACT => &self.redactions,
+            _ => return Ok(None),
+        };
+        places.take(principal).await.map(Some)
+    }
+}
+
+/// Texts to redact that are read or worked on at once: 4 MiB each, and as much for the answer.
+const REDACTIONS_READ_AT_ONCE: usize = 4 * limits::REDACTIONS_AT_ONCE;
+/// Of one principal.
+const REDACTIONS_READ_OF_PRINCIPAL: usize = 2;
+
+impl Places {
+    fn new(of_principal: usize, all: usize) -> Self {
+        Self { lanes: Arc::new(Lanes::new(of_principal)), all: Arc::new(Semaphore::new(all)) }
+    }
+
+    /// A place, waited for within the call's own deadline: first in the principal's own lane, so that nobody has all of
+    /// the places.
+    async fn take(&self, principal: Principal) -> Result<[OwnedSemaphorePermit; 2], Error> {
+        let closed = |_| Error::Internal("the places of large messages are closed".into());
         let lane = self.lanes.of(principal.to_string()).acquire_owned().await.map_err(closed)?;
-        Ok([lane, self.imports.clone().acquire_owned().await.map_err(closed)?])
+        Ok([lane, self.all.clone().acquire_owned().await.map_err(closed)?])
     }
 }
 
@@ -167,12 +199,9 @@ where
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
-            let _places = match method {
-                IMPORT => match guard.import(&call, principal).await {
-                    Ok(places) => Some(places),
-                    Err(error) => return Ok(status::of(error).into_http()),
-                },
-                _ => None,
+            let _place = match guard.place(method, &call, principal).await {
+                Ok(place) => place,
+                Err(error) => return Ok(status::of(error).into_http()),
             };
             request.extensions_mut().insert(call);
             let mut response = inner.call(request).await?;
@@ -326,6 +355,33 @@ mod tests {
         let mut empty = unfinished(&path, Some(other.expose()));
         *empty.body_mut() = Body::new(Full::from(vec![0; 5]).map_err(|never| match never {}));
         assert_eq!(answered(&mut routes, empty).await, Some(tonic::Code::InvalidArgument), "others are read");
+        slow.into_iter().for_each(|task| task.abort());
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_all_places_of_redactions() {
+        let world = World::new().await;
+        let vault = world.vault().await;
+        let one = world.issue(&vault, OPERATOR, "users/a").await.expect("issued");
+        let other = world.issue(&vault, OPERATOR, "users/b").await.expect("issued");
+        let mut routes = routes_of(vault);
+        let path = format!("/{REDACT}");
+        let slow: Vec<_> = (0..2 * REDACTIONS_READ_AT_ONCE)
+            .map(|_| {
+                let (mut routes, request) = (routes.clone(), unfinished(&path, Some(one.expose())));
+                tokio::spawn(async move { routes.call(request).await.map(drop) })
+            })
+            .collect();
+        let empty = |token: &Token| {
+            let mut request = unfinished(&path, Some(token.expose()));
+            *request.body_mut() = Body::new(Full::from(vec![0; 5]).map_err(|never| match never {}));
+            request
+        };
+        // By then the slow ones have begun.
+        assert_eq!(answered(&mut routes, unfinished(&path, Some(one.expose()))).await, None);
+        assert_eq!(answered(&mut routes, empty(&one)).await, None, "it waits for a place of its own");
+        // Who is no workload must name one.
+        assert_eq!(answered(&mut routes, empty(&other)).await, Some(tonic::Code::InvalidArgument), "others are read");
         slow.into_iter().for_each(|task| task.abort());
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! The suite compiles this file, too, and runs every kept input of `corpus/` through it on a stable compiler.
 
+use std::sync::Arc;
+
 use coffer_proto::{
     name::{
         Permission, Principal, PrincipalPattern, ResourcePattern, Scope, ScopePattern, SecretName, VariableName,
         Workload,
     },
+    redaction::{Matcher, Redactor},
+    template::{self, Piece},
     token::Token,
     v1,
     value::SecretValue,
@@ -36,6 +40,8 @@ pub const TARGETS: &[Target] = &[
     ("log_group", log_group),
     ("messages", messages),
     ("address", address),
+    ("template", template),
+    ("redaction", redaction),
 ];
 
 /// A name that parses is written exactly as it was read, and a pattern matches what it covers.
@@ -129,5 +135,53 @@ pub fn address(data: &[u8]) {
     {
         let again = address.to_string().parse::<coffer_client::Address>().expect("its own text");
         assert_eq!(again.to_string(), address.to_string());
+    }
+}
+
+/// The pieces of a text are all of it, and a text without two braces in a row is one piece.
+pub fn template(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut rest = text;
+    for piece in template::pieces(text) {
+        let written = match piece {
+            Piece::Text(piece) if rest.starts_with("{{{{") => (piece == "{{").then_some(4),
+            Piece::Text(piece) => (!piece.is_empty() && rest.starts_with(piece)).then_some(piece.len()),
+            Piece::Placeholder(name) => {
+                assert!(VariableName::parse(name).is_ok());
+                [format!("{{{{{name}}}}}"), format!("{{{{ {name} }}}}")]
+                    .iter()
+                    .find_map(|form| rest.starts_with(form.as_str()).then_some(form.len()))
+            }
+        };
+        rest = &rest[written.expect("a piece of the text")..];
+    }
+    assert!(rest.is_empty());
+    assert!(text.contains("{{") || template::names(text).is_empty());
+}
+
+/// The first line is the value, the second byte of the rest says where it is cut: a cut changes nothing, and the value
+/// does not stay.
+pub fn redaction(data: &[u8]) {
+    let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return };
+    let (value, text) = (&data[..end], &data[end + 1..]);
+    let Ok(secret) = SecretValue::new(value.to_vec()) else { return };
+    let name = VariableName::parse("A").expect("a good name");
+    let matcher = Arc::new(Matcher::new([(&name, &secret)]));
+    let clean = |parts: &[&[u8]]| {
+        let (mut redactor, mut out) = (Redactor::new(Arc::clone(&matcher)), Vec::new());
+        parts.iter().for_each(|part| {
+            redactor.push(part, &mut out);
+        });
+        redactor.finish(&mut out);
+        out
+    };
+    let whole = clean(&[text]);
+    let (head, tail) = text.split_at(text.first().map_or(0, |at| usize::from(*at) % (text.len() + 1)));
+    assert_eq!(clean(&[head, tail]), whole);
+    let is_there = |text: &[u8]| text.windows(value.len()).any(|window| window == value);
+    if matcher.is_empty() {
+        assert_eq!(whole, text);
+    } else if is_there(text) {
+        assert!(whole.windows(5).any(|window| window == b"{{A}}"));
     }
 }

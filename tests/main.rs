@@ -11,6 +11,7 @@ mod declarations;
 mod demo;
 mod drain;
 mod environment;
+mod flood;
 mod fuzz_corpus;
 mod harness;
 mod health;

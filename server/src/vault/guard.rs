@@ -30,7 +30,7 @@ pub(super) fn check<T>(context: &Context<'_>, plan: &mut Plan<T>, secret: &Owned
     // Whoever may delete the secret may list what applies to its scope.
     let own = applying(state, DeclarationKind::Reference, scope).filter(|reference| names(reference, &secret.variable));
     users.extend(own.map(|reference| (&reference.name, true)));
-    for reference in below(state, scope).filter(|reference| names(reference, &secret.variable)) {
+    for reference in below(state, scope, |reference| names(reference, &secret.variable)) {
         let pattern = reference.name.pattern();
         if reaches(state, secret, pattern) {
             let target = Target::Scopes(pattern);
@@ -68,12 +68,17 @@ fn heirs(kind: ScopeKind) -> Option<&'static str> {
     }
 }
 
-/// The references on scopes that inherit from this one and on patterns of which one may.
-pub(super) fn below<'a>(state: &'a State, scope: &Scope) -> impl Iterator<Item = &'a Declaration> + use<'a> {
+/// The references on scopes that inherit from this one, and on patterns of which one may, that are `wanted`.
+pub(super) fn below<'a>(
+    state: &'a State,
+    scope: &Scope,
+    wanted: impl Fn(&Declaration) -> bool + Copy + 'a,
+) -> impl Iterator<Item = &'a Declaration> {
     let is_parent = heirs(scope.kind()).is_some();
     let parents = covering(&Target::Scope(scope)).into_iter().filter(move |_| is_parent);
     let kind = DeclarationKind::Reference;
-    parents.flat_map(move |parent| state.declarations_below(kind, &parent).map(AsRef::as_ref))
+    parents
+        .flat_map(move |parent| state.declarations_below(kind, &parent, wanted).map(AsRef::as_ref).collect::<Vec<_>>())
 }
 
 fn names(reference: &Declaration, variable: &VariableName) -> bool {

@@ -10,7 +10,7 @@ use coffer_proto::{
 use super::{Call, Error, Vault, declared, guard, read::Answer, secrets::permit_read};
 use crate::{
     seal::Uid,
-    view::{OwnedSecret, State},
+    view::{Declared, OwnedSecret, State},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -109,7 +109,8 @@ fn missing(state: &State, scope: &Scope) -> (Vec<Missing>, u64) {
 fn used(state: &State, scope: &Scope) -> BTreeSet<Uid> {
     let own = declared::applying(state, DeclarationKind::Reference, scope).flat_map(|reference| &reference.variables);
     let own = own.filter_map(|used| state.secret(scope, &used.variable));
-    let below = guard::below(state, scope).flat_map(|reference| {
+    let owned = |used: &Declared| state.scope(scope).is_some_and(|scope| scope.secrets.contains_key(&used.variable));
+    let below = guard::below(state, scope, |reference| reference.variables.iter().any(owned)).flat_map(|reference| {
         let secrets = reference.variables.iter().filter_map(|used| state.secret(scope, &used.variable));
         secrets.filter(|secret| guard::reaches(state, secret, reference.name.pattern())).collect::<Vec<OwnedSecret>>()
     });

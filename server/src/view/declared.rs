@@ -65,14 +65,16 @@ impl State {
         self.declarations_from(prefix).filter(|declaration| self.stands(declaration))
     }
 
-    /// Those of a kind on scopes and patterns below this one.
-    pub fn declarations_below(
-        &self,
+    /// Those of a kind on scopes and patterns below this one, of which there may be very many: `wanted` is asked first,
+    /// because it costs less than whether they stand.
+    pub fn declarations_below<'a>(
+        &'a self,
         kind: DeclarationKind,
         pattern: &str,
-    ) -> impl Iterator<Item = &Arc<Declaration>> + use<'_> {
-        let prefix = key::declarations_below(kind, pattern);
-        self.declarations_from(prefix).filter(|declaration| self.stands(declaration))
+        wanted: impl Fn(&Declaration) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Arc<Declaration>> {
+        let all = self.declarations_from(key::declarations_below(kind, pattern));
+        all.filter(move |declaration| wanted(declaration) && self.stands(declaration))
     }
 
     /// How many of both kinds stand on an account and its plugins.

@@ -8,6 +8,7 @@ mod canary;
 mod commands;
 mod crash;
 mod declarations;
+mod deliveries;
 mod demo;
 mod drain;
 mod environment;

@@ -24,6 +24,8 @@ mod environment;
 mod exec;
 mod exit;
 mod fetch;
+#[allow(dead_code, reason = "only a parent of the command can mask, and exec leaves none")]
+mod mask;
 mod panics;
 mod received;
 mod report;
@@ -58,6 +60,10 @@ fn main() -> ExitCode {
 
 /// Returns only after a dry run, or with why the command was not started.
 fn run(args: &Args) -> Result<(), Failure> {
+    // Better not started than started unmasked.
+    if args.delivery.mask {
+        return Err(Failure::new(Exit::Usage, "--mask: only a parent of the command can mask, and exec leaves none"));
+    }
     let deadline = Instant::now() + args.timeout;
     let inherited = Inherited::of_this_process();
     let settings = Settings::new(args, &inherited)?;

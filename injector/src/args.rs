@@ -8,9 +8,11 @@ use coffer_proto::name::{VariableName, Workload};
 use crate::{Exit, Failure};
 
 mod delivery;
+mod supervise;
 mod usage;
 
 pub(crate) use delivery::{DeliveryArgs, Rename, TemplateArg};
+pub(crate) use supervise::{OnChange, SuperviseArgs};
 
 /// Longest time that may be given to fetching.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
@@ -27,6 +29,7 @@ Exit codes, when the command was not started (every other code is the command's 
   65   the environment is refused: a name, a value, a size or a file; every offender is named
   69   no answer within the time
   70   internal error, here or in the server
+  75   what the command was given changed (--on-change exit); the command was stopped
   77   no usable token, or it does not permit this
   78   a secret is missing: of --require, --only, --env, a template, or a manifest
   126  the command cannot be executed
@@ -36,6 +39,10 @@ Exit codes, when the command was not started (every other code is the command's 
 ///
 /// The command keeps the process id, descriptors, signals, working directory and terminal; it is not run by a shell.
 /// It starts with every secret of the workload or not at all.
+///
+/// With --on-change or --mask the injector stays: the command is its child in a process group of its own, signals are
+/// passed on to that group, everything that is left behind is reaped, and the exit code is the command's, 128+N if signal
+/// N ended it. A second TERM or INT kills the group. What is left of the group when the command has ended is stopped, too.
 #[derive(Debug, Parser)]
 #[command(name = "coffer-inject", version, after_help = HELP, max_term_width = 120)]
 #[command(override_usage = "coffer-inject [OPTIONS] -- COMMAND [ARGS]...")]
@@ -87,6 +94,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) delivery: DeliveryArgs,
+
+    #[command(flatten)]
+    pub(crate) supervise: SuperviseArgs,
 
     /// The command, found by the PATH the injector was started with, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
@@ -181,7 +191,7 @@ mod tests {
             assert!(matches!(asked(&[flag]), Ok(Asked::Print(_))), "{flag}");
         }
         let Ok(Asked::Print(help)) = asked(&["--help"]) else { panic!("no help") };
-        for code in ["64", "65", "69", "70", "77", "78", "126", "127"] {
+        for code in ["64", "65", "69", "70", "75", "77", "78", "126", "127"] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(code)), "{code} is not documented");
         }
     }

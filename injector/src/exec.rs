@@ -11,6 +11,11 @@ use crate::{Command, Environment, Exit, Failure, command, descriptor};
 /// This is execve(2) itself and not execvp(3), which std uses: that one hands a file of unknown format to a shell.
 pub(crate) fn exec(command: &Command, environment: Environment) -> Failure {
     let Err(error) = try_exec(command, environment);
+    explain(command, &error)
+}
+
+/// Why a command could not be started.
+pub(crate) fn explain(command: &Command, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::ArgumentListTooLong => {
             Failure::new(Exit::Refused, "arguments and environment are too large for the kernel (ulimit -s)")
@@ -20,7 +25,7 @@ pub(crate) fn exec(command: &Command, environment: Environment) -> Failure {
             Exit::NotFound,
             format!("{}: the file or the interpreter it names was not found", command.path().display()),
         ),
-        _ => command::failure(command.path().as_os_str(), &error),
+        _ => command::failure(command.path().as_os_str(), error),
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Unavailable = 69,
     /// A mistake in the injector or the server.
     Internal = 70,
+    /// What the workload was given changed: it was stopped, to be started anew.
+    Changed = 75,
     /// No usable credential, or it does not permit this.
     Denied = 77,
     /// A secret that was asked for is not there.

@@ -1,10 +1,13 @@
-//! One answer of the server within one deadline, or none.
+//! A way to the server as one caller, and its answers.
 
 use std::time::{Duration, Instant};
 
-use coffer_client::Code;
-use coffer_client::{Client, Error, retry};
-use coffer_proto::v1::{FetchEnvironmentRequest, FetchEnvironmentResponse};
+use coffer_client::{Client, Code, Config, Credential, Error, retry, start};
+use coffer_proto::{
+    token::TokenKind,
+    v1::{FetchEnvironmentRequest, FetchEnvironmentResponse},
+};
+use tokio::runtime::Runtime;
 
 use crate::{
     Args, Exit, Failure,
@@ -16,6 +19,31 @@ use crate::{
 /// How long threads that resolve host names may hold up the start; an exec ends them anyway.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The answer to start with, and the way by which it came.
+pub(crate) struct Fetched {
+    pub(crate) answer: FetchEnvironmentResponse,
+    pub(crate) runtime: Runtime,
+    /// None if even that could not be had, because the server is away: see [`Source`].
+    pub(crate) source: Source,
+}
+
+/// Who asks for which environment where.
+#[derive(Clone)]
+pub(crate) struct Source {
+    config: Config,
+    /// The workload that was named; empty for the token's own.
+    asked: String,
+    verbose: bool,
+}
+
+impl Fetched {
+    /// Nothing of the runtime may reach the workload: neither its threads nor its sockets.
+    pub(crate) fn into_answer(self) -> FetchEnvironmentResponse {
+        self.runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+        self.answer
+    }
+}
+
 /// Fetches the variables. Tries again what may pass, until the deadline; everything else fails at once. The cache is
 /// told the outcome, and may have an answer where the server had none.
 pub(crate) fn fetch(
@@ -23,50 +51,88 @@ pub(crate) fn fetch(
     cache: Option<&Cache>,
     args: &Args,
     deadline: Instant,
-) -> Result<FetchEnvironmentResponse, Failure> {
-    let internal = |why: &str| Failure::new(Exit::Internal, why);
+) -> Result<Fetched, Failure> {
     let Settings { mut config, source, workload } = settings;
     config.credential = Some(source.credential(deadline)?);
     let asked = workload.map(|workload| workload.to_string()).unwrap_or_default();
-    let request = FetchEnvironmentRequest { workload: asked.clone(), dry_run: args.dry_run, ..Default::default() };
+    let mut source = Source { config, asked, verbose: args.verbose };
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Internal, format!("cannot prepare to connect: {error}")))?;
-    let address = config.address.to_string();
     let answer = runtime.block_on(async {
-        let client = Client::lazy(config)?;
-        retry::until(deadline.into(), retry::Policy::default(), || call(&client, &request, args.verbose)).await
+        source.exchange(deadline).await?;
+        source.fetch(args.dry_run, deadline).await
     });
-    // Nothing of the runtime may reach the workload: neither its threads nor its sockets.
-    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
-
     let answer = match cache {
         Some(cache) => cache.settle(answer, cache::now()),
         None => answer,
     };
-    let answer = answer.map_err(|error| failure(&address, &error))?;
-    if answer.unchanged || (!asked.is_empty() && answer.workload != asked) {
-        return Err(internal("the server answered something else than was asked"));
-    }
-    report::verbose(args.verbose, || {
-        format!("{}: {} secrets, revision {}", answer.workload, answer.variables.len(), answer.environment_revision)
-    });
-    Ok(answer)
+    let answer = answer.map_err(|error| source.failure(&error))?;
+    source.check(&answer)?;
+    Ok(Fetched { answer, runtime, source })
 }
 
-async fn call(
-    client: &Client,
-    request: &FetchEnvironmentRequest,
-    verbose: bool,
-) -> Result<FetchEnvironmentResponse, Error> {
-    let answer = client.workloads().fetch_environment(request.clone()).await;
-    answer.map(coffer_client::Response::into_inner).map_err(|status| {
-        let error = Error::from(status);
-        report::verbose(verbose && error.is_retryable(), || format!("attempt failed: {error}"));
-        error
-    })
+impl Source {
+    /// A start token is exchanged for a session token, which is kept in memory only.
+    pub(crate) async fn exchange(&mut self, deadline: Instant) -> Result<(), Error> {
+        let Some(credential) = &self.config.credential else { return Ok(()) };
+        let token = credential.token()?;
+        if token.kind() == TokenKind::Start {
+            let session =
+                start::exchange(self.config.clone(), token, deadline.into(), retry::Policy::default()).await?;
+            report::verbose(self.verbose, || format!("start token exchanged for tokens/{}", session.id()));
+            self.config.credential = Some(Credential::Token(session));
+        }
+        Ok(())
+    }
+
+    /// A connection that is made at the first call.
+    pub(crate) fn client(&self) -> Result<Client, Error> {
+        Client::lazy(self.config.clone())
+    }
+
+    /// The workload to ask for.
+    pub(crate) fn asked(&self) -> &str {
+        &self.asked
+    }
+
+    /// One answer, until the deadline.
+    pub(crate) async fn fetch(&self, dry_run: bool, deadline: Instant) -> Result<FetchEnvironmentResponse, Error> {
+        let request = FetchEnvironmentRequest { workload: self.asked.clone(), dry_run, ..Default::default() };
+        let client = self.client()?;
+        retry::until(deadline.into(), retry::Policy::default(), || self.call(&client, &request)).await
+    }
+
+    async fn call(
+        &self,
+        client: &Client,
+        request: &FetchEnvironmentRequest,
+    ) -> Result<FetchEnvironmentResponse, Error> {
+        let answer = client.workloads().fetch_environment(request.clone()).await;
+        answer.map(coffer_client::Response::into_inner).map_err(|status| {
+            let error = Error::from(status);
+            report::verbose(self.verbose && error.is_retryable(), || format!("attempt failed: {error}"));
+            error
+        })
+    }
+
+    /// Whether the server answered what was asked.
+    pub(crate) fn check(&self, answer: &FetchEnvironmentResponse) -> Result<(), Failure> {
+        if answer.unchanged || (!self.asked.is_empty() && answer.workload != self.asked) {
+            return Err(Failure::new(Exit::Internal, "the server answered something else than was asked"));
+        }
+        report::verbose(self.verbose, || {
+            format!("{}: {} secrets, revision {}", answer.workload, answer.variables.len(), answer.environment_revision)
+        });
+        Ok(())
+    }
+
+    /// What an error means for who started the injector.
+    pub(crate) fn failure(&self, error: &Error) -> Failure {
+        failure(&self.config.address.to_string(), error)
+    }
 }
 
 fn failure(address: &str, error: &Error) -> Failure {

@@ -9,7 +9,7 @@
 //! - [`received`]: what the server sent, checked; every offender is named.
 //! - [`deliver`]: which secret goes where: variables, files, rendered templates.
 //! - [`environment`], [`size`]: what the workload will see, and whether the kernel takes it.
-//! - [`exec`]: the point of no return. [`table`]: what a dry run prints instead.
+//! - [`exec`]: the point of no return; [`supervise`]: what stays instead where that was asked for. [`table`]: what a dry run prints instead.
 //! - [`exit`], [`report`], [`panics`]: how it ends otherwise. [`descriptor`] is the one module with unsafe code.
 //!
 //! Nothing is started with an incomplete set of secrets, and no line it prints holds a value.
@@ -31,6 +31,7 @@ mod received;
 mod report;
 mod settings;
 mod size;
+mod supervise;
 mod table;
 
 use std::{ffi::OsString, process::ExitCode, time::Instant};
@@ -46,11 +47,11 @@ fn main() -> ExitCode {
     panics::install();
     let end = match args::parse(std::env::args_os()) {
         Ok(Asked::Run(args)) => run(&args),
-        Ok(Asked::Print(text)) => report::print(&text),
+        Ok(Asked::Print(text)) => report::print(&text).map(|()| 0),
         Err(failure) => Err(failure),
     };
     match end {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             failure.problems().for_each(report::line);
             failure.exit().into()
@@ -58,8 +59,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns only after a dry run, or with why the command was not started.
-fn run(args: &Args) -> Result<(), Failure> {
+/// Returns after a dry run, when a command that was looked after has ended, or with why it was not started.
+fn run(args: &Args) -> Result<u8, Failure> {
     // Better not started than started unmasked.
     if args.delivery.mask {
         return Err(Failure::new(Exit::Usage, "--mask: only a parent of the command can mask, and exec leaves none"));
@@ -71,13 +72,17 @@ fn run(args: &Args) -> Result<(), Failure> {
     let limits = size::Limits::of_this_process();
     let cache = Cache::open(args, &settings)?;
 
-    let answer = fetch::fetch(settings, cache.as_ref(), args, deadline)?;
+    let fetched = fetch::fetch(settings, cache.as_ref(), args, deadline)?;
     let Some(command) = command.filter(|_| !args.dry_run) else {
-        let checked = received::check(answer, args, received::without_value)?;
+        let checked = received::check(fetched.into_answer(), args, received::without_value)?;
         deliver::check(&checked, args)?;
-        return report::print(&table::render(&checked, args, &inherited));
+        return report::print(&table::render(&checked, args, &inherited)).map(|()| 0);
     };
-    let secrets = received::check(answer, args, received::with_value)?;
+    if args.supervise.on_change.is_some() || args.delivery.mask {
+        let work = supervise::Work { args, command: &command, inherited, limits, cache: cache.as_ref() };
+        return supervise::run(work, fetched);
+    }
+    let secrets = received::check(fetched.into_answer(), args, received::with_value)?;
     let count = secrets.len();
     let environment = deliver::deliver(&secrets, inherited, args, limits, &command)?;
     report::verbose(args.verbose, || format!("starting {} with {count} secrets", command.path().display()));

@@ -1,0 +1,353 @@
+//! Stays with the command: passes signals on, reaps what it leaves behind, and acts on changes of its environment.
+//!
+//! - [`group`]: the command and what it starts, as one process group.
+//! - [`signals`]: what the injector is sent; [`terminal`]: who owns it.
+//! - [`changes`]: what is new, fetched in a task of its own.
+//!
+//! One loop waits for all of it and is in one [`State`].
+
+mod changes;
+mod group;
+mod signals;
+mod terminal;
+
+use std::{io, time::Duration};
+
+use coffer_proto::v1::FetchEnvironmentResponse;
+use nix::sys::{prctl, signal::Signal};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval, sleep_until},
+};
+
+use self::{
+    changes::Times,
+    group::{Event, Group},
+    signals::Signals,
+    terminal::Terminal,
+};
+use crate::{
+    Args, Cache, Command, Environment, Exit, Failure, Inherited,
+    args::OnChange,
+    cache, deliver, exec,
+    fetch::{Fetched, Source},
+    mask::{Copying, Known, Outputs},
+    received::{self, Variable},
+    report, size,
+};
+
+/// How long what the command printed last may take to be copied, where a process it left behind keeps the pipe open.
+const COPY_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long killed processes may take to be gone.
+const KILLED_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often a group that is to be gone is looked at: its processes need not be children of this one.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What every start needs.
+pub(crate) struct Work<'a> {
+    pub(crate) args: &'a Args,
+    pub(crate) command: &'a Command,
+    pub(crate) inherited: Inherited,
+    pub(crate) limits: size::Limits,
+    pub(crate) cache: Option<&'a Cache>,
+}
+
+/// What the command is given: by this, and not by revisions, it is told whether that changed, since `--only` leaves
+/// changes out.
+type Given = Vec<(String, String, i64, &'static str)>;
+
+/// A start that is ready.
+struct Start {
+    environment: Environment,
+    given: Given,
+    outputs: Option<Outputs>,
+}
+
+/// How the supervisor stands with the command.
+enum State {
+    Running,
+    /// It was told to stop, and is killed then.
+    Stopping {
+        next: Next,
+        kill_at: Instant,
+    },
+    /// It has ended; what it left of its group is to be gone.
+    Clearing {
+        next: Next,
+        kill_at: Option<Instant>,
+        give_up_at: Instant,
+    },
+}
+
+/// What comes once the command is gone.
+enum Next {
+    Start(Box<Start>),
+    End(u8),
+    /// With the command's own code.
+    EndWithIts,
+}
+
+struct Supervisor<'a> {
+    work: Work<'a>,
+    known: Known,
+    terminal: Option<Terminal>,
+    group: Group,
+    given: Given,
+    copying: Option<Copying>,
+    state: State,
+    /// A TERM or INT was passed on; the next one kills.
+    was_told_to_end: bool,
+}
+
+/// Runs the command until it ends for good. Answers the exit code.
+pub(crate) fn run(work: Work<'_>, fetched: Fetched) -> Result<u8, Failure> {
+    let Fetched { answer, runtime, source } = fetched;
+    let revision = answer.environment_revision.clone();
+    let mut known = Known::default();
+    let start = prepare(&work, &mut known, answer)?;
+    let fail = |what: &str, error: &dyn std::fmt::Display| Failure::new(Exit::Internal, format!("{what}: {error}"));
+    // What this process knows, the command's user must not read out of it.
+    prctl::set_dumpable(false).map_err(|error| fail("cannot protect this process's memory", &error))?;
+    prctl::set_child_subreaper(true).map_err(|error| fail("cannot adopt what the command leaves behind", &error))?;
+    let code = runtime.block_on(async {
+        let signals = Signals::catch().map_err(|error| fail("cannot catch signals", &error))?;
+        let supervisor = Supervisor::start(work, known, start)?;
+        supervisor.run(signals, source, revision).await
+    });
+    runtime.shutdown_background();
+    code
+}
+
+/// Checks and writes what a start receives.
+fn prepare(work: &Work<'_>, known: &mut Known, answer: FetchEnvironmentResponse) -> Result<Start, Failure> {
+    let secrets = received::check(answer, work.args, received::with_value)?;
+    let given = given(&secrets);
+    let environment = deliver::deliver(&secrets, work.inherited.clone(), work.args, work.limits, work.command)?;
+    let outputs = match work.args.delivery.mask {
+        true => Some(Outputs::new(&known.matcher(&secrets)).map_err(|error| {
+            Failure::new(Exit::Internal, format!("--mask: cannot copy the command's output: {error}"))
+        })?),
+        false => None,
+    };
+    let count = secrets.len();
+    report::verbose(work.args.verbose, || format!("starting {} with {count} secrets", work.command.path().display()));
+    Ok(Start { environment, given, outputs })
+}
+
+fn given(secrets: &[Variable]) -> Given {
+    let entry = |secret: &Variable| (secret.name.to_string(), secret.source.clone(), secret.version, secret.kind);
+    secrets.iter().map(entry).collect()
+}
+
+/// Starts the command; its output is copied from here on if it is to be masked.
+fn spawn(work: &Work<'_>, start: Start) -> Result<(Group, Given, Option<Copying>), Failure> {
+    let (stdout, stderr, copying) = match start.outputs.map(Outputs::split) {
+        Some((stdout, stderr, copying)) => (stdout, stderr, Some(copying)),
+        None => (None, None, None),
+    };
+    let group = Group::start(work.command, start.environment, stdout.as_ref(), stderr.as_ref());
+    let group = group.map_err(|error: io::Error| exec::explain(work.command, &error))?;
+    Ok((group, start.given, copying))
+}
+
+impl<'a> Supervisor<'a> {
+    fn start(work: Work<'a>, known: Known, start: Start) -> Result<Self, Failure> {
+        let terminal = Terminal::of_stdin();
+        let (group, given, copying) = spawn(&work, start)?;
+        if let Some(terminal) = terminal {
+            terminal.give_at_start(group);
+        }
+        let state = State::Running;
+        Ok(Self { work, known, terminal, group, given, copying, state, was_told_to_end: false })
+    }
+
+    async fn run(mut self, mut signals: Signals, source: Source, revision: String) -> Result<u8, Failure> {
+        let (sender, mut news) = mpsc::channel(1);
+        if self.work.args.supervise.on_change.is_some() {
+            tokio::spawn(changes::follow(source.clone(), revision, Times::new(self.work.args), sender));
+        }
+        let mut looks = interval(LOOK_INTERVAL);
+        loop {
+            let is_running = matches!(self.state, State::Running);
+            let is_clearing = matches!(self.state, State::Clearing { .. });
+            tokio::select! {
+                signal = signals.next() => self.signaled(signal),
+                Some(answer) = news.recv(), if is_running => self.changed(&source, answer),
+                () = at(self.deadline()) => self.late(),
+                _ = looks.tick(), if is_clearing => {}
+            }
+            if let Some(code) = self.go_on()? {
+                if let Some(copying) = &self.copying {
+                    copying.finish(COPY_WAIT_MAX);
+                }
+                return Ok(code);
+            }
+        }
+    }
+
+    fn signaled(&mut self, signal: Signal) {
+        match signal {
+            Signal::SIGCHLD => group::reap().into_iter().for_each(|event| self.happened(event)),
+            Signal::SIGTERM | Signal::SIGINT if self.was_told_to_end => self.group.signal(Signal::SIGKILL),
+            Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => {
+                self.was_told_to_end = signal != Signal::SIGQUIT;
+                self.group.signal(signal);
+                // No start comes after this.
+                if let State::Stopping { next, .. } | State::Clearing { next, .. } = &mut self.state
+                    && matches!(next, Next::Start(_))
+                {
+                    *next = Next::EndWithIts;
+                }
+            }
+            other => self.group.signal(other),
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        match event {
+            Event::Ended(pid, code) if pid == self.group.leader() => self.ended(code),
+            Event::Stopped(pid, signal) if pid == self.group.leader() => {
+                if let Some(terminal) = self.terminal {
+                    terminal.stopped(self.group, signal);
+                }
+            }
+            Event::Ended(..) | Event::Stopped(..) => {}
+        }
+    }
+
+    fn ended(&mut self, code: u8) {
+        if let Some(terminal) = self.terminal {
+            terminal.take_back(self.group);
+        }
+        let (next, kill_at) = match std::mem::replace(&mut self.state, State::Running) {
+            State::Running => (Next::End(code), self.grace()),
+            State::Stopping { next: Next::EndWithIts, kill_at } => (Next::End(code), kill_at),
+            State::Stopping { next, kill_at } => (next, kill_at),
+            // It ends once.
+            state @ State::Clearing { .. } => {
+                self.state = state;
+                return;
+            }
+        };
+        if !self.group.is_empty() {
+            self.group.signal(self.work.args.supervise.stop_signal);
+        }
+        self.state = State::Clearing { next, kill_at: Some(kill_at), give_up_at: kill_at + KILLED_WAIT_MAX };
+    }
+
+    fn changed(&mut self, source: &Source, answer: FetchEnvironmentResponse) {
+        if let Some(cache) = self.work.cache {
+            cache.store(&answer, cache::now());
+        }
+        let checked = source.check(&answer).and_then(|()| {
+            // The values stay where they are until the start is prepared.
+            received::check(without_values(&answer), self.work.args, received::without_value)
+        });
+        let given: Given = match checked {
+            Ok(secrets) => secrets
+                .iter()
+                .map(|secret| (secret.name.to_string(), secret.source.clone(), secret.version, secret.kind))
+                .collect(),
+            Err(failure) => return refused(&failure),
+        };
+        if given == self.given {
+            return;
+        }
+        let start = match prepare(&self.work, &mut self.known, answer) {
+            Ok(start) => start,
+            Err(failure) => return refused(&failure),
+        };
+        let next = match self.work.args.supervise.on_change {
+            Some(OnChange::Restart) => Next::Start(Box::new(start)),
+            Some(OnChange::Exit) => Next::End(Exit::Changed as u8),
+            Some(OnChange::Signal) | None => {
+                self.given = start.given;
+                self.group.signal(self.work.args.supervise.change_signal);
+                return;
+            }
+        };
+        report::verbose(self.work.args.verbose, || "what the command was given changed: stopping it".to_owned());
+        self.group.signal(self.work.args.supervise.stop_signal);
+        self.group.signal(Signal::SIGCONT);
+        self.state = State::Stopping { next, kill_at: self.grace() };
+    }
+
+    fn grace(&self) -> Instant {
+        Instant::now() + self.work.args.supervise.grace
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Running => None,
+            State::Stopping { kill_at, .. } => Some(*kill_at),
+            State::Clearing { kill_at, give_up_at, .. } => Some(kill_at.unwrap_or(*give_up_at)),
+        }
+    }
+
+    /// A deadline has passed.
+    fn late(&mut self) {
+        match &mut self.state {
+            State::Running => return,
+            // It cannot ignore this; its end comes as every other.
+            State::Stopping { kill_at, .. } => *kill_at += KILLED_WAIT_MAX,
+            State::Clearing { kill_at, .. } => *kill_at = None,
+        }
+        self.group.signal(Signal::SIGKILL);
+    }
+
+    /// Once the group is gone: what comes next. Answers the exit code if that is the end.
+    fn go_on(&mut self) -> Result<Option<u8>, Failure> {
+        let State::Clearing { kill_at, give_up_at, .. } = &self.state else { return Ok(None) };
+        let gives_up = kill_at.is_none() && Instant::now() >= *give_up_at;
+        if !self.group.is_empty() && !gives_up {
+            return Ok(None);
+        }
+        match std::mem::replace(&mut self.state, State::Running) {
+            State::Clearing { next: Next::End(code), .. } => Ok(Some(code)),
+            // A start was called off after the command had ended: it was stopped, which is what was asked for.
+            State::Clearing { next: Next::EndWithIts, .. } => Ok(Some(0)),
+            State::Clearing { next: Next::Start(start), .. } => {
+                (self.group, self.given, self.copying) = spawn(&self.work, *start)?;
+                self.was_told_to_end = false;
+                if let Some(terminal) = self.terminal {
+                    terminal.give_at_start(self.group);
+                }
+                Ok(None)
+            }
+            state => {
+                self.state = state;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The same answer as a dry run would be.
+fn without_values(answer: &FetchEnvironmentResponse) -> FetchEnvironmentResponse {
+    let variable = |variable: &coffer_proto::v1::Variable| coffer_proto::v1::Variable {
+        name: variable.name.clone(),
+        value: None,
+        source: variable.source.clone(),
+        kind: variable.kind,
+        value_version: variable.value_version,
+    };
+    FetchEnvironmentResponse {
+        workload: answer.workload.clone(),
+        variables: answer.variables.iter().map(variable).collect(),
+        environment_revision: answer.environment_revision.clone(),
+        unchanged: answer.unchanged,
+        missing_required: answer.missing_required.clone(),
+    }
+}
+
+fn refused(failure: &Failure) {
+    report::line("what changed cannot be given to the command, which runs on with what it has:");
+    failure.problems().for_each(report::line);
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

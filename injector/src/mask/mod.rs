@@ -133,6 +133,15 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_is_left_as_it_is() {
+        let terminal = File::options().read(true).write(true).open("/dev/ptmx").expect("Linux has it");
+        let outputs = Outputs::of(terminal.as_fd(), terminal.as_fd(), &matcher(&[("A", "hunter2-hunter2")]));
+        let (stdout, stderr, copying) = outputs.expect("started").split();
+        assert!(stdout.is_none() && stderr.is_none());
+        assert!(copying.finish(PATIENCE), "nothing is copied");
+    }
+
+    #[test]
     fn one_pipe_keeps_its_order() {
         let (reader, writer) = io::pipe().expect("a pipe");
         let outputs = Outputs::of(writer.as_fd(), writer.as_fd(), &matcher(&[("A", "hunter2-hunter2")]));

@@ -121,6 +121,11 @@ async fn a_revision_that_is_remembered_is_gone_on_from_and_any_other_is_a_reset(
     let fetched = vault.fetch_environment(&call, Some(workload(SERVER)), "", false).await.expect("fetched");
     update(&world, &vault, "projects/p/secrets/KEY", valued("2")).await;
     assert_eq!(changed(&mut watch(&world, &vault, SERVER, &fetched.revision).await).await, names(&["KEY"]));
+    let mut told = watch(&world, &vault, SERVER, "").await;
+    let told = timeout(LONG, told.next()).await.expect("in time").expect("a change").revision;
+    update(&world, &vault, "projects/p/secrets/KEY", valued("3")).await;
+    let resumed = changed(&mut watch(&world, &vault, SERVER, &told).await).await;
+    assert_eq!(resumed, names(&["KEY"]), "what a watch told is as good as what was fetched");
     for garbage in ["0", &"f".repeat(64), "ffffffffffffffffffffffffffffffff", "\u{0}", "é"] {
         assert_eq!(changed(&mut watch(&world, &vault, SERVER, garbage).await).await, None, "{garbage:?}");
     }
@@ -221,7 +226,9 @@ async fn an_instances_watch_tells_what_there_is_and_then_what_changes() {
     assert_eq!(told(&mut project).await, (vec![(a.clone(), true, why.clone())], vec![], false));
     assert_eq!(told(&mut all).await, (vec![(s.clone(), true, why)], vec![], false), "what it inherits changed");
     fetch(&vault, &service, SERVER).await.expect("started again");
+    let began = tokio::time::Instant::now();
     assert_eq!(told(&mut all).await, (vec![(s.clone(), false, vec![])], vec![], false));
+    assert!(began.elapsed() > Duration::from_millis(900), "it looks once a second");
 
     world.grant(&vault, USER, Permission::AccessManage, "projects/p/environments/e").await;
     create(&world, &vault, "projects/p/environments/e", new("OWN", "1")).await;

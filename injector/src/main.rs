@@ -24,7 +24,6 @@ mod environment;
 mod exec;
 mod exit;
 mod fetch;
-#[allow(dead_code, reason = "only a parent of the command can mask, and exec leaves none")]
 mod mask;
 mod panics;
 mod received;
@@ -61,10 +60,6 @@ fn main() -> ExitCode {
 
 /// Returns after a dry run, when a command that was looked after has ended, or with why it was not started.
 fn run(args: &Args) -> Result<u8, Failure> {
-    // Better not started than started unmasked.
-    if args.delivery.mask {
-        return Err(Failure::new(Exit::Usage, "--mask: only a parent of the command can mask, and exec leaves none"));
-    }
     let deadline = Instant::now() + args.timeout;
     let inherited = Inherited::of_this_process();
     let settings = Settings::new(args, &inherited)?;

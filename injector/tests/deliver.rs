@@ -9,6 +9,8 @@ mod fake;
 mod files;
 #[path = "deliver/manifest.rs"]
 mod manifest;
+#[path = "deliver/mask.rs"]
+mod mask;
 #[path = "exec/run.rs"]
 #[allow(dead_code, reason = "shared with the other test binary")]
 mod run;

@@ -8,7 +8,7 @@ use std::{
     io::{self, IsTerminal as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     time::Duration,
@@ -26,16 +26,32 @@ const ENVIRONMENTS_MAX: usize = 8;
 
 /// The values that are looked for: of this start and of those before it.
 #[derive(Default)]
-pub(crate) struct Known(VecDeque<Vec<(VariableName, SecretValue)>>);
+pub(crate) struct Known {
+    environments: VecDeque<Vec<(VariableName, SecretValue)>>,
+    live: Option<Arc<Live>>,
+}
+
+/// What finds the values. A command that is told of a change instead of being restarted may print the new ones.
+pub(crate) struct Live(RwLock<Arc<Matcher>>);
 
 impl Known {
-    /// Adds the environment of a start, and returns what finds its values and the older ones. Plain ones are not
-    /// looked for.
-    pub(crate) fn matcher(&mut self, secrets: &[Variable]) -> Arc<Matcher> {
-        self.0.truncate(ENVIRONMENTS_MAX - 1);
+    /// Adds an environment, and returns what finds its values and the older ones; so does from now on what was returned
+    /// before. Plain ones are not looked for.
+    pub(crate) fn matcher(&mut self, secrets: &[Variable]) -> Arc<Live> {
+        self.environments.truncate(ENVIRONMENTS_MAX - 1);
         let encrypted = secrets.iter().filter(|secret| secret.kind != PLAIN);
-        self.0.push_front(encrypted.map(|secret| (secret.name.clone(), secret.value.clone())).collect());
-        Arc::new(Matcher::new(self.0.iter().flatten().map(|(name, value)| (name, value))))
+        self.environments.push_front(encrypted.map(|secret| (secret.name.clone(), secret.value.clone())).collect());
+        let values = self.environments.iter().flatten().map(|(name, value)| (name, value));
+        let matcher = Arc::new(Matcher::new(values));
+        let live = self.live.get_or_insert_with(|| Arc::new(Live(RwLock::new(Arc::clone(&matcher)))));
+        *live.0.write().unwrap_or_else(PoisonError::into_inner) = matcher;
+        Arc::clone(live)
+    }
+}
+
+impl Live {
+    fn now(&self) -> Arc<Matcher> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -54,11 +70,11 @@ pub(crate) struct Copying(Receiver<()>);
 
 impl Outputs {
     /// For this process's stdout and stderr.
-    pub(crate) fn new(matcher: &Arc<Matcher>) -> io::Result<Self> {
+    pub(crate) fn new(matcher: &Arc<Live>) -> io::Result<Self> {
         Self::of(io::stdout().as_fd(), io::stderr().as_fd(), matcher)
     }
 
-    fn of(stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>, matcher: &Arc<Matcher>) -> io::Result<Self> {
+    fn of(stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>, matcher: &Arc<Live>) -> io::Result<Self> {
         let (alive, copying) = sync_channel(1);
         let out = mask(stdout, matcher, &alive)?;
         // One pipe (`2>&1`) stays one, so that the order of what is written stays too.
@@ -84,7 +100,7 @@ impl Copying {
 }
 
 /// The end to write to, if this stream is to be masked.
-fn mask(stream: BorrowedFd<'_>, matcher: &Arc<Matcher>, alive: &SyncSender<()>) -> io::Result<Option<OwnedFd>> {
+fn mask(stream: BorrowedFd<'_>, matcher: &Arc<Live>, alive: &SyncSender<()>) -> io::Result<Option<OwnedFd>> {
     if stream.is_terminal() {
         return Ok(None);
     }
@@ -114,7 +130,7 @@ mod tests {
         text
     }
 
-    fn matcher(pairs: &[(&str, &str)]) -> Arc<Matcher> {
+    fn matcher(pairs: &[(&str, &str)]) -> Arc<Live> {
         Known::default().matcher(&secrets(pairs))
     }
 
@@ -160,8 +176,8 @@ mod tests {
     #[test]
     fn values_of_older_environments_are_looked_for_but_not_forever() {
         let mut known = Known::default();
-        let masked = |matcher: Arc<Matcher>, given: &str| {
-            let mut redactor = coffer_proto::redaction::Redactor::new(matcher);
+        let masked = |live: &Live, given: &str| {
+            let mut redactor = coffer_proto::redaction::Redactor::new(live.now());
             let mut out = Vec::new();
             redactor.push(given.as_bytes(), &mut out);
             redactor.finish(&mut out);
@@ -169,11 +185,11 @@ mod tests {
         };
         for number in 0..8 {
             let matcher = known.matcher(&secrets(&[("A", &format!("value-number-{number}"))]));
-            assert_eq!(masked(matcher, "value-number-0"), "{{A}}", "{number}");
+            assert_eq!(masked(&matcher, "value-number-0"), "{{A}}", "{number}");
         }
         let matcher = known.matcher(&secrets(&[("A", "value-number-8")]));
-        assert_eq!(masked(Arc::clone(&matcher), "value-number-0"), "value-number-0");
-        assert_eq!(masked(matcher, "value-number-1 value-number-8"), "{{A}} {{A}}");
+        assert_eq!(masked(&matcher, "value-number-0"), "value-number-0");
+        assert_eq!(masked(&matcher, "value-number-1 value-number-8"), "{{A}} {{A}}");
     }
 
     #[test]

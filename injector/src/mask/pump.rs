@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use coffer_proto::redaction::{Matcher, Redactor};
+use coffer_proto::redaction::Redactor;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, read, write},
 };
 use zeroize::Zeroizing;
 
+use super::Live;
 use crate::report;
 
 /// Read at once, in bytes.
@@ -35,14 +36,9 @@ enum Event {
 
 /// Copies in a thread until the end of the stream, or until nobody reads the copy: then the stream is closed, and who
 /// writes to it is told as it would be without the thread. `alive` is dropped at the end.
-pub(super) fn start(
-    from: OwnedFd,
-    to: OwnedFd,
-    matcher: Arc<Matcher>,
-    alive: SyncSender<()>,
-) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(from: OwnedFd, to: OwnedFd, live: Arc<Live>, alive: SyncSender<()>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("mask".to_owned()).spawn(move || {
-        if let Err(error) = run(from, &to, matcher) {
+        if let Err(error) = run(from, &to, &live) {
             report::line(&format!("--mask: a stream of the command is closed: {}", io::Error::from(error)));
         }
         // What is written is with its reader before anybody is told.
@@ -51,8 +47,9 @@ pub(super) fn start(
     })
 }
 
-fn run(from: OwnedFd, to: &OwnedFd, matcher: Arc<Matcher>) -> Result<(), Errno> {
-    let mut redactor = Redactor::new(matcher);
+fn run(from: OwnedFd, to: &OwnedFd, live: &Live) -> Result<(), Errno> {
+    let mut matcher = live.now();
+    let mut redactor = Redactor::new(Arc::clone(&matcher));
     let mut buffer = Zeroizing::new(vec![0; BUFFER_BYTES]);
     let mut clean = Vec::new();
     let mut lost = false;
@@ -66,6 +63,12 @@ fn run(from: OwnedFd, to: &OwnedFd, matcher: Arc<Matcher>) -> Result<(), Errno> 
                 redactor.release(&mut clean);
             }
             Event::Readable => {
+                // Not in the middle of what may be a value, unless its writer has left it there.
+                if (paused || redactor.held() == 0) && !Arc::ptr_eq(&matcher, &live.now()) {
+                    redactor.finish(&mut clean);
+                    matcher = live.now();
+                    redactor = Redactor::new(Arc::clone(&matcher));
+                }
                 paused = false;
                 match read(&from, &mut buffer[..]) {
                     Ok(0) => {
@@ -179,6 +182,20 @@ mod tests {
         reader.read_to_string(&mut text).expect("text");
         assert_eq!(text, "{{A}} tail");
         assert!(ended.recv_timeout(PATIENCE).is_err());
+    }
+
+    #[test]
+    fn a_value_that_comes_later_is_replaced_too() {
+        let (mut reader, to) = io::pipe().expect("a pipe");
+        let (from, mut writer) = io::pipe().expect("a pipe");
+        let mut known = Known::default();
+        let live = known.matcher(&secrets(&[("A", VALUE)]));
+        start(from.into(), to.into(), live, sync_channel(0).0).expect("started");
+        writeln!(writer, "{VALUE} later-value").expect("written");
+        next(&mut reader, "{{A}} later-value\n");
+        known.matcher(&secrets(&[("A", "later-value")]));
+        writeln!(writer, "{VALUE} later-value").expect("written");
+        next(&mut reader, "{{A}} {{A}}\n");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) struct State {
     pub depth: u32,
     /// The characters that begin in them.
     pub chars: u32,
+    /// Whether a value goes on from here.
+    pub goes_on: bool,
     longest: u32,
 }
 
@@ -130,9 +132,9 @@ impl State {
 /// Walks every value from the start: a state is reached by exactly the bytes that it stands for.
 fn states(search: &impl Automaton, values: &[&[u8]]) -> (Vec<State>, u32) {
     let Ok(start) = search.start_state(Anchored::No) else { return (Vec::new(), 0) };
-    let mut found = vec![(start, State { depth: 0, chars: 0, longest: NONE })];
+    let mut found = vec![(start, State { depth: 0, chars: 0, goes_on: false, longest: NONE })];
     for value in values {
-        let (mut id, mut state) = (start, State { depth: 0, chars: 0, longest: NONE });
+        let (mut id, mut state) = (start, State { depth: 0, chars: 0, goes_on: false, longest: NONE });
         for byte in *value {
             id = search.next_state(Anchored::No, id, *byte);
             state.depth += 1;
@@ -141,14 +143,16 @@ fn states(search: &impl Automaton, values: &[&[u8]]) -> (Vec<State>, u32) {
             let ending = (0..ends).map(|index| search.match_pattern(id, index));
             state.longest =
                 ending.max_by_key(|pattern| search.pattern_len(*pattern)).map_or(NONE, |pattern| pattern.as_u32());
+            state.goes_on = state.depth as usize != value.len();
             found.push((id, state));
         }
     }
     let shift = found.iter().fold(0, |bits, (id, _)| bits | id.as_usize()).trailing_zeros().min(usize::BITS - 1);
     let last = found.iter().map(|(id, _)| id.as_usize() >> shift).max().unwrap_or(0);
-    let mut states = vec![State { depth: 0, chars: 0, longest: NONE }; last + 1];
+    let mut states = vec![State { depth: 0, chars: 0, goes_on: false, longest: NONE }; last + 1];
     for (id, state) in found {
-        states[id.as_usize() >> shift] = state;
+        let goes_on = states[id.as_usize() >> shift].goes_on || state.goes_on;
+        states[id.as_usize() >> shift] = State { goes_on, ..state };
     }
     (states, shift)
 }

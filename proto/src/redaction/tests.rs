@@ -280,3 +280,16 @@ proptest! {
         prop_assert_eq!(clean(&matcher, &[head, tail]), (text, 0));
     }
 }
+
+#[test]
+fn a_pause_gives_out_a_value_that_is_complete() {
+    let matcher = matcher(&[("KEY", "secret-value")]);
+    for written in ["secret-value", "7365637265742d76616c7565\n", "c2VjcmV0LXZhbHVl\n"] {
+        let mut redactor = Redactor::new(Arc::clone(&matcher));
+        let mut out = Vec::new();
+        redactor.push(format!("it is {written}").as_bytes(), &mut out);
+        redactor.release(&mut out);
+        assert!(out.starts_with(b"it is {{KEY}}"), "{written}: {}", String::from_utf8_lossy(&out));
+        assert_eq!(redactor.held(), 0, "{written}");
+    }
+}

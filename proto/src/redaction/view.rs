@@ -107,9 +107,10 @@ impl View {
         self.track.starts.front().copied().or(decoding)
     }
 
-    /// How many characters of a value match so far.
+    /// How many characters of a value match so far that is not complete.
     pub(super) fn matching_chars(&self, matcher: &Matcher) -> u32 {
-        self.track.state.map_or(0, |state| matcher.state(state).chars)
+        let state = self.track.state.map(|state| matcher.state(state));
+        state.filter(|state| state.goes_on).map_or(0, |state| state.chars)
     }
 }
 

@@ -199,6 +199,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_in_hex_is_shown_while_its_writer_waits() {
+        let (mut writer, mut reader, _ended) = through_pipe();
+        writeln!(writer, "{VALUE}").expect("written");
+        next(&mut reader, "{{A}}\n");
+        for digits in VALUE.bytes() {
+            write!(writer, "{digits:02x}").expect("written");
+        }
+        writeln!(writer).expect("written");
+        next(&mut reader, "{{A}}\n");
+    }
+
+    #[test]
     fn a_prompt_is_shown_while_its_writer_waits() {
         let (mut writer, mut reader, _ended) = through_pipe();
         writer.write_all(b"password, h").expect("written");

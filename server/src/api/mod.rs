@@ -34,9 +34,6 @@ use crate::{
     vault::{Call, Error, Vault},
 };
 
-/// What a stream sends.
-type Pending<T> = streams::Messages<T>;
-
 /// Serves every service from one vault.
 #[derive(Clone)]
 struct Api {

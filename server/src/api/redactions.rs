@@ -12,7 +12,7 @@ use coffer_proto::{
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, convert::name, convert::signed, open, status, streams::Outlet};
+use super::{Api, convert::name, convert::signed, open, status, streams::Messages, streams::Outlet};
 use crate::vault::{Call, Error, Vault};
 
 /// Places of those that are worked on, of the whole process.
@@ -44,7 +44,7 @@ impl Redactions for Api {
         Ok(Response::new(cleaned.await?))
     }
 
-    type RedactStreamStream = super::Pending<v1::RedactStreamResponse>;
+    type RedactStreamStream = Messages<v1::RedactStreamResponse>;
 
     async fn redact_stream(
         &self,

@@ -9,7 +9,10 @@ use coffer_proto::{
     limits,
     name::{ResourcePattern, Workload},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep_until},
+};
 
 use super::{
     super::{Call, Error, Vault, instances::KnownWorkload, listing::Readable, read::Answer},
@@ -19,6 +22,9 @@ use crate::{access, seal::Uid, view::Place};
 
 /// A watch looks no more often than this: whoever starts a hundred workloads is told of them together.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Watches that look at once, of the whole process; others wait. Many that look at thousands of workloads each second
+/// must not take the processors from those who start them.
+static LOOKS: Semaphore = Semaphore::const_new(1);
 /// Workloads worked out before other tasks have their turn.
 const TURN: usize = 50;
 
@@ -93,9 +99,14 @@ impl Vault {
             left: None,
             looked: None,
         };
+        let _turn = turn().await?;
         watch.look().await?;
         Ok(watch)
     }
+}
+
+async fn turn() -> Result<SemaphorePermit<'static>, Error> {
+    LOOKS.acquire().await.map_err(|error| Error::Internal(error.to_string()))
 }
 
 impl InstancesWatch {
@@ -111,6 +122,9 @@ impl InstancesWatch {
                 if let Some(looked) = self.looked {
                     sleep_until(looked + LOOK_INTERVAL).await;
                 }
+            }
+            let _turn = turn().await?;
+            if self.left.is_none() {
                 self.look().await?;
             }
             if let Some(change) = self.tell().await? {

@@ -1,6 +1,7 @@
 //! The real binary against a server with canned answers.
 
 #[path = "exec/fake.rs"]
+#[allow(dead_code, reason = "shared with the other test binaries")]
 mod fake;
 #[path = "exec/refused.rs"]
 mod refused;

@@ -1,15 +1,19 @@
-//! A `Workloads` service that answers as it is told and remembers what it was asked.
+//! A server that answers as it is told and remembers what it was asked.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use coffer_proto::v1::{
-    FetchEnvironmentRequest, FetchEnvironmentResponse, Variable, WatchEnvironmentRequest, WatchEnvironmentResponse,
+    self, FetchEnvironmentRequest, FetchEnvironmentResponse, Variable, WatchEnvironmentRequest,
+    WatchEnvironmentResponse,
+    tokens_server::{Tokens, TokensServer},
     workloads_server::{Workloads, WorkloadsServer},
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::watch};
+use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
 use tonic::{Code, Request, Response, Status, transport};
 
 /// The workload that every answer is for.
@@ -45,12 +49,31 @@ pub(crate) struct Fake {
     /// Where it is.
     pub(crate) address: String,
     calls: Arc<Mutex<Vec<Call>>>,
+    now: Arc<watch::Sender<Now>>,
     runtime: Option<Runtime>,
 }
 
+/// The environment as it stands.
+#[derive(Clone)]
+struct Now {
+    revision: u32,
+    variables: Vec<(String, Option<Vec<u8>>, i64)>,
+    /// Nobody is answered.
+    away: bool,
+}
+
+#[derive(Clone)]
 struct Service {
     script: Script,
     calls: Arc<Mutex<Vec<Call>>>,
+    now: Arc<watch::Sender<Now>>,
+    exchanged: Arc<Mutex<Option<Exchanged>>>,
+}
+
+/// What a start token was exchanged with and for.
+struct Exchanged {
+    nonce: Vec<u8>,
+    token: String,
 }
 
 impl Script {
@@ -68,13 +91,19 @@ impl Script {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let calls = Arc::default();
-        let service = WorkloadsServer::new(Service { script: self, calls: Arc::clone(&calls) });
+        let variables = self.variables.iter().map(|(name, value)| (name.clone(), value.clone(), 7)).collect();
+        let now = Arc::new(watch::Sender::new(Now { revision: 1, variables, away: false }));
+        let service =
+            Service { script: self, calls: Arc::clone(&calls), now: Arc::clone(&now), exchanged: Arc::default() };
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-            transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
+            let services = transport::Server::builder()
+                .add_service(WorkloadsServer::new(service.clone()))
+                .add_service(TokensServer::new(service));
+            services.serve_with_incoming(incoming).await
         });
-        Fake { address, calls, runtime: Some(runtime) }
+        Fake { address, calls, now, runtime: Some(runtime) }
     }
 }
 
@@ -82,6 +111,29 @@ impl Fake {
     /// Every call so far.
     pub(crate) fn calls(&self) -> MutexGuard<'_, Vec<Call>> {
         self.calls.lock().expect("no panic while it was held")
+    }
+}
+
+impl Fake {
+    /// Changes the environment. A variable with another value gets another version.
+    pub(crate) fn change(&self, variables: &[(&str, &str)]) {
+        self.now.send_modify(|now| {
+            now.revision += 1;
+            let version = |name: &str, value: &[u8]| {
+                let old = now.variables.iter().find(|(old, ..)| old == name);
+                old.filter(|(_, old, _)| old.as_deref() == Some(value))
+                    .map_or(i64::from(now.revision) + 100, |old| old.2)
+            };
+            let variables = variables.iter().map(|(name, value)| {
+                ((*name).to_owned(), Some(value.as_bytes().to_vec()), version(name, value.as_bytes()))
+            });
+            now.variables = variables.collect();
+        });
+    }
+
+    /// Answers nobody from now on, or everybody again. Watches end.
+    pub(crate) fn be_away(&self, away: bool) {
+        self.now.send_modify(|now| now.away = away);
     }
 }
 
@@ -95,19 +147,33 @@ impl Drop for Fake {
 
 #[tonic::async_trait]
 impl Workloads for Service {
-    type WatchEnvironmentStream = tokio_stream::Pending<Result<WatchEnvironmentResponse, Status>>;
+    type WatchEnvironmentStream = Pin<Box<dyn Stream<Item = Result<WatchEnvironmentResponse, Status>> + Send>>;
 
     async fn watch_environment(
         &self,
-        _: Request<WatchEnvironmentRequest>,
+        request: Request<WatchEnvironmentRequest>,
     ) -> Result<Response<Self::WatchEnvironmentStream>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        self.here()?;
+        let mut last = request.into_inner().environment_revision;
+        let states = WatchStream::new(self.now.subscribe()).filter_map(move |now| {
+            if now.away {
+                return Some(Err(Status::unavailable("as scripted")));
+            }
+            let revision = revision(&now);
+            let is_news = revision != last;
+            last.clone_from(&revision);
+            let message =
+                WatchEnvironmentResponse { environment_revision: revision, reset: true, ..Default::default() };
+            is_news.then_some(Ok(message))
+        });
+        Ok(Response::new(Box::pin(states)))
     }
 
     async fn fetch_environment(
         &self,
         request: Request<FetchEnvironmentRequest>,
     ) -> Result<Response<FetchEnvironmentResponse>, Status> {
+        self.here()?;
         let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let authorization = authorization.unwrap_or_default().to_owned();
         let request = request.into_inner();
@@ -124,19 +190,63 @@ impl Workloads for Service {
         {
             return Err(Status::new(*code, "as scripted"));
         }
-        let variables = self.script.variables.iter().map(|(name, value)| Variable {
+        let now = self.now.borrow().clone();
+        let variables = now.variables.iter().map(|(name, value, version)| Variable {
             name: name.clone(),
             value: value.clone().filter(|_| !dry_run),
             source: format!("projects/p/secrets/{name}"),
             kind: 1,
-            value_version: 7,
+            value_version: *version,
         });
         Ok(Response::new(FetchEnvironmentResponse {
             workload: self.script.workload.unwrap_or(WORKLOAD).to_owned(),
             variables: variables.collect(),
-            environment_revision: "r1".to_owned(),
+            environment_revision: revision(&now),
             unchanged: false,
             missing_required: self.script.missing_required.clone(),
         }))
+    }
+}
+
+fn revision(now: &Now) -> String {
+    format!("r{}", now.revision)
+}
+
+impl Service {
+    fn here(&self) -> Result<(), Status> {
+        if self.now.borrow().away { Err(Status::unavailable("as scripted")) } else { Ok(()) }
+    }
+}
+
+#[tonic::async_trait]
+impl Tokens for Service {
+    async fn exchange_start_token(
+        &self,
+        request: Request<v1::ExchangeStartTokenRequest>,
+    ) -> Result<Response<v1::ExchangeStartTokenResponse>, Status> {
+        self.here()?;
+        let nonce = request.into_inner().nonce;
+        let mut exchanged = self.exchanged.lock().expect("no panic while it was held");
+        let exchanged =
+            exchanged.get_or_insert_with(|| Exchanged { nonce: nonce.clone(), token: crate::run::token().to_owned() });
+        if exchanged.nonce != nonce {
+            return Err(Status::unauthenticated("used before"));
+        }
+        Ok(Response::new(v1::ExchangeStartTokenResponse { token: exchanged.token.clone(), metadata: None }))
+    }
+
+    async fn issue_token(&self, _: Request<v1::IssueTokenRequest>) -> Result<Response<v1::IssueTokenResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn list_tokens(&self, _: Request<v1::ListTokensRequest>) -> Result<Response<v1::ListTokensResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn revoke_token(
+        &self,
+        _: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
     }
 }

@@ -1,9 +1,9 @@
 //! Follows a workload's environment: from what the caller has to the newest, for as long as the caller likes.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use coffer_proto::v1::{WatchEnvironmentRequest, WatchEnvironmentResponse};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tonic::Streaming;
 
 use crate::{Client, Error, retry::Policy};
@@ -116,15 +116,16 @@ impl Follow {
         self.failures = 0;
         let mut change = first;
         while let Some(open) = &mut self.stream {
-            // Polled once: what is there is taken, nothing is waited for.
-            match timeout(Duration::ZERO, open.messages.message()).await {
-                Ok(Ok(Some(next))) => {
+            // Polled once and never left waiting: a caller that gave up here would lose what was taken already.
+            let polled = poll_fn(|context| Poll::Ready(pin!(open.messages.message()).poll(context))).await;
+            match polled {
+                Poll::Ready(Ok(Some(next))) => {
                     change.reset |= next.reset;
                     change.changed_names.extend(next.changed_names);
                     change.environment_revision = next.environment_revision;
                 }
-                Ok(Ok(None) | Err(_)) => self.lost(None),
-                Err(_) => break,
+                Poll::Ready(Ok(None) | Err(_)) => self.lost(None),
+                Poll::Pending => break,
             }
         }
         self.revision.clone_from(&change.environment_revision);

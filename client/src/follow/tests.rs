@@ -13,7 +13,7 @@ use coffer_proto::v1::{
     FetchEnvironmentRequest, FetchEnvironmentResponse,
     workloads_server::{Workloads, WorkloadsServer},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tonic::{Code, Request, Response, Status, transport::Server};
 
@@ -226,6 +226,36 @@ async fn cancelled_it_has_lost_nothing_and_dropped_it_frees_the_server() {
         }
     };
     timeout(SOON, freed).await.expect("the server's stream ends");
+}
+
+/// Polls once, and gives up if that was not enough.
+async fn once(follow: &mut Follow) -> Option<Result<Change, Error>> {
+    let mut next = pin!(follow.next());
+    poll_fn(|context| match next.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_caller_that_always_gives_up_still_gets_the_change() {
+    let mut scene = scene(Vec::new()).await;
+    let task = next(scene.follow("r0"));
+    let watch = scene.watch().await;
+    watch.messages.try_send(message("r1", &["A"], false)).expect("open");
+    let mut follow = task.await.expect("no panic").0;
+    watch.messages.try_send(message("r2", &["B"], false)).expect("open");
+    let polled = async {
+        loop {
+            if let Some(change) = once(&mut follow).await {
+                break change.expect("a change");
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let change = timeout(SOON, polled).await.expect("a message taken was lost with its caller");
+    assert_eq!((change.revision.as_str(), change.changed), ("r2", vec!["B".to_owned()]));
 }
 
 #[tokio::test]

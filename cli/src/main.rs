@@ -54,7 +54,10 @@ fn run(args: args::Args) -> Result<bool, Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let session = Session::new(&args.global, |name| std::env::var_os(name), print::terminal())?;
-    let report = runtime.block_on(args.command.run(&session))?;
+    let ended = runtime.block_on(args.command.run(&session));
+    // A read of stdin cannot be taken back: waiting for it would keep a refused command until its input ends.
+    runtime.shutdown_background();
+    let report = ended?;
     print::report(&report)?;
     report.failure.map_or(Ok(report.negative), Err)
 }

@@ -6,6 +6,8 @@ mod fake;
 use std::{
     io::Write as _,
     process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
 };
 
 use coffer_proto::v1::import_secrets_request::Conflict;
@@ -100,4 +102,31 @@ fn who_issues_tokens_is_told_to_those_who_may_not() {
         let (code, _, stderr) = coffer(&server, &["token", "issue", principal], "");
         assert_eq!((code, stderr), (Some(77), format!("error: refused\n{hint}")), "{principal}");
     }
+}
+
+#[test]
+fn a_refused_redaction_does_not_wait_for_its_input_to_end() {
+    let server = Fake::start();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_coffer"))
+        .args(["redact", "projects/p/servers/web"])
+        .env_clear()
+        .env("COFFER_ADDRESS", &server.address)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    // Open for as long as the program may take, as a pipe from something that goes on is.
+    let stdin = child.stdin.take().expect("piped");
+    let (ended, end) = mpsc::channel();
+    let waits = std::thread::spawn(move || {
+        let output = child.wait_with_output().expect("it ends");
+        let _ = ended.send(output);
+    });
+    let output = end.recv_timeout(Duration::from_secs(20));
+    drop(stdin);
+    waits.join().expect("no panic");
+    let output = output.expect("it waits for its input");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success() && stderr.starts_with("error: "), "{stderr}");
 }

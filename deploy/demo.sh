@@ -201,6 +201,84 @@ ask_workload; expect dev@newhost
 exec 3>&- 4<&-
 wait "$workload"; workload=''
 
+chapter "Tools: a header is resolved for the host it may go to, and for no other"
+as operator
+quietly 'coffer grant create services/agent secrets:inject projects/shop'
+run 'coffer token issue services/agent --out agent.token'
+as pat
+run 'printf srch_4f9a8b7c6d5e4f3a2b1c0d9e | coffer secret create projects/shop/secrets/SEARCH_TOKEN --allow-host api.search.example'
+as agent
+run "coffer template render projects/shop/servers/s1 'Authorization: Bearer {{SEARCH_TOKEN}}' --sink header --host api.search.example"
+expect 'Bearer srch_4f9a'
+show "coffer template render projects/shop/servers/s1 'Authorization: Bearer {{SEARCH_TOKEN}}' --sink header --host evil.example"
+[ "$code" = 1 ] || fail "exit code $code"
+expect_not srch_
+say "What a model will read may hold an encrypted secret only if its owner allows it:"
+show "coffer template render projects/shop/servers/s1 'Search with {{SEARCH_TOKEN}}' --sink instruction"
+[ "$code" = 1 ] || fail "exit code $code"
+expect_not srch_
+
+chapter "A transcript is cleaned without handing values out, however they were encoded"
+printf 'The agent called with srch_4f9a8b7c6d5e4f3a2b1c0d9e,\nthat is %s in base64,\nand said hello.\n' \
+  "$(printf user:srch_4f9a8b7c6d5e4f3a2b1c0d9e | base64)" >transcript
+run 'cat transcript'
+run 'coffer redact projects/shop/servers/s1 transcript'
+expect '{{SEARCH_TOKEN}}'; expect hello; expect_not srch_; expect_not c3JjaF8
+
+chapter "A tool refers to the secret: it cannot be deleted by mistake"
+as pat
+run "coffer reference set projects/shop/references/search --text 'Authorization: Bearer {{SEARCH_TOKEN}}' --description 'Search tool'"
+show 'coffer secret delete projects/shop/secrets/SEARCH_TOKEN --yes'
+[ "$code" = 1 ] || fail "exit code $code"
+expect references/search
+
+chapter "A publisher says what its plugin needs; a start without it is refused, and the owner sees why"
+as operator
+quietly 'coffer grant create services/publisher secrets:manage accounts/-/plugins/github'
+run 'coffer token issue services/publisher --out publisher.token'
+as publisher
+run "coffer manifest set accounts/-/plugins/github/manifests/github --require GITHUB_API_TOKEN,GITHUB_ORG --optional REGION --describe GITHUB_ORG='whose repositories to read'"
+as platform
+run 'coffer token issue accounts/ann/plugins/github/servers/s1 --ttl 1h --out workload.token --force'
+show 'COFFER_TOKEN_FILE=workload.token coffer-inject -- ./app'
+[ "$code" = 78 ] || fail "exit code $code"
+expect GITHUB_ORG
+as ann
+run 'coffer scope health accounts/ann/plugins/github'
+expect GITHUB_ORG
+
+chapter "Supervised: coffer-inject restarts a workload by itself, and names who still needs a restart"
+as platform
+run 'coffer token issue projects/shop/servers/s2 --ttl 1h --single-use --out start.token'
+cat >worker <<'WORKER'
+#!/bin/sh
+echo "worker: my SEARCH_TOKEN ends in ${SEARCH_TOKEN#"${SEARCH_TOKEN%????}"}"
+while :; do sleep 1; done
+WORKER
+chmod +x worker
+run 'cat worker'
+mkfifo said
+printf '$ COFFER_TOKEN_FILE=start.token coffer-inject --on-change restart -- ./worker >said &\n'
+COFFER_TOKEN_FILE=start.token coffer-inject --on-change restart -- ./worker >said &
+workload=$!
+exec 5<said
+listen() { printf '$ head -n 1 said\n'; read -r output <&5; printf '%s\n' "$output"; }
+listen; expect 0d9e
+say "Its start token was good once; a copy of it is worth nothing, and raises an alarm:"
+show 'COFFER_TOKEN_FILE=start.token coffer-inject -- ./app'
+[ "$code" = 77 ] || fail "exit code $code"
+as pat
+run 'printf srch_ffffffffffffffffffff2027 | coffer secret update projects/shop/secrets/SEARCH_TOKEN'
+listen; expect 2027
+say "s1 became its command and still runs with what it was started with; s2 has the new value already:"
+run 'coffer instances projects/shop'
+expect '2 workloads, 1 to be restarted'; expect SEARCH_TOKEN; expect 'presented again'
+case "$output" in *servers/s1*required*servers/s2*no*) ;; *) fail 's1 and only s1 must be restarted' ;; esac
+kill "$workload"
+wait "$workload" || :
+workload=''
+exec 5<&-
+
 chapter "kill -9 of the server: everything acknowledged is still there"
 printf '$ kill -9 %s\n' '$SERVER_PID'
 kill -9 "$server"
@@ -213,7 +291,7 @@ run 'echo | COFFER_TOKEN_FILE=web.token coffer-inject -- ./web'
 expect dev@newhost
 
 chapter "At rest: no value in the store, the audit log or the server's log"
-run 'grep -r -l -e hunter2 -e sk-live -e ghp_ -e newhost data audit.log server.log || echo "found nowhere"'
+run 'grep -r -l -e hunter2 -e sk-live -e ghp_ -e newhost -e srch_ data audit.log server.log || echo "found nowhere"'
 expect 'found nowhere'
 run 'tail -n 1 audit.log'
 

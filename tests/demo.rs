@@ -43,10 +43,11 @@ fn it_runs_to_its_end_and_cleans_up() {
     assert!(invented.is_empty(), "the README shows what the demo does not print: {invented:#?}");
 }
 
-/// The day is not part of a behaviour.
+/// Neither the day nor the time of day is part of a behaviour.
 fn without_dates(line: &str) -> String {
     let is_date = |word: &str| word.len() == 10 && word.split('-').count() == 3 && word.starts_with("20");
-    line.split_whitespace().filter(|word| !is_date(word)).collect::<Vec<_>>().join(" ")
+    let is_time = |word: &str| word.len() == 5 && word.as_bytes()[2] == b':';
+    line.split_whitespace().filter(|word| !is_date(word) && !is_time(word)).collect::<Vec<_>>().join(" ")
 }
 
 #[test]

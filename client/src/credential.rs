@@ -14,7 +14,7 @@ use tonic::{
 use tonic_types::{ErrorDetails, StatusExt as _};
 use zeroize::Zeroizing;
 
-use crate::{Error, file};
+use crate::{Error, error::LOCAL, file};
 
 /// The methods whose answer is a stream; a test holds them against the contract.
 const STREAMS: [&str; 3] = ["WatchEnvironment", "WatchInstances", "RedactStream"];
@@ -108,7 +108,8 @@ fn bearer(token: &Token) -> Result<MetadataValue<Ascii>, Status> {
 /// An interceptor answers with a status whose source is lost on its way, so that the reason must travel in its details.
 fn local_status(error: &Error) -> Status {
     let reason = error.reason().unwrap_or(Reason::CredentialInvalid);
-    let details = ErrorDetails::with_error_info(reason.as_str(), reason::DOMAIN, HashMap::default());
+    let local = HashMap::from([(LOCAL.to_owned(), String::new())]);
+    let details = ErrorDetails::with_error_info(reason.as_str(), reason::DOMAIN, local);
     Status::with_error_details(error.code(), error.message(), details)
 }
 
@@ -189,7 +190,7 @@ mod tests {
             assert_eq!((error.code(), error.reason()), (Code::Unauthenticated, Some(reason)));
             assert!(error.to_string().contains(&path.display().to_string()), "{error}");
             assert!(!error.to_string().contains("hunter2"));
-            assert!(!error.is_retryable());
+            assert!(!error.is_retryable() && error.is_local());
         }
     }
 }

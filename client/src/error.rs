@@ -18,13 +18,17 @@ struct Inner {
     message: String,
     fields: Vec<(String, String)>,
     retry_after: Option<Duration>,
+    is_local: bool,
 }
+
+/// In the metadata of an ErrorInfo: no server said so.
+pub(crate) const LOCAL: &str = "made_by_client";
 
 impl Error {
     /// An error that no server sent.
     pub(crate) fn local(code: Code, reason: Option<Reason>, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { code, reason, message, fields: Vec::new(), retry_after: None }))
+        Self(Box::new(Inner { code, reason, message, fields: Vec::new(), retry_after: None, is_local: true }))
     }
 
     /// No connection: `cause` is why, down to the operating system's words.
@@ -62,6 +66,11 @@ impl Error {
         self.0.retry_after
     }
 
+    /// Whether it was made here, before any server was asked: for want of a token, say.
+    pub fn is_local(&self) -> bool {
+        self.0.is_local
+    }
+
     /// Whether the same call may succeed later: UNAVAILABLE, RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED.
     pub fn is_retryable(&self) -> bool {
         matches!(self.code(), Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded)
@@ -81,6 +90,7 @@ impl From<Status> for Error {
             message,
             fields: fields.iter().map(|violation| (violation.field.clone(), violation.description.clone())).collect(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
+            is_local: info.is_some_and(|info| info.metadata.contains_key(LOCAL)),
         }))
     }
 }

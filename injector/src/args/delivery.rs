@@ -92,6 +92,10 @@ pub(super) fn problems(args: &Args) -> Vec<String> {
             problems.push(format!("--template: two templates cannot be the one file {}", template.target.display()));
         }
     }
+    let inputs: BTreeSet<_> = delivery.templates.iter().map(|template| &template.template).collect();
+    for output in outs.iter().filter(|output| inputs.contains(**output)) {
+        problems.push(format!("--template: what is rendered cannot be a template: {}", output.display()));
+    }
     if delivery.templates.len() > TEMPLATES_MAX {
         problems.push(format!("--template: at most {TEMPLATES_MAX} templates"));
     }

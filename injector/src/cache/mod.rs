@@ -99,7 +99,8 @@ impl Cache {
                 }
                 Err(problem) => self.warn(&format!("not used: {problem}")),
             },
-            Code::Unauthenticated | Code::PermissionDenied | Code::NotFound => self.forget(),
+            // A token that cannot be read here says nothing about what it permits.
+            Code::Unauthenticated | Code::PermissionDenied | Code::NotFound if !error.is_local() => self.forget(),
             _ => {}
         }
         Err(error)

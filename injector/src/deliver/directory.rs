@@ -6,7 +6,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Read as _},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -36,6 +36,13 @@ pub(super) struct Directory {
 }
 
 impl Directory {
+    /// Whether a file lies in it.
+    pub(super) fn holds(&self, file: &Path) -> bool {
+        let found = std::fs::metadata(place::parent(file));
+        let own = fstat(&self.directory);
+        matches!((found, own), (Ok(found), Ok(own)) if (found.dev(), found.ino()) == (own.st_dev, own.st_ino))
+    }
+
     /// Opens it, or makes it with mode 0700; its parent must exist. It must be a directory of this user, not a link,
     /// that nobody else may write, where the names of the secrets are free or listed as ours.
     pub(super) fn open(path: &Path, secrets: &[Variable<SecretValue>]) -> Result<Self, Failure> {

@@ -9,7 +9,7 @@
 
 use coffer_proto::value::SecretValue;
 
-use crate::{Args, Command, Environment, Failure, Inherited, received::Variable, size};
+use crate::{Args, Command, Environment, Exit, Failure, Inherited, received::Variable, size};
 
 pub(crate) mod assign;
 mod directory;
@@ -43,7 +43,11 @@ pub(crate) fn deliver(
 
     let directory = args.delivery.files.as_deref().map(|path| Directory::open(path, secrets)).transpose()?;
     for template in &templates {
-        template.target.check()?;
+        template.check(secrets)?;
+        if directory.as_ref().is_some_and(|directory| directory.holds(&template.target.path)) {
+            let problem = format!("--template {}: lies in the directory of --files", template.target.path.display());
+            return Err(Failure::new(Exit::Refused, problem));
+        }
     }
     if let Some(directory) = directory {
         directory.write(secrets)?;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, fstatfs, openat, renameat, statat, unlinkat},
+    fs::{
+        AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat, fstatfs, openat, renameat,
+        statat, unlinkat,
+    },
     io::Errno,
     process::geteuid,
 };
@@ -32,8 +35,8 @@ pub(crate) struct Identity {
 pub(crate) struct Target {
     /// Where. Its directory must exist.
     pub(crate) path: PathBuf,
-    /// Which file it must not be.
-    pub(crate) not: Option<Identity>,
+    /// Which files it must not be: what is rendered must not be read as a template.
+    pub(crate) not: Vec<Identity>,
 }
 
 impl Identity {
@@ -44,7 +47,7 @@ impl Identity {
 }
 
 impl Target {
-    /// Whether it may be written: a new name, or a regular file of this user, in a directory where others cannot
+    /// Whether it may be written: a new name, or a regular file of this user, in a directory where not everybody can
     /// replace it.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.open().map(drop)
@@ -72,8 +75,8 @@ impl Target {
                 return Err(self.refused(problem));
             }
             let identity = Identity { device: found.st_dev, inode: found.st_ino };
-            if self.not == Some(identity) {
-                return Err(self.refused("is the template itself"));
+            if self.not.contains(&identity) {
+                return Err(self.refused("is a template itself"));
             }
         }
         Ok((directory, name.to_owned()))
@@ -115,18 +118,29 @@ pub(crate) fn not_ours(stat: &Stat) -> Option<&'static str> {
 }
 
 /// Puts a file of this mode in the place of what is there. Readers see the old one or the new one; what a process that
-/// was killed left behind is written over by the next.
+/// was killed left behind is written over by the next. Starts that overlap wait for each other: the name of what is not
+/// whole yet is one for all.
 pub(crate) fn replace(directory: &OwnedFd, name: &OsStr, bytes: &[u8], mode: Mode) -> io::Result<()> {
     let new = unfinished(name);
-    remove(directory, &new)?;
+    // Released with the descriptor, should this process die. Where there are no locks there is no waiting.
+    let _ = flock(directory, FlockOperation::LockExclusive);
+    let placed = replace_in_turn(directory, name, &new, bytes, mode);
+    let _ = flock(directory, FlockOperation::Unlock);
+    placed
+}
+
+fn replace_in_turn(directory: &OwnedFd, name: &OsStr, new: &OsStr, bytes: &[u8], mode: Mode) -> io::Result<()> {
+    remove(directory, new)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(directory, &new, flags, mode)?);
+    let mut file = File::from(openat(directory, new, flags, mode)?);
     // Whatever the umask takes away.
     let written = fchmod(&file, mode).map_err(io::Error::from).and_then(|()| file.write_all(bytes));
-    let placed = written.and_then(|()| Ok(renameat(directory, &new, directory, name)?));
+    // A name must not outlive a loss of power whose content does not.
+    let synced = written.and_then(|()| file.sync_data());
+    let placed = synced.and_then(|()| Ok(renameat(directory, new, directory, name)?));
     if placed.is_err() {
         // The first error is the one to tell.
-        let _ = remove(directory, &new);
+        let _ = remove(directory, new);
     }
     placed
 }
@@ -168,7 +182,7 @@ mod tests {
     };
 
     fn target(path: PathBuf) -> Target {
-        Target { path, not: None }
+        Target { path, not: Vec::new() }
     }
 
     fn problem(path: PathBuf) -> String {
@@ -240,5 +254,24 @@ mod tests {
         assert!(problem(root.path().join("out")).contains("may be written by everybody"));
         set(0o1777);
         target(root.path().join("out")).write(b"v").expect("written");
+    }
+
+    #[test]
+    fn starts_that_overlap_never_tear_a_file() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join("out");
+        let contents = [b'a', b'b'].map(|byte| vec![byte; 64 * 1024]);
+        std::thread::scope(|scope| {
+            for content in &contents {
+                let path = path.clone();
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        target(path.clone()).write(content).expect("written");
+                        let read = fs::read(&path).expect("there");
+                        assert!(read.len() == content.len() && read.iter().all(|byte| *byte == read[0]), "torn");
+                    }
+                });
+            }
+        });
     }
 }

@@ -39,15 +39,18 @@ pub(super) struct Template {
 pub(super) fn read(templates: &[TemplateArg]) -> Result<Vec<Template>, Failure> {
     let mut read = Vec::with_capacity(templates.len());
     let mut problems = Vec::new();
+    let mut identities = Vec::new();
     for TemplateArg { template, target } in templates {
         match read_one(template) {
             Ok((text, identity)) => {
-                let target = Target { path: target.clone(), not: Some(identity) };
+                identities.push(identity);
+                let target = Target { path: target.clone(), not: Vec::new() };
                 read.push(Template { path: template.clone(), text, target });
             }
             Err(problem) => problems.push(format!("--template {}: {problem}", template.display())),
         }
     }
+    read.iter_mut().for_each(|template| template.target.not.clone_from(&identities));
     Failure::unless_empty(Exit::Usage, problems).map(|()| read)
 }
 
@@ -64,6 +67,23 @@ pub(super) fn check<V>(templates: &[Template], secrets: &[Variable<V>]) -> Resul
 }
 
 impl Template {
+    /// Whether it is not too large once it is rendered, and may be written where it goes.
+    pub(super) fn check(&self, secrets: &[Variable<SecretValue>]) -> Result<(), Failure> {
+        if self.bytes(secrets) > RENDERED_BYTES_MAX {
+            let problem = format!("--template {}: more than 16 MiB when rendered", self.path.display());
+            return Err(Failure::new(Exit::Refused, problem));
+        }
+        self.target.check()
+    }
+
+    fn bytes(&self, secrets: &[Variable<SecretValue>]) -> usize {
+        let bytes = |piece| match piece {
+            Piece::Text(text) => text.len(),
+            Piece::Placeholder(name) => find(secrets, name).map_or(0, |secret| secret.value.bytes()),
+        };
+        pieces(&self.text).map(bytes).sum()
+    }
+
     /// Writes it with its placeholders replaced. Values are not looked at again. [`check`] has found every name.
     pub(super) fn render(&self, secrets: &[Variable<SecretValue>]) -> Result<(), Failure> {
         let part = |piece| match piece {
@@ -71,12 +91,7 @@ impl Template {
             Piece::Placeholder(name) => find(secrets, name).map_or("", |secret| secret.value.expose()),
         };
         // The exact capacity, so that no copy of a value is left behind while it grows.
-        let bytes = pieces(&self.text).map(|piece| part(piece).len()).sum();
-        if bytes > RENDERED_BYTES_MAX {
-            let problem = format!("--template {}: more than 16 MiB when rendered", self.path.display());
-            return Err(Failure::new(Exit::Refused, problem));
-        }
-        let mut rendered = Zeroizing::new(String::with_capacity(bytes));
+        let mut rendered = Zeroizing::new(String::with_capacity(self.bytes(secrets)));
         pieces(&self.text).for_each(|piece| rendered.push_str(part(piece)));
         self.target.write(rendered.as_bytes())
     }
@@ -128,7 +143,7 @@ mod tests {
             let templates = read(&[TemplateArg { template: path("in"), target: path("out") }])?;
             let secrets = secrets(pairs);
             check(&templates, &secrets)?;
-            templates[0].target.check()?;
+            templates[0].check(&secrets)?;
             templates[0].render(&secrets)?;
             assert_eq!(fs::metadata(path("out")).expect("there").permissions().mode() & 0o7777, 0o400);
             Ok(fs::read_to_string(path("out")).expect("text"))
@@ -180,6 +195,6 @@ mod tests {
         let case = Case::new("{{A}}");
         fs::hard_link(case.root.path().join("in"), case.root.path().join("out")).expect("linked");
         let failure = case.run(&[("A", "v")]).expect_err("refused");
-        assert!(failure.problems().any(|problem| problem.contains("is the template itself")), "{failure:?}");
+        assert!(failure.problems().any(|problem| problem.contains("is a template itself")), "{failure:?}");
     }
 }

@@ -14,7 +14,7 @@ use crate::harness::Server;
 struct Case {
     /// What the file shows.
     about: String,
-    /// Who acts, with their grants; `operator` always does.
+    /// Who acts, with their grants; `operator` always does. A name without `/` is a user's.
     #[serde(default)]
     people: BTreeMap<String, Vec<(String, String)>>,
     step: Vec<Step>,
@@ -84,7 +84,7 @@ async fn run(path: &Path) -> Result<(), String> {
     let server = Server::start();
     let mut tokens = BTreeMap::from([("operator".to_owned(), server.operator_token())]);
     for (name, grants) in &case.people {
-        let principal = format!("users/{name}");
+        let principal = if name.contains('/') { name.clone() } else { format!("users/{name}") };
         for (permission, pattern) in grants {
             server.grant(&principal, permission, pattern).await;
         }

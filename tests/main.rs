@@ -26,6 +26,7 @@ mod products;
 mod redaction;
 mod serving;
 mod start_tokens;
+mod supervised;
 mod templates;
 mod tidy;
 mod tls;

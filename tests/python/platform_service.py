@@ -4,6 +4,7 @@ Stubs are generated from proto/ by tests/run.sh; everything here goes through gr
 assertion error with a traceback, and the exit status is that of Python.
 """
 
+import base64
 import os
 import sys
 
@@ -13,22 +14,32 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from coffer.v1 import access_pb2, access_pb2_grpc, resources_pb2, scopes_pb2, scopes_pb2_grpc
+from coffer.v1 import declarations_pb2, declarations_pb2_grpc, instances_pb2, instances_pb2_grpc
+from coffer.v1 import redactions_pb2, redactions_pb2_grpc, templates_pb2, templates_pb2_grpc
 from coffer.v1 import secrets_pb2, secrets_pb2_grpc, tokens_pb2, tokens_pb2_grpc, workloads_pb2, workloads_pb2_grpc
 
 ENCRYPTED = resources_pb2.SECRET_KIND_ENCRYPTED
 PLAIN = resources_pb2.SECRET_KIND_PLAIN
 
 
-class Bearer(grpc.UnaryUnaryClientInterceptor):
+class Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor):
     """Adds the token to every call. grpcio's call credentials want TLS, which loopback does without."""
 
     def __init__(self, token):
         self._header = ("authorization", "Bearer " + token)
 
     def intercept_unary_unary(self, continuation, details, request):
+        return self._with_token(continuation, details, request, 10)
+
+    def intercept_unary_stream(self, continuation, details, request):
+        return self._with_token(continuation, details, request, None)
+
+    intercept_stream_stream = intercept_unary_stream
+
+    def _with_token(self, continuation, details, request, seconds):
         class WithToken(grpc.ClientCallDetails):
             method = details.method
-            timeout = 10
+            timeout = seconds
             metadata = [*(details.metadata or ()), self._header]
             credentials = None
             wait_for_ready = None
@@ -48,6 +59,11 @@ class Caller:
         self.access = access_pb2_grpc.AccessStub(channel)
         self.tokens = tokens_pb2_grpc.TokensStub(channel)
         self.workloads = workloads_pb2_grpc.WorkloadsStub(channel)
+        self.templates = templates_pb2_grpc.TemplatesStub(channel)
+        self.redactions = redactions_pb2_grpc.RedactionsStub(channel)
+        self.references = declarations_pb2_grpc.ReferencesStub(channel)
+        self.manifests = declarations_pb2_grpc.ManifestsStub(channel)
+        self.instances = instances_pb2_grpc.InstancesStub(channel)
 
 
 class Refused(Exception):
@@ -119,6 +135,8 @@ def main():
     access(ada, platform)
     environment(ada, platform, address)
     delete(ada)
+    agents(ada, platform)
+    watches(ada, platform)
     print("platform: all well")
 
 
@@ -327,6 +345,85 @@ def delete(ada):
     assert (no.code, no.reason) == (grpc.StatusCode.NOT_FOUND, "SECRET_NOT_FOUND"), vars(no)
     left = ada.secrets.ListSecrets(secrets_pb2.ListSecretsRequest(parent="projects/ebb")).secrets
     assert [s.name for s in left] == ["projects/ebb/secrets/DATABASE_URL"]
+
+
+
+def agents(ada, platform):
+    """Placeholders, redaction, references and manifests, as an agent platform uses them."""
+    key = "sk-agent-0123456789-abcdefg"
+    ada.secrets.CreateSecret(
+        secrets_pb2.CreateSecretRequest(
+            parent="projects/tide", secret_id="AGENT_KEY", value=key.encode(), allowed_hosts=["api.example.com"]
+        )
+    )
+    workload = "projects/tide/servers/agent"
+    request = templates_pb2.RenderTemplateRequest
+    header = request(
+        workload=workload,
+        texts=["Bearer {{AGENT_KEY}}", "{{ REGION }} and {{{{REGION}}"],
+        sink=request.SINK_HEADER,
+        destination_host="api.example.com",
+    )
+    rendered = platform.templates.RenderTemplate(header)
+    assert list(rendered.texts) == [f"Bearer {key}".encode(), b"eu-west-1 and {{REGION}}"], rendered.texts
+    header.destination_host = "example.com"
+    no = refused(platform.templates.RenderTemplate, header)
+    assert (no.code, no.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "DESTINATION_NOT_ALLOWED"), vars(no)
+    no = refused(
+        platform.templates.RenderTemplate,
+        request(workload=workload, texts=["{{AGENT_KEY}}"], sink=request.SINK_INSTRUCTION),
+    )
+    assert no.reason == "NOT_FOR_INSTRUCTIONS" and "AGENT_KEY" in no.message and key not in no.message, vars(no)
+
+    transcript = f"called with {key} and {base64.b64encode(key.encode()).decode()}.".encode()
+    cleaned = platform.redactions.RedactText(
+        redactions_pb2.RedactTextRequest(workload=workload, texts=[transcript, b"nothing"])
+    )
+    assert list(cleaned.texts) == [b"called with {{AGENT_KEY}} and {{AGENT_KEY}}.", b"nothing"], cleaned.texts
+    assert cleaned.replaced == 2
+    parts = [redactions_pb2.RedactStreamRequest(workload=workload)]
+    parts += [redactions_pb2.RedactStreamRequest(part=bytes([byte])) for byte in transcript]
+    streamed = b"".join(answer.part for answer in platform.redactions.RedactStream(iter(parts)))
+    assert streamed == cleaned.texts[0], streamed
+
+    ada.references.SetReference(
+        declarations_pb2.SetReferenceRequest(name="projects/tide/references/search", texts=["Bearer {{AGENT_KEY}}"])
+    )
+    no = refused(ada.secrets.DeleteSecret, secrets_pb2.DeleteSecretRequest(name="projects/tide/secrets/AGENT_KEY"))
+    assert no.reason == "SECRET_REFERENCED" and "projects/tide/references/search" in no.message, vars(no)
+    ada.manifests.SetManifest(
+        declarations_pb2.SetManifestRequest(
+            name="projects/tide/manifests/agent",
+            variables=[declarations_pb2.ManifestVariable(variable="NOT_THERE", required=True, description="ask ada")],
+        )
+    )
+    health = ada.scopes.GetScopeHealth(scopes_pb2.GetScopeHealthRequest(scope="projects/tide"))
+    assert [(m.variable, m.description) for m in health.missing] == [("NOT_THERE", "ask ada")], health.missing
+
+
+def watches(ada, platform):
+    """A watch that begins with what one has, and the badge that says who must be restarted."""
+    workload = "projects/tide/servers/agent"
+    fetched = platform.workloads.FetchEnvironment(workloads_pb2.FetchEnvironmentRequest(workload=workload))
+    assert list(fetched.missing_required) == ["NOT_THERE"]
+    watch = platform.workloads.WatchEnvironment(
+        workloads_pb2.WatchEnvironmentRequest(workload=workload, environment_revision=fetched.environment_revision)
+    )
+    watch.initial_metadata()
+    ada.secrets.UpdateSecret(secrets_pb2.UpdateSecretRequest(name="projects/tide/secrets/AGENT_KEY", value=b"another-key"))
+    change = next(watch)
+    watch.cancel()
+    assert list(change.changed_names) == ["AGENT_KEY"] and not change.reset, change
+    page = ada.instances.ListInstances(instances_pb2.ListInstancesRequest(parent=workload))
+    (agent,) = page.workloads
+    assert agent.restart_required and list(agent.changed_names) == ["AGENT_KEY"], agent
+    news = ada.instances.WatchInstances(instances_pb2.WatchInstancesRequest(parent="projects/tide"))
+    first = next(news)
+    assert first.synced and [w.workload for w in first.workloads] == [workload], first
+    platform.workloads.FetchEnvironment(workloads_pb2.FetchEnvironmentRequest(workload=workload))
+    second = next(news)
+    news.cancel()
+    assert [(w.workload, w.restart_required) for w in second.workloads] == [(workload, False)], second
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+//! coffer-inject staying with its command, on the real server: restarts by itself, across the server's own death, and with
+//! a start token that was good once.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Child,
+    sync::mpsc::{Receiver, sync_channel},
+    time::Duration,
+};
+
+use coffer_client::Client;
+use coffer_proto::v1;
+
+use crate::harness::{Server, Tool, refused, secret};
+
+const SHOW: &str = "echo \"$KEY\"; while :; do sleep 0.05; done";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A command that prints lines, ended with the test.
+struct Running(Child, Receiver<String>, Receiver<String>);
+
+impl Running {
+    fn new(tool: Tool) -> Self {
+        let mut child = tool.spawn();
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        Self(child, lines(stdout), lines(stderr))
+    }
+
+    fn line(&self) -> String {
+        self.1
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("no line; stderr: {:?}", self.2.try_iter().collect::<Vec<_>>()))
+    }
+
+    fn problem(&self) -> String {
+        self.2.recv_timeout(PATIENCE).expect("a line on stderr")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.0.id().try_into().expect("a pid")).expect("not zero");
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+fn lines(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = sync_channel(100);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+async fn update(manager: &Client, name: &str, value: &str) {
+    let request = v1::UpdateSecretRequest { name: name.into(), value: Some(value.into()), ..Default::default() };
+    manager.secrets().update_secret(request).await.expect("updated");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_secret_restarts_whoever_inherits_it_also_after_the_server_died() {
+    let mut server = Server::start();
+    let scopes = ["projects/p", "projects/p/environments/e"];
+    let manager = server.manager(&scopes).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "one")).await.expect("created");
+    let token = server.workload_token("projects/p/environments/e/servers/s").await;
+    // The socket's address survives the server's death.
+    let tool = server.inject(&token).env("COFFER_ADDRESS", server.socket());
+    let run = Running::new(tool.args(["--on-change", "restart", "--debounce", "50ms", "--", "sh", "-c", SHOW]));
+    assert_eq!(run.line(), "one");
+    update(&manager, "projects/p/secrets/KEY", "two").await;
+    assert_eq!(run.line(), "two");
+    let own = secret("projects/p/environments/e", "KEY", "nearer");
+    manager.secrets().create_secret(own).await.expect("created");
+    assert_eq!(run.line(), "nearer");
+
+    server.kill_and_restart();
+    let manager = server.manager(&scopes).await;
+    update(&manager, "projects/p/environments/e/secrets/KEY", "after").await;
+    assert_eq!(run.line(), "after");
+
+    // What was taken from it does not stop it, and is said once.
+    let grant = v1::DeleteScopeRequest { name: "projects/p/environments/e".into(), uid: String::new() };
+    let owner = server.with("users/owner", &[("access:manage", "projects/p/environments/e")]).await;
+    owner.scopes().delete_scope(grant).await.expect("deleted");
+    assert!(run.problem().contains("the command runs on"));
+    assert!(run.1.recv_timeout(Duration::from_millis(300)).is_err(), "nothing is started without the right");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_token_starts_one_workload_and_its_badge_tells_when_another_must_be_restarted() {
+    let server = Server::start();
+    let manager = server.manager(&["projects/p"]).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "one")).await.expect("created");
+    let issuer = server.with("services/starter", &[("workloads:issue", "projects/p")]).await;
+    let request =
+        v1::IssueTokenRequest { principal: "projects/p/servers/s".into(), single_use: true, ..Default::default() };
+    let start = issuer.tokens().issue_token(request).await.expect("issued").into_inner().token;
+    let run = Running::new(server.inject(&start).args([
+        "--on-change",
+        "restart",
+        "--debounce",
+        "50ms",
+        "--",
+        "sh",
+        "-c",
+        SHOW,
+    ]));
+    assert_eq!(run.line(), "one");
+    let copy = server.inject(&start).args(["--", "true"]).run();
+    assert_eq!(copy.code, Some(77), "{}", copy.stderr);
+    let direct = server.client(&start).workloads().fetch_environment(v1::FetchEnvironmentRequest::default()).await;
+    assert_eq!(refused(direct).why().1, "PERMISSION_DENIED");
+
+    // Another one became its command.
+    let token = server.workload_token("projects/p/servers/other").await;
+    assert_eq!(server.inject(&token).args(["--", "sh", "-c", "echo \"$KEY\""]).run().ok(), "one\n");
+    update(&manager, "projects/p/secrets/KEY", "two").await;
+    assert_eq!(run.line(), "two");
+    let request = v1::ListInstancesRequest { parent: "projects/p".into(), ..Default::default() };
+    let known = manager.instances().list_instances(request).await.expect("listed").into_inner().workloads;
+    let seen: Vec<_> =
+        known.iter().map(|of| (of.workload.as_str(), of.restart_required, of.changed_names.clone())).collect();
+    let expected =
+        [("projects/p/servers/other", true, vec!["KEY".to_owned()]), ("projects/p/servers/s", false, Vec::new())];
+    assert_eq!(seen, expected);
+    assert!(known[1].token_replay_time.is_some(), "the copy raised an alarm");
+}

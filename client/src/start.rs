@@ -46,3 +46,6 @@ fn may_pass(error: Error) -> Error {
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

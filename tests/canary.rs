@@ -117,7 +117,7 @@ async fn through_texts(server: &Server) {
     let redact = v1::RedactTextRequest { texts: vec![VALUE.into()], ..Default::default() };
     let cleaned = workload.redactions().redact_text(redact).await.expect("cleaned").into_inner();
     assert_eq!(cleaned.texts, [b"{{IMPORTED}}"], "the first name of equal values");
-    let parts = [VALUE[..9].as_bytes(), VALUE[9..].as_bytes()];
+    let parts = [&VALUE.as_bytes()[..9], &VALUE.as_bytes()[9..]];
     let parts = parts.map(|part| v1::RedactStreamRequest { part: part.to_vec(), ..Default::default() });
     let mut stream = workload.redactions().redact_stream(tokio_stream::iter(parts)).await.expect("begun").into_inner();
     assert_eq!(stream.message().await.expect("cleaned").map(|answer| answer.part), Some(b"{{IMPORTED}}".to_vec()));

@@ -106,7 +106,7 @@ impl History {
         let scope = [PROJECT, ENVIRONMENT][place];
         let full = format!("{scope}/secrets/{name}");
         let is_there = self.scopes[place].contains_key(&name);
-        if is_there && self.random / 12 % 3 == 0 {
+        if is_there && (self.random / 12).is_multiple_of(3) {
             let request = v1::DeleteSecretRequest { name: full, ..Default::default() };
             world.manager.secrets().delete_secret(request).await.expect("deleted");
             self.scopes[place].remove(&name);

@@ -6,7 +6,7 @@ use coffer_proto::{limits, v1};
 use tokio_stream::iter;
 use tonic::{Code, Status};
 
-use crate::harness::{Server, holds, refused, secret};
+use crate::harness::{Server, holds, refused, secret, until_async};
 
 const PROJECT: &str = "projects/p";
 const WORKLOAD: &str = "projects/p/servers/s";
@@ -125,4 +125,44 @@ async fn a_stream_names_its_workload_once() {
     assert_eq!((none.code, none.field()), (Code::InvalidArgument, "workload"));
     let other = refused(redact_stream(&workload, vec![part("projects/p/servers/other")]).await);
     assert_eq!(other.code, Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_are_bounded_and_free_their_room_when_the_caller_goes_away() {
+    let server = Server::start();
+    // Eight streams of a principal at once, so that the room of 256 is shared by 32 of them.
+    let mut open = Vec::new();
+    let mut overloaded = 0;
+    for n in 0..33 {
+        let token = server.workload_token(&format!("projects/p/servers/s{n}")).await;
+        let client = server.client(&token);
+        for _ in 0..8 {
+            let (sender, parts) = tokio::sync::mpsc::channel(1);
+            sender
+                .send(v1::RedactStreamRequest { workload: String::new(), part: b"text ".to_vec() })
+                .await
+                .expect("open");
+            let parts = tokio_stream::wrappers::ReceiverStream::new(parts);
+            let mut answer = client.redactions().redact_stream(parts).await.expect("begun").into_inner();
+            match answer.message().await {
+                Ok(message) => {
+                    assert_eq!(message.expect("a part").part, b"text ");
+                    open.push((sender, answer));
+                }
+                Err(status) => {
+                    assert_eq!(refused::<()>(Err(status)).why(), (Code::ResourceExhausted, "OVERLOADED"));
+                    overloaded += 1;
+                }
+            }
+        }
+    }
+    assert_eq!((open.len(), overloaded), (256, 8));
+    drop(open);
+    let token = server.workload_token("projects/p/servers/later").await;
+    let client = server.client(&token);
+    until_async("room", async || {
+        let parts = vec![v1::RedactStreamRequest { workload: String::new(), part: b"text".to_vec() }];
+        redact_stream(&client, parts).await.ok()
+    })
+    .await;
 }

@@ -9,7 +9,11 @@ use coffer_proto::{
     redaction::{Matcher, Redactor},
     v1::{self, redactions_server::Redactions},
 };
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Api, convert::name, convert::signed, open, status, streams::Messages, streams::Outlet};
@@ -17,6 +21,8 @@ use crate::vault::{Call, Error, Vault};
 
 /// Places of those that are worked on, of the whole process.
 static PLACES: Semaphore = Semaphore::const_new(limits::REDACTIONS_AT_ONCE);
+/// Room for what streams look for, in KiB, of the whole process.
+static ROOM: Semaphore = Semaphore::const_new(limits::REDACT_STREAMS_KIB);
 /// A stream is worked on in parts of so many bytes: each may become 17 times as long.
 const PART_BYTES: usize = 64 * 1024;
 /// Largest part of an answer, in bytes.
@@ -100,9 +106,13 @@ async fn stream(
     mut parts: Streaming<v1::RedactStreamRequest>,
     mut outlet: Outlet<v1::RedactStreamResponse>,
 ) -> Result<(), Status> {
+    // Before anything of a part is read.
+    let _least = room(limits::REDACT_STREAM_KIB_MIN)?;
     let first = next(&mut parts).await?;
     let first = first.ok_or_else(|| status::of(Error::field("workload", "must be said in a first message")))?;
     let redaction = vault.redact(&call, workload(&first.workload)?, Ok(())).await.map_err(status::of)?;
+    let kib = usize::try_from(redaction.value_bytes().div_ceil(1024)).unwrap_or(usize::MAX);
+    let _rest = room(kib.saturating_sub(limits::REDACT_STREAM_KIB_MIN))?;
     let matcher = work(move || redaction.matcher()).await?;
     let mut redactor = Redactor::new(Arc::new(matcher));
     let mut part = first.part;
@@ -134,6 +144,12 @@ async fn stream(
     })
     .await?;
     send(&mut outlet, out, replaced).await
+}
+
+/// Holds so much of the room, or says that there is none.
+fn room(kib: usize) -> Result<SemaphorePermit<'static>, Status> {
+    let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+    ROOM.try_acquire_many(kib).map_err(|_| status::of(Error::Overloaded("so many redaction streams")))
 }
 
 async fn next(parts: &mut Streaming<v1::RedactStreamRequest>) -> Result<Option<v1::RedactStreamRequest>, Status> {

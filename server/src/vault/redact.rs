@@ -12,6 +12,11 @@ pub struct Redaction {
 }
 
 impl Redaction {
+    /// The size of the values, in bytes.
+    pub fn value_bytes(&self) -> u64 {
+        self.secrets.iter().map(|secret| secret.entry.meta.value_bytes).sum()
+    }
+
     /// Opens the values and builds what finds them: work of milliseconds for each megabyte of them.
     pub fn matcher(&self) -> Result<Matcher, Error> {
         let open = |secret: &OwnedSecret| Ok((secret.variable.clone(), secret.open(self.store)?));

@@ -24,6 +24,9 @@ use crate::{Command, Environment};
 /// What a shell adds to the number of the signal that ended a command.
 const SIGNALED: i32 = 128;
 
+/// The exit code of a command that TERM ended.
+pub(super) const ENDED_BY_TERM: u8 = (SIGNALED + Signal::SIGTERM as i32) as u8;
+
 /// A command's process group; the command is its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Group(Pid);

@@ -304,8 +304,8 @@ impl<'a> Supervisor<'a> {
         }
         match std::mem::replace(&mut self.state, State::Running) {
             State::Clearing { next: Next::End(code), .. } => Ok(Some(code)),
-            // A start was called off after the command had ended: it was stopped, which is what was asked for.
-            State::Clearing { next: Next::EndWithIts, .. } => Ok(Some(0)),
+            // A start was called off after the command had ended: as if the signal had found it.
+            State::Clearing { next: Next::EndWithIts, .. } => Ok(Some(group::ENDED_BY_TERM)),
             State::Clearing { next: Next::Start(start), .. } => {
                 (self.group, self.given, self.copying) = spawn(&self.work, *start)?;
                 self.was_told_to_end = false;

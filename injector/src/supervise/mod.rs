@@ -1,5 +1,6 @@
 //! Stays with the command: passes signals on, reaps what it leaves behind, and acts on changes of its environment.
 //!
+//! - [`start`]: what a start receives, made ready.
 //! - [`group`]: the command and what it starts, as one process group.
 //! - [`signals`]: what the injector is sent; [`terminal`]: who owns it.
 //! - [`changes`]: what is new, fetched in a task of its own.
@@ -9,9 +10,10 @@
 mod changes;
 mod group;
 mod signals;
+mod start;
 mod terminal;
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use coffer_proto::v1::FetchEnvironmentResponse;
 use nix::sys::{prctl, signal::Signal};
@@ -24,17 +26,19 @@ use self::{
     changes::Times,
     group::{Event, Group},
     signals::Signals,
+    start::{Given, Start, prepare, spawn, would_give},
     terminal::Terminal,
 };
 use crate::{
-    Args, Cache, Command, Environment, Exit, Failure, Inherited,
+    Exit, Failure,
     args::OnChange,
-    cache, deliver, exec,
+    cache,
     fetch::{Fetched, Source},
-    mask::{Copying, Known, Outputs},
-    received::{self, Variable},
-    report, size,
+    mask::{Copying, Known},
+    report,
 };
+
+pub(crate) use start::Work;
 
 /// How long what the command printed last may take to be copied, where a process it left behind keeps the pipe open.
 const COPY_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -42,26 +46,6 @@ const COPY_WAIT_MAX: Duration = Duration::from_secs(2);
 const KILLED_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often a group that is to be gone is looked at: its processes need not be children of this one.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What every start needs.
-pub(crate) struct Work<'a> {
-    pub(crate) args: &'a Args,
-    pub(crate) command: &'a Command,
-    pub(crate) inherited: Inherited,
-    pub(crate) limits: size::Limits,
-    pub(crate) cache: Option<&'a Cache>,
-}
-
-/// What the command is given: by this, and not by revisions, it is told whether that changed, since `--only` leaves
-/// changes out.
-type Given = Vec<(String, String, i64, &'static str)>;
-
-/// A start that is ready.
-struct Start {
-    environment: Environment,
-    given: Given,
-    outputs: Option<Outputs>,
-}
 
 /// How the supervisor stands with the command.
 enum State {
@@ -116,38 +100,6 @@ pub(crate) fn run(work: Work<'_>, fetched: Fetched) -> Result<u8, Failure> {
     });
     runtime.shutdown_background();
     code
-}
-
-/// Checks and writes what a start receives.
-fn prepare(work: &Work<'_>, known: &mut Known, answer: FetchEnvironmentResponse) -> Result<Start, Failure> {
-    let secrets = received::check(answer, work.args, received::with_value)?;
-    let given = given(&secrets);
-    let environment = deliver::deliver(&secrets, work.inherited.clone(), work.args, work.limits, work.command)?;
-    let outputs = match work.args.delivery.mask {
-        true => Some(Outputs::new(&known.matcher(&secrets)).map_err(|error| {
-            Failure::new(Exit::Internal, format!("--mask: cannot copy the command's output: {error}"))
-        })?),
-        false => None,
-    };
-    let count = secrets.len();
-    report::verbose(work.args.verbose, || format!("starting {} with {count} secrets", work.command.path().display()));
-    Ok(Start { environment, given, outputs })
-}
-
-fn given(secrets: &[Variable]) -> Given {
-    let entry = |secret: &Variable| (secret.name.to_string(), secret.source.clone(), secret.version, secret.kind);
-    secrets.iter().map(entry).collect()
-}
-
-/// Starts the command; its output is copied from here on if it is to be masked.
-fn spawn(work: &Work<'_>, start: Start) -> Result<(Group, Given, Option<Copying>), Failure> {
-    let (stdout, stderr, copying) = match start.outputs.map(Outputs::split) {
-        Some((stdout, stderr, copying)) => (stdout, stderr, Some(copying)),
-        None => (None, None, None),
-    };
-    let group = Group::start(work.command, start.environment, stdout.as_ref(), stderr.as_ref());
-    let group = group.map_err(|error: io::Error| exec::explain(work.command, &error))?;
-    Ok((group, start.given, copying))
 }
 
 impl<'a> Supervisor<'a> {
@@ -239,15 +191,8 @@ impl<'a> Supervisor<'a> {
         if let Some(cache) = self.work.cache {
             cache.store(&answer, cache::now());
         }
-        let checked = source.check(&answer).and_then(|()| {
-            // The values stay where they are until the start is prepared.
-            received::check(without_values(&answer), self.work.args, received::without_value)
-        });
-        let given: Given = match checked {
-            Ok(secrets) => secrets
-                .iter()
-                .map(|secret| (secret.name.to_string(), secret.source.clone(), secret.version, secret.kind))
-                .collect(),
+        let given = match source.check(&answer).and_then(|()| would_give(&self.work, &answer)) {
+            Ok(given) => given,
             Err(failure) => return refused(&failure),
         };
         if given == self.given {
@@ -319,24 +264,6 @@ impl<'a> Supervisor<'a> {
                 Ok(None)
             }
         }
-    }
-}
-
-/// The same answer as a dry run would be.
-fn without_values(answer: &FetchEnvironmentResponse) -> FetchEnvironmentResponse {
-    let variable = |variable: &coffer_proto::v1::Variable| coffer_proto::v1::Variable {
-        name: variable.name.clone(),
-        value: None,
-        source: variable.source.clone(),
-        kind: variable.kind,
-        value_version: variable.value_version,
-    };
-    FetchEnvironmentResponse {
-        workload: answer.workload.clone(),
-        variables: answer.variables.iter().map(variable).collect(),
-        environment_revision: answer.environment_revision.clone(),
-        unchanged: answer.unchanged,
-        missing_required: answer.missing_required.clone(),
     }
 }
 

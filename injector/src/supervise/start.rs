@@ -1,0 +1,88 @@
+//! One start of the command: what it receives, made ready before anything is stopped.
+
+use std::io;
+
+use coffer_proto::v1::{FetchEnvironmentResponse, Variable as Sent};
+
+use super::group::Group;
+use crate::{
+    Args, Cache, Command, Environment, Exit, Failure, Inherited, deliver, exec,
+    mask::{Copying, Known, Outputs},
+    received::{self, Variable},
+    report, size,
+};
+
+/// What every start needs.
+pub(crate) struct Work<'a> {
+    pub(crate) args: &'a Args,
+    pub(crate) command: &'a Command,
+    pub(crate) inherited: Inherited,
+    pub(crate) limits: size::Limits,
+    pub(crate) cache: Option<&'a Cache>,
+}
+
+/// What the command is given: by this, and not by revisions, it is told whether that changed, since `--only` leaves
+/// changes out.
+pub(super) type Given = Vec<(String, String, i64, &'static str)>;
+
+/// A start that is ready.
+pub(super) struct Start {
+    environment: Environment,
+    pub(super) given: Given,
+    outputs: Option<Outputs>,
+}
+
+/// Checks and writes what a start receives.
+pub(super) fn prepare(work: &Work<'_>, known: &mut Known, answer: FetchEnvironmentResponse) -> Result<Start, Failure> {
+    let secrets = received::check(answer, work.args, received::with_value)?;
+    let given = given(&secrets);
+    let environment = deliver::deliver(&secrets, work.inherited.clone(), work.args, work.limits, work.command)?;
+    let outputs = match work.args.delivery.mask {
+        true => Some(Outputs::new(&known.matcher(&secrets)).map_err(|error| {
+            Failure::new(Exit::Internal, format!("--mask: cannot copy the command's output: {error}"))
+        })?),
+        false => None,
+    };
+    let count = secrets.len();
+    report::verbose(work.args.verbose, || format!("starting {} with {count} secrets", work.command.path().display()));
+    Ok(Start { environment, given, outputs })
+}
+
+/// What a start with this answer would give the command. The values stay where they are until the start is prepared.
+pub(super) fn would_give(work: &Work<'_>, answer: &FetchEnvironmentResponse) -> Result<Given, Failure> {
+    received::check(without_values(answer), work.args, received::without_value).map(|secrets| given(&secrets))
+}
+
+fn given<V>(secrets: &[Variable<V>]) -> Given {
+    let entry = |secret: &Variable<V>| (secret.name.to_string(), secret.source.clone(), secret.version, secret.kind);
+    secrets.iter().map(entry).collect()
+}
+
+/// Starts the command; its output is copied from here on if it is to be masked.
+pub(super) fn spawn(work: &Work<'_>, start: Start) -> Result<(Group, Given, Option<Copying>), Failure> {
+    let (stdout, stderr, copying) = match start.outputs.map(Outputs::split) {
+        Some((stdout, stderr, copying)) => (stdout, stderr, Some(copying)),
+        None => (None, None, None),
+    };
+    let group = Group::start(work.command, start.environment, stdout.as_ref(), stderr.as_ref());
+    let group = group.map_err(|error: io::Error| exec::explain(work.command, &error))?;
+    Ok((group, start.given, copying))
+}
+
+/// The same answer as a dry run would be.
+fn without_values(answer: &FetchEnvironmentResponse) -> FetchEnvironmentResponse {
+    let variable = |variable: &Sent| Sent {
+        name: variable.name.clone(),
+        value: None,
+        source: variable.source.clone(),
+        kind: variable.kind,
+        value_version: variable.value_version,
+    };
+    FetchEnvironmentResponse {
+        workload: answer.workload.clone(),
+        variables: answer.variables.iter().map(variable).collect(),
+        environment_revision: answer.environment_revision.clone(),
+        unchanged: answer.unchanged,
+        missing_required: answer.missing_required.clone(),
+    }
+}

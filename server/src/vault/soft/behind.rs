@@ -21,6 +21,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const FORGET_EVERY: u32 = 120;
 /// Records in one transaction: each expects its scope, and a transaction has at most 100 expectations.
 const RECORDS: usize = 90;
+/// Workloads looked at under one guard.
+const LOOKED_AT: usize = 1_000;
 /// Bytes in one transaction.
 const BYTES: usize = 1024 * 1024;
 /// The share of the memory ceiling that soft state may take, in percent: whoever may start workloads may name any
@@ -56,11 +58,11 @@ impl Vault {
             let state = self.0.view.read();
             let mut writes = self.starts_to_write(&state, &pending)?;
             writes.extend(self.used_to_write(&state, &pending)?);
-            if forget {
-                writes.extend(self.starts_to_forget(&state));
-            }
             writes
         };
+        if forget {
+            writes.extend(self.starts_to_forget());
+        }
         while !writes.is_empty() {
             let batch = next_batch(&mut writes);
             let mut expectations: Vec<_> = batch.iter().filter_map(|write| write.scope.clone()).collect();
@@ -144,10 +146,20 @@ impl Vault {
         Ok(writes)
     }
 
-    fn starts_to_forget(&self, state: &State) -> Vec<Write> {
-        let all = state.started_from("", "");
-        let forgotten = all.filter(|workload| self.starts(state, workload).is_none());
-        forgotten.map(|workload| Write { change: Change::Delete(key::starts(&workload)), scope: None }).collect()
+    /// Some at a time, because commits wait while the state is looked at.
+    fn starts_to_forget(&self) -> Vec<Write> {
+        let mut writes = Vec::new();
+        let mut after = String::new();
+        loop {
+            let state = self.0.view.read();
+            let known = state.started_from("", &after).filter(|workload| workload.as_str() > after.as_str());
+            let known: Vec<_> = known.take(LOOKED_AT).collect();
+            let Some(last) = known.last() else { return writes };
+            after = last.to_string();
+            let forgotten = known.iter().filter(|workload| self.starts(&state, workload).is_none());
+            writes
+                .extend(forgotten.map(|workload| Write { change: Change::Delete(key::starts(workload)), scope: None }));
+        }
     }
 
     fn put(&self, state: &State, key: Key, message: &impl Message) -> Result<Change, Error> {

@@ -95,8 +95,14 @@ async fn the_newest_are_kept_and_the_old_are_forgotten() {
     assert_eq!(starts(&vault, "projects/p/servers/s"), limits::WORKLOAD_INSTANCES);
     *world.clock.0.lock().expect("no panic before") += limits::INSTANCE_TTL + Duration::from_secs(60);
     assert_eq!(starts(&vault, "projects/p/servers/s"), 0);
+    for n in 0..1_500 {
+        start(&world, &vault, &format!("projects/p/sandboxes/s{n}")).await;
+    }
+    vault.write_soft_state(false).await.expect("written");
+    *world.clock.0.lock().expect("no panic before") += limits::INSTANCE_TTL + Duration::from_secs(60);
     vault.write_soft_state(true).await.expect("written");
-    assert!(vault.view().read().starts(&workload("projects/p/servers/s")).is_none(), "the record is gone");
+    let state = vault.view().read();
+    assert!(state.started_from("", "").next().is_none(), "the records are gone");
 }
 
 #[tokio::test]

@@ -13,7 +13,12 @@ pub(super) fn explain(error: &clap::Error) -> String {
         }
         (ErrorKind::UnknownArgument, Some(flag)) => format!("unknown option {flag}"),
         (ErrorKind::UnknownArgument, None) => "unexpected argument: the command goes after `--`".to_owned(),
-        (ErrorKind::InvalidValue, Some(flag)) => format!("{flag} needs a value"),
+        (ErrorKind::InvalidValue, Some(flag)) => match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(known)) if !known.is_empty() => {
+                format!("{flag} must be one of {}", known.join(", "))
+            }
+            _ => format!("{flag} needs a value"),
+        },
         (ErrorKind::ValueValidation, Some(flag)) => match error.source() {
             Some(reason) => format!("{flag}: {reason}"),
             None => format!("{flag}: not a good value"),
@@ -74,5 +79,11 @@ mod tests {
             assert!(problem.ends_with("(see coffer-inject --help)") && !problem.contains('\n'), "{problem}");
             assert!(!problem.contains("hunter2"), "{words:?}: {problem}");
         }
+    }
+
+    #[test]
+    fn what_may_be_chosen_is_told_and_what_was_given_is_not() {
+        let problem = problem(&["--on-change", "hunter2", "--", "true"]);
+        assert_eq!(problem, "--on-change must be one of restart, signal, exit (see coffer-inject --help)");
     }
 }

@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     "coffer/v1/redactions.proto",
     "coffer/v1/declarations.proto",
     "coffer/v1/instances.proto",
+    "coffer/v1/operations.proto",
 ];
 
 /// Messages that carry a value, a hint or a token, and those that contain such a message: they have no `Debug`,

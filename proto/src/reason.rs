@@ -93,6 +93,8 @@ reasons! {
     DestinationNotAllowed = "DESTINATION_NOT_ALLOWED",
     /// FAILED_PRECONDITION: an encrypted secret may not be read by a model.
     NotForInstructions = "NOT_FOR_INSTRUCTIONS",
+    /// FAILED_PRECONDITION: a rotation of other keys is under way.
+    RotationRunning = "ROTATION_RUNNING",
     /// RESOURCE_EXHAUSTED: the server's memory ceiling or its disk leaves no room for more.
     StorageFull = "STORAGE_FULL",
     /// RESOURCE_EXHAUSTED: too many calls at once; try again later.

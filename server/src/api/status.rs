@@ -56,7 +56,8 @@ fn code(reason: Reason) -> Code {
         | Reason::TooMany
         | Reason::ValueUnsafeInHeader
         | Reason::DestinationNotAllowed
-        | Reason::NotForInstructions => Code::FailedPrecondition,
+        | Reason::NotForInstructions
+        | Reason::RotationRunning => Code::FailedPrecondition,
         Reason::StorageFull | Reason::Overloaded | Reason::ReaderTooSlow => Code::ResourceExhausted,
         Reason::Sealed | Reason::StoreUnavailable | Reason::AuditUnavailable | Reason::ShuttingDown => {
             Code::Unavailable

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Conflict, Error, Follow, Load, Next, Position, Store, Transaction};
+use super::{Condition, Conflict, Error, Follow, Load, Next, Position, Store, Transaction};
 
 /// What becomes of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +187,10 @@ impl<S: Store> Store for Faulty<S> {
     async fn latest(&self) -> Result<Position, Error> {
         self.faults.read()?;
         self.inner.latest().await
+    }
+
+    async fn condition(&self) -> Condition {
+        self.inner.condition().await
     }
 }
 

@@ -10,7 +10,8 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Change, Commit, Conflict, Epoch, Error, Expect, Follow, Key, Load, Position, Record, Revision, Store, Transaction,
+    Change, Commit, Condition, Conflict, Epoch, Error, Expect, Follow, Key, Load, Position, Record, Revision, Store,
+    Transaction,
     history::{History, Limits},
 };
 
@@ -112,6 +113,10 @@ impl Store for Memory {
 
     async fn latest(&self) -> Result<Position, Error> {
         Ok(self.state().head)
+    }
+
+    async fn condition(&self) -> Condition {
+        Condition::of("memory")
     }
 }
 

@@ -18,10 +18,13 @@ pub(crate) mod faulty;
 mod history;
 #[cfg(test)]
 pub(crate) mod memory;
+mod operate;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+
+pub use operate::{Backup, CHUNK_BYTES, Chunks, Condition, Snapshot, Writes};
 
 /// Most changes in one transaction.
 pub const TRANSACTION_CHANGES: usize = 1_024;
@@ -165,6 +168,25 @@ pub trait Store: Send + Sync + 'static {
 
     /// A position that includes every transaction acknowledged before the call.
     async fn latest(&self) -> Result<Position, Error>;
+
+    /// How it is. Answers at once, also when the store has failed.
+    async fn condition(&self) -> Condition;
+
+    /// Writes a snapshot of a position that includes all that was acknowledged before the call; the newest one is it
+    /// already if nothing was committed since. One at a time: others wait.
+    async fn snapshot(&self) -> Result<Snapshot, Error> {
+        Err(Error::Unavailable("this store keeps no snapshots".into()))
+    }
+
+    /// The snapshots kept, oldest first.
+    async fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// A snapshot as [`Store::snapshot`] makes one, to be taken elsewhere.
+    async fn backup(&self) -> Result<Backup, Error> {
+        Err(Error::Unavailable("this store keeps no snapshots".into()))
+    }
 }
 
 /// Why a store could not do what was asked.

@@ -41,7 +41,7 @@ use self::{
     writer::{Request, Waiting},
 };
 use super::{
-    Conflict, Error, Follow, Load, Position, Store, Transaction,
+    Condition, Conflict, Error, Follow, Load, Position, Store, Transaction, Writes,
     history::{History, Limits},
 };
 
@@ -150,6 +150,11 @@ impl Store for Embedded {
 
     async fn latest(&self) -> Result<Position, Error> {
         Ok(self.history.head())
+    }
+
+    async fn condition(&self) -> Condition {
+        let writes = self.progress.check().err().map_or(Writes::All, |error| Writes::Nothing(error.to_string()));
+        Condition { writes, ..Condition::of("embedded") }
     }
 }
 

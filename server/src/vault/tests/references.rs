@@ -73,6 +73,10 @@ impl Store for Overtaken {
     async fn latest(&self) -> Result<Position, store::Error> {
         self.inner.latest().await
     }
+
+    async fn condition(&self) -> store::Condition {
+        self.inner.condition().await
+    }
 }
 
 /// Where a secret stands and a reference that it is meant by.

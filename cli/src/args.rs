@@ -24,6 +24,7 @@ Examples:
   coffer manifest set accounts/-/plugins/github/manifests/github --require GITHUB_API_TOKEN
   coffer instances projects/- --restart-required
   coffer redact projects/shop/servers/web <transcript.json
+  coffer store backup coffer.backup
 
 Names:
   scopes     organizations/ID  organizations/ID/workspaces/ID  projects/ID

@@ -109,7 +109,10 @@ fn reason_hint(reason: Reason) -> Option<&'static str> {
         Reason::Contention | Reason::Overloaded | Reason::StoreUnavailable => "try again in a moment",
         Reason::OutcomeUnknown => "the change may or may not have happened: look before repeating it",
         Reason::StorageFull => "an operator must make room; deletes still work",
-        Reason::Sealed | Reason::AuditUnavailable | Reason::StoreDamaged => "an operator must look at the server's log",
+        Reason::Sealed => {
+            "its key source does not give the root key: an operator must look at it, and at the server's log"
+        }
+        Reason::AuditUnavailable | Reason::StoreDamaged => "an operator must look at the server's log",
         _ => return None,
     })
 }

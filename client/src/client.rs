@@ -6,9 +6,9 @@ use coffer_proto::{
     limits,
     v1::{
         access_client::AccessClient, imports_client::ImportsClient, instances_client::InstancesClient,
-        manifests_client::ManifestsClient, redactions_client::RedactionsClient, references_client::ReferencesClient,
-        scopes_client::ScopesClient, secrets_client::SecretsClient, templates_client::TemplatesClient,
-        tokens_client::TokensClient, workloads_client::WorkloadsClient,
+        manifests_client::ManifestsClient, operations_client::OperationsClient, redactions_client::RedactionsClient,
+        references_client::ReferencesClient, scopes_client::ScopesClient, secrets_client::SecretsClient,
+        templates_client::TemplatesClient, tokens_client::TokensClient, workloads_client::WorkloadsClient,
     },
 };
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport};
@@ -89,6 +89,11 @@ impl Client {
     /// Which workloads were started with what, and which need a restart.
     pub fn instances(&self) -> InstancesClient<Channel> {
         InstancesClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
+    }
+
+    /// How the store is, its snapshots and backup, its keys; for operators.
+    pub fn operations(&self) -> OperationsClient<Channel> {
+        OperationsClient::new(self.channel.clone()).max_decoding_message_size(limits::RESPONSE_BYTES)
     }
 
     /// Say which secrets tools use, so that deletes are guarded.

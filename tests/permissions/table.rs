@@ -103,6 +103,10 @@ fn watch_instances(parent: &str) -> Vec<u8> {
     v1::WatchInstancesRequest { parent: parent.into() }.encode_to_vec()
 }
 
+fn rotate(keys: v1::RotatedKeys) -> Vec<u8> {
+    v1::RotateKeysRequest { keys: keys.into() }.encode_to_vec()
+}
+
 pub(super) fn rows() -> Vec<Row> {
     use Request::{Fixed, Named, OnGrant, OnToken};
     let row = |method, allowed, request| Row { method, allowed, returns_values: false, request };
@@ -285,6 +289,15 @@ pub(super) fn rows() -> Vec<Row> {
             OnToken("services/anything", |name| v1::RevokeTokenRequest { name }.encode_to_vec()),
         ),
     ];
+    let operation = |method, request| row(method, &[Role::Operator], request);
+    rows.extend([
+        operation("Operations/GetStatus", Fixed(Vec::new)),
+        operation("Operations/CreateSnapshot", Fixed(Vec::new)),
+        operation("Operations/ListSnapshots", Fixed(Vec::new)),
+        operation("Operations/StreamBackup", Fixed(Vec::new)),
+        operation("Operations/RotateKeys", Fixed(|| rotate(v1::RotatedKeys::Root))),
+        operation("Operations/RotateKeys", Fixed(|| rotate(v1::RotatedKeys::Data))),
+    ]);
     let values =
         |allowed, request| Row { method: "Workloads/FetchEnvironment", allowed, returns_values: true, request };
     rows.push(values(&[Role::Injector, Role::Workload], Fixed(|| fetch(WORKLOAD))));

@@ -5,12 +5,15 @@ mod access;
 mod environment;
 mod grant;
 mod instances;
+mod key;
 mod manifest;
 mod redact;
 mod reference;
 mod scope;
 mod secret;
+mod snapshot;
 mod status;
+mod store;
 mod template;
 mod token;
 
@@ -50,6 +53,15 @@ pub(crate) enum Command {
     Manifest(manifest::Command),
     #[command(visible_alias = "instance")]
     Instances(instances::Instances),
+    /// How the store is, and its backup; for operators
+    #[command(subcommand)]
+    Store(store::Command),
+    /// The snapshots that the server keeps; for operators
+    #[command(subcommand, visible_alias = "snapshots")]
+    Snapshot(snapshot::Command),
+    /// Rotate keys; for operators
+    #[command(subcommand, visible_alias = "keys")]
+    Key(key::Command),
     /// Say whether the server serves; needs no token
     Status(status::Status),
 }
@@ -68,6 +80,9 @@ impl Command {
             Command::Reference(command) => command.run(session).await,
             Command::Manifest(command) => command.run(session).await,
             Command::Instances(command) => command.run(session).await,
+            Command::Store(command) => command.run(session).await,
+            Command::Snapshot(command) => command.run(session).await,
+            Command::Key(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
         }
     }

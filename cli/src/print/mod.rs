@@ -1,6 +1,7 @@
 //! The only module that writes to the terminal: data on stdout, everything else on stderr.
 
 pub(crate) mod escape;
+pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod time;
 

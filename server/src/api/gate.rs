@@ -36,6 +36,11 @@ pub(super) const METHODS: &[&str] = &[
     "coffer.v1.Manifests/DeleteManifest",
     "coffer.v1.Manifests/ListManifests",
     "coffer.v1.Manifests/SetManifest",
+    "coffer.v1.Operations/CreateSnapshot",
+    "coffer.v1.Operations/GetStatus",
+    "coffer.v1.Operations/ListSnapshots",
+    "coffer.v1.Operations/RotateKeys",
+    "coffer.v1.Operations/StreamBackup",
     "coffer.v1.Redactions/RedactStream",
     REDACT,
     "coffer.v1.References/DeleteReference",
@@ -65,6 +70,9 @@ const REDACT: &str = "coffer.v1.Redactions/RedactText";
 /// Those whose answer goes on: they are counted apart, and few of one principal.
 const STREAMS: &[&str] = &[
     "coffer.v1.Instances/WatchInstances",
+    "coffer.v1.Operations/CreateSnapshot",
+    "coffer.v1.Operations/RotateKeys",
+    "coffer.v1.Operations/StreamBackup",
     "coffer.v1.Redactions/RedactStream",
     "coffer.v1.Workloads/WatchEnvironment",
 ];

@@ -6,6 +6,7 @@ mod declarations;
 mod gate;
 mod imports;
 mod instances;
+mod operations;
 mod redactions;
 mod scopes;
 mod secrets;
@@ -20,9 +21,9 @@ use coffer_proto::{
     limits,
     v1::{
         access_server::AccessServer, imports_server::ImportsServer, instances_server::InstancesServer,
-        manifests_server::ManifestsServer, redactions_server::RedactionsServer, references_server::ReferencesServer,
-        scopes_server::ScopesServer, secrets_server::SecretsServer, templates_server::TemplatesServer,
-        tokens_server::TokensServer, workloads_server::WorkloadsServer,
+        manifests_server::ManifestsServer, operations_server::OperationsServer, redactions_server::RedactionsServer,
+        references_server::ReferencesServer, scopes_server::ScopesServer, secrets_server::SecretsServer,
+        templates_server::TemplatesServer, tokens_server::TokensServer, workloads_server::WorkloadsServer,
     },
 };
 use tokio::sync::watch;
@@ -64,6 +65,7 @@ pub fn routes(vault: Vault, stage: watch::Receiver<Stage>) -> Routes {
         .add_service(guarded!(ReferencesServer, limits::REQUEST_BYTES))
         .add_service(guarded!(ManifestsServer, limits::REQUEST_BYTES))
         .add_service(guarded!(TemplatesServer, limits::REQUEST_BYTES))
+        .add_service(guarded!(OperationsServer, limits::REQUEST_BYTES))
         .add_service(guarded!(RedactionsServer, limits::REDACT_REQUEST_BYTES))
 }
 

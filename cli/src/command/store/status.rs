@@ -1,0 +1,25 @@
+//! `coffer store status`
+
+use coffer_proto::v1::GetStatusRequest;
+
+use crate::{failure::Failure, print::Report, session::Session, view::StatusView};
+
+/// How the server is: store, history, keys, audit log, process
+///
+/// Needs an operator's token. `coffer status` asks only whether it serves, and needs none.
+#[derive(clap::Args)]
+pub(crate) struct Status {
+    /// End with exit code 1 if there is something to look at
+    #[arg(long)]
+    exit_code: bool,
+}
+
+impl Status {
+    pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
+        let client = session.connect().await?;
+        let status = client.call(client.operations().get_status(GetStatusRequest {})).await?;
+        let view = StatusView::new(status);
+        let report = session.show(&view)?;
+        Ok(Report { negative: self.exit_code && !view.is_well(), ..report })
+    }
+}

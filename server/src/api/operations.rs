@@ -1,0 +1,128 @@
+//! `coffer.v1.Operations`.
+
+use std::time::SystemTime;
+
+use coffer_proto::v1::{self, operations_server::Operations};
+use tonic::{Request, Response, Status};
+
+use super::{Api, convert::signed, open, status, streams::Messages};
+use crate::{
+    store::{Snapshot, Writes},
+    vault::{self, Error},
+};
+
+#[tonic::async_trait]
+impl Operations for Api {
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let (call, _) = open(request)?;
+        let status = self.vault.status(&call).await.map_err(status::of)?;
+        Ok(Response::new(v1::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            start_time: None,
+            store: Some(to_store(status)),
+            keys: None,
+            audit: None,
+            process: None,
+        }))
+    }
+
+    type CreateSnapshotStream = Messages<v1::CreateSnapshotResponse>;
+
+    async fn create_snapshot(
+        &self,
+        request: Request<v1::CreateSnapshotRequest>,
+    ) -> Result<Response<Self::CreateSnapshotStream>, Status> {
+        let (call, opening, _) = self.open_stream(request)?;
+        let vault = self.vault.clone();
+        // A task of its own: what was begun is made and written down, whoever waits for it.
+        let made = tokio::spawn(async move { vault.create_snapshot(&call).await });
+        Ok(opening.begin(|mut outlet| async move {
+            let made = made.await.map_err(|_| status::of(Error::Internal("a snapshot ended by itself".to_owned())))?;
+            let snapshot = made.map_err(status::of)?;
+            outlet.send(v1::CreateSnapshotResponse { snapshot: Some(to_snapshot(snapshot)) }).await
+        }))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let (call, _) = open(request)?;
+        let snapshots = self.vault.list_snapshots(&call).await.map_err(status::of)?;
+        Ok(Response::new(v1::ListSnapshotsResponse { snapshots: snapshots.into_iter().map(to_snapshot).collect() }))
+    }
+
+    type StreamBackupStream = Messages<v1::StreamBackupResponse>;
+
+    async fn stream_backup(
+        &self,
+        request: Request<v1::StreamBackupRequest>,
+    ) -> Result<Response<Self::StreamBackupStream>, Status> {
+        let (call, opening, _) = self.open_stream(request)?;
+        let vault = self.vault.clone();
+        Ok(opening.begin(|mut outlet| async move {
+            let mut backup = vault.backup(&call).await.map_err(status::of)?;
+            let part = |part| v1::StreamBackupResponse { part: Some(part) };
+            let snapshot = to_snapshot(backup.snapshot);
+            outlet.send(part(v1::stream_backup_response::Part::Snapshot(snapshot))).await?;
+            while let Some(chunk) = backup.chunks.chunk().await.map_err(|error| status::of(error.into()))? {
+                outlet.send(part(v1::stream_backup_response::Part::Chunk(chunk))).await?;
+            }
+            Ok(())
+        }))
+    }
+
+    type RotateKeysStream = Messages<v1::RotateKeysResponse>;
+
+    async fn rotate_keys(
+        &self,
+        request: Request<v1::RotateKeysRequest>,
+    ) -> Result<Response<Self::RotateKeysStream>, Status> {
+        let (_call, _opening, _request) = self.open_stream(request)?;
+        Err(status::of(Error::Internal("keys cannot be rotated".to_owned())))
+    }
+}
+
+fn to_store(status: vault::Status) -> v1::StoreStatus {
+    let condition = status.condition;
+    let (writes, writes_reason) = match condition.writes {
+        Writes::All => (v1::store_status::Writes::All, String::new()),
+        Writes::Deletes(why) => (v1::store_status::Writes::Deletes, why),
+        Writes::Nothing(why) => (v1::store_status::Writes::None, why),
+    };
+    let (oldest_position, oldest_time) = condition.oldest.unzip();
+    v1::StoreStatus {
+        kind: condition.kind.to_owned(),
+        uid: status.store.to_string(),
+        position: status.position.to_string(),
+        writes: writes.into(),
+        writes_reason,
+        scopes: signed(status.counts.scopes as u64),
+        secrets: signed(status.counts.secrets as u64),
+        grants: signed(status.counts.grants as u64),
+        tokens: signed(status.counts.tokens as u64),
+        memory_bytes: signed(status.memory_bytes),
+        memory_bytes_max: signed(status.memory_bytes_max),
+        newest_snapshot: status.newest_snapshot.map(to_snapshot),
+        oldest_position: oldest_position.map(|position| position.to_string()).unwrap_or_default(),
+        oldest_time: oldest_time.flatten().map(time),
+        history_bytes: signed(condition.history_bytes),
+        free_bytes: signed(condition.free_bytes.unwrap_or_default()),
+    }
+}
+
+fn to_snapshot(snapshot: Snapshot) -> v1::Snapshot {
+    v1::Snapshot {
+        position: snapshot.position.to_string(),
+        time: snapshot.time.map(time),
+        records: signed(snapshot.records),
+        bytes: signed(snapshot.bytes),
+    }
+}
+
+fn time(time: SystemTime) -> prost_types::Timestamp {
+    time.into()
+}

@@ -1,9 +1,15 @@
 //! Two vaults on one store: together they break no limit, lose no update and let no revocation pass.
 
+use std::sync::Arc;
+
 use coffer_proto::{limits, name::Permission};
 
 use super::world::{World, list, new, scope, secret, valued};
-use crate::vault::Error;
+use crate::{
+    record::Kind,
+    store::embedded::{Embedded, Options},
+    vault::{Error, NewSecret, ShownSecret},
+};
 
 const USER: &str = "users/alice";
 
@@ -140,6 +146,68 @@ async fn an_update_never_brings_back_what_was_deleted() {
         let left = list(&here, &call, "projects/p").await.expect("listed").len();
         assert_eq!(left, 0, "round {round}");
     }
+}
+
+/// Every answer of concurrent read-and-update turns fits one order of them: each success counted one up from what stood
+/// there, so the last number is the number of successes, and no number was written twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counting_up_by_etag_loses_no_count() {
+    const COUNTERS: [&str; 3] = ["A", "B", "C"];
+    const TURNS: usize = 60;
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    Embedded::create(&data).await.expect("created");
+    let embedded = Embedded::open(&data, Options::default()).await.expect("opens");
+    for world in [World::new().await, World::on(Arc::new(embedded)).await] {
+        let vaults = [world.vault().await, world.vault().await];
+        world.grant(&vaults[0], USER, Permission::SecretsManage, "projects/p").await;
+        let call = world.call(&vaults[0], USER).await;
+        for counter in COUNTERS {
+            let plain = NewSecret { kind: Kind::Plain, ..new(counter, "0") };
+            vaults[0].create_secret(&call, scope("projects/p"), Ok(plain)).await.map(drop).expect("created");
+        }
+        let tasks: Vec<_> = (0..6)
+            .map(|n| {
+                let (vault, call) = (vaults[n % 2].clone(), call.clone());
+                tokio::spawn(async move {
+                    let mut written = Vec::new();
+                    for turn in 0..TURNS {
+                        let counter = COUNTERS[(turn + n) % COUNTERS.len()];
+                        let name = secret(&format!("projects/p/secrets/{counter}"));
+                        let seen = vault.get_secret(&call, name.clone()).await.expect("there");
+                        let next = count(&seen) + 1;
+                        let change = Ok(valued(&next.to_string()));
+                        match vault.update_secret(&call, name, seen.meta.etag(), change).await {
+                            Ok(_) => written.push((counter, next)),
+                            Err(Error::EtagMismatch | Error::Contention) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                    written
+                })
+            })
+            .collect();
+        let mut written = Vec::new();
+        for task in tasks {
+            written.extend(task.await.expect("no panic"));
+        }
+        written.sort_unstable();
+        for counter in COUNTERS {
+            let numbers: Vec<u64> =
+                written.iter().filter(|(of, _)| *of == counter).map(|(_, number)| *number).collect();
+            assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{counter}");
+            for vault in &vaults {
+                let seen =
+                    vault.get_secret(&call, secret(&format!("projects/p/secrets/{counter}"))).await.expect("there");
+                assert_eq!(count(&seen), numbers.len() as u64, "{counter}");
+            }
+        }
+    }
+}
+
+fn count(shown: &ShownSecret) -> u64 {
+    let value = shown.value.as_ref().expect("plain");
+    value.expose().parse().expect("a number")
 }
 
 /// A platform that starts many things at once makes many scopes below one.

@@ -2,6 +2,8 @@
 
 #[path = "served/fake.rs"]
 mod fake;
+#[path = "served/operations.rs"]
+mod operations;
 
 use std::{
     io::Write as _,
@@ -12,6 +14,7 @@ use std::{
 
 use coffer_proto::v1::import_secrets_request::Conflict;
 use fake::Fake;
+use operations::Ending;
 
 /// Exit code, stdout and stderr.
 fn coffer(server: &Fake, args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
@@ -129,4 +132,51 @@ fn a_refused_redaction_does_not_wait_for_its_input_to_end() {
     let output = output.expect("it waits for its input");
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert!(!output.status.success() && stderr.starts_with("error: "), "{stderr}");
+}
+
+#[test]
+fn a_backup_has_its_name_only_when_it_is_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("coffer.backup");
+    let backup = |server: &Fake, options: &[&str]| {
+        let args = [&["store", "backup", path.to_str().expect("UTF-8")], options].concat();
+        coffer(server, &args, "")
+    };
+    let names = || std::fs::read_dir(dir.path()).expect("readable").count();
+    for (ending, exit, error) in [
+        (Ending::Early, 1, "error: the backup ended after 5 of 10 bytes\n"),
+        (Ending::Error, 69, "error: the server ends"),
+    ] {
+        let (code, stdout, stderr) = backup(&Fake::ending(ending), &[]);
+        assert_eq!((code, stdout.as_str()), (Some(exit), ""), "{stderr}");
+        assert!(stderr.starts_with(error), "{stderr}");
+        assert_eq!(names(), 0, "nothing is left of it");
+    }
+    let server = Fake::start();
+    let (code, stdout, stderr) = backup(&server, &[]);
+    assert_eq!((code, stdout.as_str()), (Some(0), "snapshot 1.7, 2 records, 10 B\n"), "{stderr}");
+    assert_eq!(stderr, format!("backed up to {}\n", path.display()), "no bar where there is no terminal");
+    assert_eq!(std::fs::read(&path).expect("there"), b"0123456789");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).expect("there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    let (code, _, stderr) = backup(&server, &[]);
+    assert_eq!(code, Some(1));
+    assert_eq!(stderr, format!("error: {}: it exists\nhint: --force replaces it\n", path.display()));
+    // A replacement that fails leaves what was there.
+    let (code, _, _) = backup(&Fake::ending(Ending::Early), &["--force"]);
+    assert_eq!((code, std::fs::read(&path).expect("there")), (Some(1), b"0123456789".to_vec()));
+    let (code, _, stderr) = backup(&server, &["--force"]);
+    assert_eq!((code, names()), (Some(0), 1), "{stderr}");
+}
+
+#[test]
+fn a_rotation_is_told_when_it_is_done_and_not_before() {
+    let rotate = ["key", "rotate", "data"];
+    let (code, stdout, stderr) = coffer(&Fake::start(), &rotate, "");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert_eq!(stdout, "rotated data keys: done 2026-01-31 23:59 UTC, 3\n");
+    let (code, stdout, stderr) = coffer(&Fake::ending(Ending::Early), &rotate, "");
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert_eq!(stderr, "error: the server's answer ends before the rotation does\n");
 }

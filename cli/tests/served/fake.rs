@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use super::operations::{self, Ending};
 use coffer_proto::{
     reason,
     v1::{
@@ -18,6 +19,7 @@ use coffer_proto::{
         import_result::Action,
         import_secrets_request::Conflict,
         imports_server::{Imports, ImportsServer},
+        operations_server::OperationsServer,
         tokens_server::{Tokens, TokensServer},
     },
 };
@@ -42,6 +44,11 @@ struct Service {
 impl Fake {
     /// Starts one.
     pub(crate) fn start() -> Self {
+        Self::ending(Ending::Whole)
+    }
+
+    /// Starts one whose streams end so.
+    pub(crate) fn ending(ending: Ending) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("set");
         let address = format!("http://{}", listener.local_addr().expect("its address"));
@@ -55,6 +62,7 @@ impl Fake {
                 .add_service(AccessServer::new(service.clone()))
                 .add_service(ImportsServer::new(service.clone()))
                 .add_service(TokensServer::new(service))
+                .add_service(OperationsServer::new(operations::Service(ending)))
                 .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener))
                 .await
         });
@@ -75,7 +83,7 @@ fn refused<T>(code: Code, reason: &str) -> Result<Response<T>, Status> {
     Err(Status::with_error_details(code, "refused", details))
 }
 
-fn unasked<T>() -> Result<Response<T>, Status> {
+pub(crate) fn unasked<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("no test asks for it"))
 }
 

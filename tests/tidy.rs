@@ -13,7 +13,7 @@ const FILE_LINES_MAX: usize = 500;
 /// What each module of the server may name of the others. The last two put everything together.
 const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    ("store", &[]),
+    ("store", &["clock"]),
     ("audit", &["clock"]),
     ("seal", &[]),
     ("record", &["seal", "store"]),

@@ -6,10 +6,7 @@ use coffer_proto::v1::{self, operations_server::Operations};
 use tonic::{Request, Response, Status};
 
 use super::{Api, convert::signed, open, status, streams::Messages};
-use crate::{
-    store::{Snapshot, Writes},
-    vault::{self, Error},
-};
+use crate::vault::{self, Error, Snapshot, Writes};
 
 #[tonic::async_trait]
 impl Operations for Api {

@@ -19,12 +19,14 @@ mod history;
 #[cfg(test)]
 pub(crate) mod memory;
 mod operate;
+mod time;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
 pub use operate::{Backup, CHUNK_BYTES, Chunks, Condition, Snapshot, Writes};
+pub use time::Millis;
 
 /// Most changes in one transaction.
 pub const TRANSACTION_CHANGES: usize = 1_024;

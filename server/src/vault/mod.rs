@@ -49,7 +49,7 @@ pub use import::{Conflict, Import, ImportAction, ImportEntry, ImportOutcome};
 pub use instances::KnownWorkload;
 pub use listing::Stats;
 pub use open::{Limits, OpenError, admit_operator, init};
-pub use operations::Status;
+pub use operations::{Snapshot, Status, Writes};
 pub use page::{Page, PageRequest};
 pub use redact::Redaction;
 pub use scopes::ShownScope;

@@ -12,9 +12,11 @@ use crate::{
     audit::Phase,
     identity::Caller,
     seal::Uid,
-    store::{Backup, Condition, Position, Snapshot},
+    store::{Backup, Condition, Position},
     view::{Counts, State},
 };
+
+pub use crate::store::{Snapshot, Writes};
 
 /// How the vault and its store are.
 #[derive(Debug)]

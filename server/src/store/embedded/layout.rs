@@ -18,10 +18,10 @@ use super::{
     disk::{Disk, DiskFile},
     log::segment,
 };
-use crate::store::{Epoch, Revision};
+use crate::store::{Epoch, Millis, Revision};
 
 /// The format that this version writes, and the newest it reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
@@ -43,6 +43,14 @@ pub enum OpenError {
         .dir.display()
     )]
     Newer {
+        /// The store.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It is of before the first release. It was not touched.
+    #[error("{}: the store has format {found}, of before the first release, which is not read", .dir.display())]
+    Older {
         /// The store.
         dir: PathBuf,
         /// Its format.
@@ -119,7 +127,7 @@ impl Layout {
             }
         }
         create_directory(&self.log())?;
-        let header = segment::Header { instance, epoch: Epoch(1), first: Revision(1), chain: 0 };
+        let header = segment::Header { instance, epoch: Epoch(1), first: Revision(1), time: Millis(0), chain: 0 };
         let segment = segment_path(&self.log(), header.first);
         create_file(disk, &segment, &segment::encode_header(&header)).map_err(OpenError::at(&segment))?;
         let format = format!("coffer store {FORMAT}\ninstance {:032x}\n", u128::from_be_bytes(instance));
@@ -149,12 +157,15 @@ impl Layout {
         if found > FORMAT {
             return Err(OpenError::Newer { dir: self.0.clone(), found });
         }
+        if (1..FORMAT).contains(&found) {
+            return Err(OpenError::Older { dir: self.0.clone(), found });
+        }
         rest.strip_prefix("instance ")
             .and_then(|line| line.strip_suffix('\n'))
             .filter(|digits| digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|digits| u128::from_str_radix(digits, 16).ok())
-            .filter(|_| found == FORMAT)
             .map(u128::to_be_bytes)
+            .filter(|_| found == FORMAT)
             .ok_or_else(|| OpenError::damaged(&path, "it does not name the store's instance"))
     }
 

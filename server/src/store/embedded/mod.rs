@@ -44,6 +44,7 @@ use super::{
     Condition, Conflict, Error, Follow, Load, Position, Store, Transaction, Writes,
     history::{History, Limits},
 };
+use crate::clock::{Clock, SystemClock};
 
 /// How much of the past is kept for followers.
 const HISTORY: Limits = Limits { commits: 8_192, bytes: 32 << 20 };
@@ -69,15 +70,16 @@ impl Default for Options {
 }
 
 /// What a store stands on; tests stand it on something worse.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Ground {
     disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
     history: Limits,
 }
 
 impl Default for Ground {
     fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), history: HISTORY }
+        Self { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock), history: HISTORY }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn create(dir: PathBuf, disk: &dyn Disk) -> Result<(), OpenError> {
 }
 
 pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Embedded, OpenError> {
-    let Ground { disk, history } = ground;
+    let Ground { disk, clock, history } = ground;
     let layout = Layout::new(dir);
     let instance = layout.instance()?;
     let lock = Arc::new(layout.lock()?);
@@ -93,6 +93,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         index,
         instance,
         space,
+        clock,
         history: Arc::clone(&history),
         progress: Arc::clone(&progress),
         groups,

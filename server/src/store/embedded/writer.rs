@@ -16,7 +16,10 @@ use super::{
     sled::Records,
     space::{Passing, Space},
 };
-use crate::store::{Commit, Conflict, Error, Position, Revision, Transaction, history::History};
+use crate::{
+    clock::Clock,
+    store::{Commit, Conflict, Error, Millis, Position, Revision, Transaction, history::History},
+};
 
 /// Most requests that wait for the thread; further callers wait to get in.
 pub(super) const REQUESTS_WAITING_MAX: usize = 1_024;
@@ -51,7 +54,6 @@ impl Waiting {
 }
 
 /// Everything that the thread owns.
-#[derive(Debug)]
 pub(super) struct Writer {
     pub(super) requests: mpsc::Receiver<Request>,
     /// A request that was taken and did not fit the group before.
@@ -60,6 +62,7 @@ pub(super) struct Writer {
     pub(super) index: Index,
     pub(super) instance: [u8; 16],
     pub(super) space: Space,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) history: Arc<History>,
     pub(super) progress: Arc<Progress>,
     pub(super) groups: std_mpsc::SyncSender<Group>,
@@ -141,7 +144,7 @@ impl Writer {
             })
             .collect();
         let writes = evaluation.into_writes();
-        match self.log.append(&logged) {
+        match self.log.append(&logged, Millis::from(self.clock.now())) {
             Ok(()) => {}
             Err(Append::Full(why)) => return Err((waiting, why)),
             Err(Append::Failed(why)) => {

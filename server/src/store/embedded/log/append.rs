@@ -11,7 +11,7 @@ use super::{
     group::{self, Logged},
     segment::{self, Header},
 };
-use crate::store::{Epoch, Revision};
+use crate::store::{Epoch, Millis, Revision};
 
 /// The log's end. Lives in the writer's thread alone.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(in super::super) struct Log {
     /// Where the next frame goes.
     pub(super) end: u64,
     pub(super) last: Revision,
+    /// Of the last frame.
+    pub(super) time: Millis,
     pub(super) chain: u32,
 }
 
@@ -51,18 +53,19 @@ impl Log {
         self.epoch
     }
 
-    /// Adds a group of commits, which must continue the last revision. Durable when it returns `Ok`.
-    pub(in super::super) fn append(&mut self, commits: &[Logged]) -> Result<(), Append> {
+    /// Adds a group of commits, which must continue the last revision. Durable when it returns `Ok`. `now` counts unless
+    /// the clock went back.
+    pub(in super::super) fn append(&mut self, commits: &[Logged], now: Millis) -> Result<(), Append> {
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
         if self.end >= self.segment_bytes && self.segments.back() <= Some(&self.last) {
             self.rotate()?;
         }
-        self.write(Kind::Group, first.revision, last.revision, &group::encode(commits))
+        self.write(Kind::Group, [first.revision, last.revision], now, &group::encode(commits))
     }
 
     /// Says that nothing is under way. The next opening has nothing to repair.
     pub(in super::super) fn close(&mut self) -> Result<(), Append> {
-        self.write(Kind::Closed, self.last, self.last, &[])
+        self.write(Kind::Closed, [self.last, self.last], self.time, &[])
     }
 
     /// Removes segments that hold nothing after a revision, but never the current one.
@@ -78,8 +81,9 @@ impl Log {
         Ok(())
     }
 
-    fn write(&mut self, kind: Kind, first: Revision, last: Revision, payload: &[u8]) -> Result<(), Append> {
-        let bytes = frame::encode(kind, first, last, self.chain, payload);
+    fn write(&mut self, kind: Kind, revisions: [Revision; 2], now: Millis, payload: &[u8]) -> Result<(), Append> {
+        let time = self.time.max(now);
+        let bytes = frame::encode(kind, revisions, time, self.chain, payload);
         if let Err(error) = self.file.write_at(self.end, &bytes) {
             if !is_full(&error) {
                 return Err(Append::Failed(format!("writing the log: {error}")));
@@ -91,7 +95,8 @@ impl Log {
         }
         self.file.sync().map_err(|error| Append::Failed(format!("syncing the log: {error}")))?;
         self.end += bytes.len() as u64;
-        self.last = last;
+        self.last = revisions[1];
+        self.time = time;
         // Its checksum covers everything before it, through the chain.
         self.chain = frame::decode_header(&bytes).map_or(self.chain, |header| header.checksum);
         Ok(())
@@ -99,8 +104,8 @@ impl Log {
 
     /// Begins a new segment. Without room for it, the current one grows further.
     fn rotate(&mut self) -> Result<(), Append> {
-        let header =
-            Header { instance: self.instance, epoch: self.epoch, first: Revision(self.last.0 + 1), chain: self.chain };
+        let (first, time, chain) = (Revision(self.last.0 + 1), self.time, self.chain);
+        let header = Header { instance: self.instance, epoch: self.epoch, first, time, chain };
         let path = segment_path(&self.dir, header.first);
         match create_file(&*self.disk, &path, &segment::encode_header(&header)) {
             Ok(file) => {

@@ -1,15 +1,15 @@
 //! One frame of the log: a group of commits under checksums, chained to the frame before it.
 //!
 //! ```text
-//! magic 4 | kind 1 | payload length 4 | first revision 8 | last revision 8 | previous frame's checksum 4
-//!         | payload's CRC-32 4 | checksum: CRC-32 of all before it 4 | payload
+//! magic 4 | kind 1 | payload length 4 | first revision 8 | last revision 8 | time 8
+//!         | previous frame's checksum 4 | payload's CRC-32 4 | checksum: CRC-32 of all before it 4 | payload
 //! ```
 //! Numbers are little-endian. The header has a checksum of its own, so that a damaged length is never followed.
 
-use super::super::super::{Revision, TRANSACTION_BYTES};
+use super::super::super::{Millis, Revision, TRANSACTION_BYTES};
 
 /// Size of a frame without its payload, in bytes.
-pub const HEADER_BYTES: usize = 37;
+pub const HEADER_BYTES: usize = 45;
 /// Largest payload, in bytes: one transaction of the largest size and what frames it.
 pub const PAYLOAD_BYTES_MAX: usize = TRANSACTION_BYTES + 16 * 1024;
 
@@ -35,6 +35,8 @@ pub struct Header {
     pub first: Revision,
     /// Last revision in it.
     pub last: Revision,
+    /// When it was written; never before the frame before it.
+    pub time: Millis,
     /// Checksum of the frame before it.
     pub previous: u32,
     /// Its own checksum, over everything.
@@ -56,8 +58,8 @@ pub enum Bad {
     Payload,
 }
 
-/// The bytes of a frame.
-pub fn encode(kind: Kind, first: Revision, last: Revision, previous: u32, payload: &[u8]) -> Vec<u8> {
+/// The bytes of a frame of these first and last revisions.
+pub fn encode(kind: Kind, [first, last]: [Revision; 2], time: Millis, previous: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
     bytes.extend(MAGIC);
     bytes.push(match kind {
@@ -67,6 +69,7 @@ pub fn encode(kind: Kind, first: Revision, last: Revision, previous: u32, payloa
     bytes.extend((payload.len() as u32).to_le_bytes());
     bytes.extend(first.0.to_le_bytes());
     bytes.extend(last.0.to_le_bytes());
+    bytes.extend(time.0.to_le_bytes());
     bytes.extend(previous.to_le_bytes());
     bytes.extend(crc32fast::hash(payload).to_le_bytes());
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
@@ -96,9 +99,10 @@ pub fn decode_header(bytes: &[u8]) -> Result<Header, Bad> {
         length,
         first: Revision(u64_at(header, 9)),
         last: Revision(u64_at(header, 17)),
-        previous: u32_at(header, 25),
+        time: Millis(u64_at(header, 25)),
+        previous: u32_at(header, 33),
         checksum,
-        payload_crc: u32_at(header, 29),
+        payload_crc: u32_at(header, 37),
     })
 }
 

@@ -47,7 +47,8 @@ impl Recovered {
             let summary = scan(&path, at + 1 == firsts.len(), &mut |_| {})?;
             let header = &summary.header;
             let continues = segments.last().is_none_or(|before| {
-                before.last.0 + 1 == first.0 && before.chain == header.chain && before.header.epoch == header.epoch
+                before.last.0 + 1 == first.0
+                    && (before.time, before.chain, before.header.epoch) == (header.time, header.chain, header.epoch)
             });
             if header.instance != instance {
                 return Err(OpenError::damaged(&path, "it belongs to another store"));
@@ -124,6 +125,7 @@ impl Recovered {
             file,
             end: self.current.end as u64,
             last: self.current.last,
+            time: self.current.time,
             chain: self.current.chain,
         })
     }
@@ -136,7 +138,8 @@ impl Recovered {
     ) -> Result<(), OpenError> {
         for summary in self.segments.iter().chain([&self.current]).filter(|summary| summary.last > after) {
             let mut outcome = Ok(());
-            let mut give = |commits: Vec<Logged>| {
+            let mut give = |segment::Group { commits, .. }| {
+                let commits: Vec<Logged> = commits;
                 if outcome.is_ok() && commits.last().is_some_and(|commit| commit.revision > after) {
                     outcome = each(commits);
                 }
@@ -148,7 +151,7 @@ impl Recovered {
     }
 }
 
-fn scan(path: &Path, is_last: bool, each: &mut dyn FnMut(Vec<Logged>)) -> Result<Summary, OpenError> {
+fn scan(path: &Path, is_last: bool, each: &mut dyn FnMut(segment::Group)) -> Result<Summary, OpenError> {
     let bytes = fs::read(path).map_err(OpenError::at(path))?;
     segment::scan(&bytes, is_last, each).map_err(|damage| OpenError::damaged(path, damage))
 }

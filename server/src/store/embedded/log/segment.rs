@@ -1,23 +1,24 @@
 //! One segment of the log: a header, then frames.
 //!
 //! ```text
-//! magic 8 | format 4 | store instance 16 | epoch 8 | first revision 8 | checksum of the frame before it 4 | CRC-32 4
+//! magic 8 | format 4 | store instance 16 | epoch 8 | first revision 8
+//!         | time of the frame before it 8 | checksum of it 4 | CRC-32 4
 //! ```
 //! Numbers are little-endian.
 
 use std::ops::Range;
 
-use super::super::super::{Epoch, Revision};
+use super::super::super::{Epoch, Millis, Revision};
 use super::{
     frame::{self, Kind, PAYLOAD_BYTES_MAX},
     group::{self, Logged},
 };
 
 /// Size of a segment's header, in bytes.
-pub const HEADER_BYTES: usize = 52;
+pub const HEADER_BYTES: usize = 60;
 
 const MAGIC: [u8; 8] = *b"coffrlog";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,9 @@ pub struct Header {
     pub epoch: Epoch,
     /// The first revision that it may hold.
     pub first: Revision,
-    /// Checksum of the last frame of the segment before it; 0 if there never was one.
+    /// Time of the last frame of the segment before it; 0 if there never was one.
+    pub time: Millis,
+    /// Checksum of that frame; 0 if there never was one.
     pub chain: u32,
 }
 
@@ -42,6 +45,17 @@ pub struct Damage {
     pub what: String,
 }
 
+/// A group as it stands in a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// When it was written.
+    pub time: Millis,
+    /// Where its payload begins, in bytes from the segment's start.
+    pub offset: usize,
+    /// Its commits.
+    pub commits: Vec<Logged>,
+}
+
 /// What a segment holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -49,6 +63,8 @@ pub struct Summary {
     pub header: Header,
     /// The last revision in it; the one before its first if there is none.
     pub last: Revision,
+    /// Time of its last frame, or of the one it continues.
+    pub time: Millis,
     /// Checksum of its last frame, or the one it continues.
     pub chain: u32,
     /// Its last frame's place, in bytes from its start.
@@ -69,6 +85,7 @@ pub fn encode_header(header: &Header) -> [u8; HEADER_BYTES] {
     bytes.extend(header.instance);
     bytes.extend(header.epoch.0.to_le_bytes());
     bytes.extend(header.first.0.to_le_bytes());
+    bytes.extend(header.time.0.to_le_bytes());
     bytes.extend(header.chain.to_le_bytes());
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     let mut array = [0; HEADER_BYTES];
@@ -97,19 +114,21 @@ pub fn decode_header(bytes: &[u8]) -> Result<Header, Damage> {
         instance: rest.first_chunk().copied().unwrap_or_default(),
         epoch: Epoch(number(16)),
         first,
-        chain: rest[32..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
+        time: Millis(number(32)),
+        chain: rest[40..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
     })
 }
 
-/// Reads a whole segment and gives each group to `each`, in order.
+/// Reads a whole segment and gives each group to `each`, in order, with the place of its payload in the segment.
 ///
 /// Only in the last segment can the last frame be torn. It is torn if it does not check out and no frame begins after
 /// it: a frame is written when the one before it has been synced, so whatever is followed by another was whole once.
-pub fn scan(bytes: &[u8], is_last: bool, each: &mut dyn FnMut(Vec<Logged>)) -> Result<Summary, Damage> {
+pub fn scan(bytes: &[u8], is_last: bool, each: &mut dyn FnMut(Group)) -> Result<Summary, Damage> {
     let header = decode_header(bytes)?;
     let mut summary = Summary {
         header,
         last: Revision(header.first.0 - 1),
+        time: header.time,
         chain: header.chain,
         last_frame: None,
         closed: false,
@@ -134,16 +153,20 @@ pub fn scan(bytes: &[u8], is_last: bool, each: &mut dyn FnMut(Vec<Logged>)) -> R
         if frame.previous != summary.chain {
             return Err(damage("the frame does not continue the one before it".into()));
         }
+        if frame.time < summary.time {
+            return Err(damage("the frame is older than the one before it".into()));
+        }
         match frame.kind {
             Kind::Group => {
                 let commits = group::decode(payload).map_err(|malformed| damage(malformed.to_string()))?;
                 check_revisions(&frame, summary.last, &commits).map_err(damage)?;
-                each(commits);
+                each(Group { time: frame.time, offset: offset + frame::HEADER_BYTES, commits });
             }
             Kind::Closed if frame.first == summary.last && frame.last == summary.last && payload.is_empty() => {}
             Kind::Closed => return Err(damage("the closing frame is of another revision".into())),
         }
         summary.last = frame.last;
+        summary.time = frame.time;
         summary.chain = frame.checksum;
         summary.closed = frame.kind == Kind::Closed;
         summary.end += frame::HEADER_BYTES + payload.len();

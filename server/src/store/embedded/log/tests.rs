@@ -10,11 +10,12 @@ use super::{
     segment::{self, Header, Summary},
 };
 use crate::store::{
-    Change, Epoch, Revision, TransactionId,
+    Change, Epoch, Millis, Revision, TransactionId,
     conformance::{delete, delete_prefix, put},
 };
 
 const FIRST: Revision = Revision(7);
+const TIME: Millis = Millis(1_000);
 
 /// A segment, where each of its frames begins, and its groups.
 fn small_segment() -> (Vec<u8>, Vec<usize>, Vec<Vec<Logged>>) {
@@ -22,7 +23,7 @@ fn small_segment() -> (Vec<u8>, Vec<usize>, Vec<Vec<Logged>>) {
 }
 
 fn segment_of(value: &str) -> (Vec<u8>, Vec<usize>, Vec<Vec<Logged>>) {
-    let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, chain: 99 };
+    let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
     let mut bytes = segment::encode_header(&header).to_vec();
     let (mut offsets, mut groups, mut revision, mut chain) = (Vec::new(), Vec::new(), FIRST.0, header.chain);
     for size in [1, 3, 1, 2] {
@@ -35,7 +36,7 @@ fn segment_of(value: &str) -> (Vec<u8>, Vec<usize>, Vec<Vec<Logged>>) {
             .collect();
         revision += size;
         let last = Revision(revision - 1);
-        let frame = frame::encode(Kind::Group, commits[0].revision, last, chain, &group::encode(&commits));
+        let frame = frame::encode(Kind::Group, [commits[0].revision, last], TIME, chain, &group::encode(&commits));
         chain = frame::decode_header(&frame).expect("a header").checksum;
         offsets.push(bytes.len());
         bytes.extend(frame);
@@ -46,7 +47,7 @@ fn segment_of(value: &str) -> (Vec<u8>, Vec<usize>, Vec<Vec<Logged>>) {
 
 fn scan(bytes: &[u8], is_last: bool) -> Result<(Summary, Vec<Vec<Logged>>), segment::Damage> {
     let mut groups = Vec::new();
-    let summary = segment::scan(bytes, is_last, &mut |group| groups.push(group))?;
+    let summary = segment::scan(bytes, is_last, &mut |group| groups.push(group.commits))?;
     Ok((summary, groups))
 }
 
@@ -111,6 +112,19 @@ fn frames_that_are_whole_but_out_of_place_are_found() {
 }
 
 #[test]
+fn a_frame_that_is_older_than_the_one_before_it_is_found() {
+    let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
+    let commit = Logged { id: TransactionId([1; 16]), revision: FIRST, changes: [put("k", "v")].into() };
+    for (time, is_good) in [(Millis(999), false), (TIME, true), (Millis(1_001), true)] {
+        let payload = group::encode(std::slice::from_ref(&commit));
+        let frame = frame::encode(Kind::Group, [FIRST, FIRST], time, header.chain, &payload);
+        let bytes = [&segment::encode_header(&header)[..], &frame].concat();
+        let read = scan(&bytes, true);
+        assert_eq!(read.as_ref().map(|(summary, _)| summary.time).ok(), is_good.then_some(time), "{read:?}");
+    }
+}
+
+#[test]
 fn a_frame_of_another_history_is_found() {
     let ((one, offsets, _), (two, same_offsets, _)) = (segment_of("value"), segment_of("other"));
     assert_eq!(offsets, same_offsets);
@@ -166,7 +180,7 @@ proptest! {
         let _ = group::decode(&bytes);
         let _ = frame::decode(&bytes);
         prop_assert!(scan(&bytes, true).is_err());
-        let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, chain: 99 };
+        let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
         let after_header = [&segment::encode_header(&header)[..], &bytes].concat();
         let (summary, groups) = scan(&after_header, true).expect("bytes that are no frame are a torn one");
         prop_assert_eq!((summary.torn, groups), (bytes.len(), vec![]));
@@ -174,8 +188,8 @@ proptest! {
 
     #[test]
     fn any_payload_of_a_good_frame_is_an_error(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-        let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, chain: 99 };
-        let frame = frame::encode(Kind::Group, FIRST, FIRST, header.chain, &payload);
+        let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
+        let frame = frame::encode(Kind::Group, [FIRST, FIRST], TIME, header.chain, &payload);
         prop_assert!(scan(&[&segment::encode_header(&header)[..], &frame].concat(), true).is_err());
     }
 }

@@ -64,12 +64,16 @@ async fn a_newer_format_is_refused_untouched() {
     let dir = tempfile::tempdir().expect("a directory");
     create(dir.path()).await.close().await.expect("close");
     let format = fs::read_to_string(dir.path().join("format")).expect("read");
-    fs::write(dir.path().join("format"), format.replace("store 1", "store 2")).expect("write");
-    let before = bytes(dir.path());
-    let expected = "the store has format 2, and this version reads formats up to 1: use a newer one";
-    assert_eq!(open_error(dir.path()).await, format!("{}: {expected}", dir.path().display()));
-    assert_eq!(bytes(dir.path()), before);
-    for garbage in ["", "coffer store", "coffer store 0\n", "coffer store 1\ninstance xyz\n", "\u{0}"] {
+    for (other, expected) in [
+        ("store 3", "the store has format 3, and this version reads formats up to 2: use a newer one"),
+        ("store 1", "the store has format 1, of before the first release, which is not read"),
+    ] {
+        fs::write(dir.path().join("format"), format.replace("store 2", other)).expect("write");
+        let before = bytes(dir.path());
+        assert_eq!(open_error(dir.path()).await, format!("{}: {expected}", dir.path().display()));
+        assert_eq!(bytes(dir.path()), before);
+    }
+    for garbage in ["", "coffer store", "coffer store 0\n", "coffer store 2\ninstance xyz\n", "\u{0}"] {
         fs::write(dir.path().join("format"), garbage).expect("write");
         assert!(open_error(dir.path()).await.contains("format: damaged"), "{garbage:?}");
     }

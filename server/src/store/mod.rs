@@ -19,6 +19,7 @@ mod history;
 #[cfg(test)]
 pub(crate) mod memory;
 mod operate;
+pub mod snapshot;
 mod time;
 
 use std::{fmt, sync::Arc};

@@ -19,6 +19,8 @@ pub(super) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file another name, in place of what has that.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes created and removed entries of a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// The room of the file system that holds a directory.
@@ -65,6 +67,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

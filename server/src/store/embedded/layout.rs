@@ -4,6 +4,7 @@
 //! DIR/format                           the format's version and the store's random instance; made last
 //! DIR/lock                             locked while a process has the store open
 //! DIR/log/00000000000000000001.log …   the log's segments, by their first revision
+//! DIR/snapshots/…                      the store at earlier positions
 //! DIR/sled/                            sled's files
 //! ```
 
@@ -110,27 +111,42 @@ impl Layout {
         self.0.join("sled")
     }
 
-    fn format(&self) -> PathBuf {
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.0.join("snapshots")
+    }
+
+    pub(super) fn format(&self) -> PathBuf {
         self.0.join("format")
     }
 
     /// Creates an empty store of a new instance.
+    pub(super) fn create(&self, instance: [u8; 16], disk: &dyn Disk) -> Result<(), OpenError> {
+        let begin = segment::Header { instance, epoch: Epoch(1), first: Revision(1), time: Millis(0), chain: 0 };
+        self.create_with(&begin, disk, || Ok(()))
+    }
+
+    /// Creates a store whose log begins so, on what `fill` puts there.
     ///
     /// The format file comes last: a creation that was interrupted left no store, and one without it is never taken for
     /// an empty one.
-    pub(super) fn create(&self, instance: [u8; 16], disk: &dyn Disk) -> Result<(), OpenError> {
+    pub(super) fn create_with(
+        &self,
+        begin: &segment::Header,
+        disk: &dyn Disk,
+        fill: impl FnOnce() -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
         create_directory(&self.0)?;
         let _lock = self.lock()?;
-        for part in [self.format(), self.log(), self.sled()] {
+        for part in [self.format(), self.log(), self.sled(), self.snapshots()] {
             if part.try_exists().map_err(OpenError::at(&part))? {
                 return Err(OpenError::Exists(self.0.clone()));
             }
         }
+        fill()?;
         create_directory(&self.log())?;
-        let header = segment::Header { instance, epoch: Epoch(1), first: Revision(1), time: Millis(0), chain: 0 };
-        let segment = segment_path(&self.log(), header.first);
-        create_file(disk, &segment, &segment::encode_header(&header)).map_err(OpenError::at(&segment))?;
-        let format = format!("coffer store {FORMAT}\ninstance {:032x}\n", u128::from_be_bytes(instance));
+        let segment = segment_path(&self.log(), begin.first);
+        create_file(disk, &segment, &segment::encode_header(begin)).map_err(OpenError::at(&segment))?;
+        let format = format!("coffer store {FORMAT}\ninstance {:032x}\n", u128::from_be_bytes(begin.instance));
         let unfinished = self.0.join("format.new");
         // Left by a creation that was interrupted just before its end.
         let _ = fs::remove_file(&unfinished);

@@ -11,6 +11,7 @@
 
 mod applier;
 mod checkpoint;
+mod condition;
 mod disk;
 mod index;
 mod layout;
@@ -18,7 +19,10 @@ mod load;
 pub mod log;
 mod open;
 mod progress;
+mod rebuild;
+mod restore;
 mod sled;
+mod snapshots;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -28,20 +32,27 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::layout::OpenError;
 use self::{
     disk::{Disk, RealDisk},
+    layout::Layout,
     progress::Progress,
     sled::Records,
+    snapshots::Keeper,
+    space::{Passing, Space},
     writer::{Request, Waiting},
 };
+pub use self::{
+    layout::OpenError,
+    restore::{RestoreError, Restored, Target, restore},
+};
 use super::{
-    Condition, Conflict, Error, Follow, Load, Position, Store, Transaction, Writes,
+    Backup, Condition, Conflict, Error, Follow, Load, Position, Snapshot, Store, Transaction,
     history::{History, Limits},
 };
 use crate::clock::{Clock, SystemClock};
@@ -61,11 +72,23 @@ pub struct Options {
     pub reserve_bytes: Option<u64>,
     /// Below this many free bytes nothing is written. By default a quarter of the reserve.
     pub floor_bytes: Option<u64>,
+    /// Every position of this long ago and since can be restored.
+    pub retention: Duration,
+    /// Most bytes of log and snapshots; beyond it less of the past is kept, but always the newest snapshot and the log after
+    /// it.
+    pub history_bytes_max: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, log_segment_bytes: 64 << 20, reserve_bytes: None, floor_bytes: None }
+        Self {
+            cache_bytes: 64 << 20,
+            log_segment_bytes: 64 << 20,
+            reserve_bytes: None,
+            floor_bytes: None,
+            retention: Duration::from_secs(7 * 24 * 60 * 60),
+            history_bytes_max: 8 << 30,
+        }
     }
 }
 
@@ -93,6 +116,9 @@ pub struct Embedded {
     history: Arc<History>,
     progress: Arc<Progress>,
     records: Weak<Records>,
+    keeper: Arc<Keeper>,
+    space: Space,
+    layout: Layout,
 }
 
 impl Embedded {
@@ -116,6 +142,9 @@ impl Embedded {
     /// free once no load is under way. Afterwards every handle answers with [`Error::Unavailable`]. After an error the
     /// store is as after a kill.
     pub async fn close(&self) -> Result<(), Error> {
+        let keeper = Arc::clone(&self.keeper);
+        // It may be in the middle of a frame; its thread ends soon.
+        let _ = tokio::task::spawn_blocking(move || keeper.stop()).await;
         let (answer, answered) = oneshot::channel();
         match self.requests.send(Request::Close(answer)).await {
             Ok(()) => answered.await.map_err(|_| self.ended())?,
@@ -155,8 +184,24 @@ impl Store for Embedded {
     }
 
     async fn condition(&self) -> Condition {
-        let writes = self.progress.check().err().map_or(Writes::All, |error| Writes::Nothing(error.to_string()));
-        Condition { writes, ..Condition::of("embedded") }
+        let store = self.clone();
+        let looked = tokio::task::spawn_blocking(move || condition::of(&store)).await;
+        looked.unwrap_or_else(|_| Condition::of(condition::KIND))
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.keeper.snapshot().await
+    }
+
+    async fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
+        let dir = self.layout.snapshots();
+        let looked = tokio::task::spawn_blocking(move || condition::snapshots(&dir)).await;
+        looked.map_err(|_| Error::Unavailable("the snapshots cannot be listed".into()))?
+    }
+
+    async fn backup(&self) -> Result<Backup, Error> {
+        let snapshot = self.keeper.snapshot().await?;
+        condition::backup(&self.layout.snapshots(), snapshot).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, mpsc as std_mpsc},
@@ -17,10 +17,12 @@ use super::{
     checkpoint::Checkpoint,
     disk::Disk,
     index::{Digest, Evaluation, Index},
-    layout::{Layout, OpenError},
+    layout::{Layout, Lock, OpenError},
     log::{Recovered, group::Logged},
     progress::Progress,
+    rebuild::rebuild,
     sled::{self, Records},
+    snapshots::{Keeper, KeeperParts, Retention},
     space::Space,
     writer::{REQUESTS_WAITING_MAX, Writer},
 };
@@ -40,33 +42,20 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
     let lock = Arc::new(layout.lock()?);
     let recovered = Recovered::read(&layout.log(), instance)?;
 
-    let begin = recovered.first();
-    if begin > Revision(1) && !sled::exists(&layout.sled()) {
-        return Err(behind(&layout, "its files are missing", begin));
-    }
-    let records = Arc::new(Records::open(&layout.sled(), options.cache_bytes, &*disk, lock)?);
-    let none = Checkpoint {
-        instance,
-        position: Position { epoch: recovered.epoch(), revision: Revision(0) },
-        digest: Digest::default(),
+    let found = Found { layout: &layout, recovered: &recovered, instance, cache_bytes: options.cache_bytes };
+    let Usable { records, checkpoint, mut index } = match found.open(&*disk, &lock)? {
+        Ok(usable) => usable,
+        Err(why) => {
+            rebuild(&layout, &recovered, instance, &*disk, &lock, &why)?;
+            let damaged = |why: String| OpenError::damaged(&layout.sled(), why);
+            found.open(&*disk, &lock)?.map_err(damaged)?
+        }
     };
-    let damaged = |what: String| OpenError::damaged(&layout.sled(), what);
-    let checkpoint = records.checkpoint().map_err(damaged)?.unwrap_or(none);
-    check(&checkpoint, &none, &recovered, &layout)?;
-    let mut revisions = BTreeMap::new();
-    let insert = |record: crate::store::Record| {
-        revisions.insert(record.key, record.revision);
-        true
-    };
-    records.read(|_| {}, insert).map_err(damaged)?;
-    let mut index = Index::new(revisions, checkpoint.digest);
+    tidy(&layout);
 
     // Nothing has been changed up to here. What the log holds is made durable before anything is built on it.
-    let mut log = recovered.mend(Arc::clone(&disk), options.log_segment_bytes)?;
+    let log = recovered.mend(Arc::clone(&disk), options.log_segment_bytes)?;
     let rolled_forward = roll_forward(&recovered, &records, &mut index, checkpoint, &layout)?;
-    if let Err(error) = log.retire(log.last()) {
-        tracing::warn!(%error, "an old segment of the log could not be removed");
-    }
     let head = Position { epoch: log.epoch(), revision: log.last() };
     tracing::info!(records = index.digest().records, rolled_forward, position = %head, "the store is open");
 
@@ -80,12 +69,23 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         move || applier::run(records, &work, &progress)
     })?;
     let space = Space {
-        disk,
+        disk: Arc::clone(&disk),
         dir: layout.dir().into(),
         reserve_bytes: options.reserve_bytes,
         floor_bytes: options.floor_bytes,
         warned: false,
     };
+    let keeper = Keeper::start(KeeperParts {
+        layout: layout.clone(),
+        disk: Arc::clone(&disk),
+        clock: Arc::clone(&clock),
+        instance,
+        retention: Retention { time: options.retention, bytes_max: options.history_bytes_max },
+        progress: Arc::clone(&progress),
+        writer: requests.downgrade(),
+        lock,
+    })?;
+    let condition = space.clone();
     let writer = Writer {
         requests: receiver,
         held: None,
@@ -108,33 +108,98 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
             }
         }
     })?;
-    Ok(Embedded { requests, history, progress, records: weak })
+    Ok(Embedded { requests, history, progress, records: weak, keeper: Arc::new(keeper), space: condition, layout })
 }
 
-/// Whether sled and the log are of one store and overlap.
-fn check(at: &Checkpoint, none: &Checkpoint, recovered: &Recovered, layout: &Layout) -> Result<(), OpenError> {
-    let (applied, begin, end) = (at.position.revision, recovered.first(), recovered.last());
-    if (at.instance, at.position.epoch) != (none.instance, none.position.epoch) {
-        return Err(OpenError::damaged(&layout.sled(), "it belongs to another store or time"));
-    }
-    if applied > end {
-        let what = format!(
-            "offset {}: the log ends at revision {}, and sled has applied {}: acknowledged transactions are missing",
-            recovered.end(),
-            end.0,
-            applied.0
-        );
-        return Err(OpenError::damaged(&recovered.current_path(), what));
-    }
-    if begin.0 > applied.0 + 1 {
-        return Err(behind(layout, &format!("it ends at revision {}", applied.0), begin));
-    }
-    Ok(())
+/// What there is besides the log.
+struct Found<'a> {
+    layout: &'a Layout,
+    recovered: &'a Recovered,
+    instance: [u8; 16],
+    cache_bytes: u64,
 }
 
-fn behind(layout: &Layout, what: &str, begin: Revision) -> OpenError {
-    let what = format!("{what}, and the log begins at {}: what lies between is lost", begin.0);
-    OpenError::damaged(&layout.sled(), what)
+/// A sled that is whole and reaches to the log.
+struct Usable {
+    records: Arc<Records>,
+    checkpoint: Checkpoint,
+    index: Index,
+}
+
+impl Found<'_> {
+    /// Opens sled, or says why it cannot be used and must be made anew. An error is what nothing helps against.
+    fn open(&self, disk: &dyn Disk, lock: &Arc<Lock>) -> Result<Result<Usable, String>, OpenError> {
+        let path = self.layout.sled();
+        if !sled::exists(&path) {
+            let (begin, has_snapshot) = (self.recovered.first(), self.layout.snapshots().exists());
+            if begin > Revision(1) || has_snapshot {
+                return Ok(Err("its files are missing".into()));
+            }
+        }
+        let records = match Records::open(&path, self.cache_bytes, disk, Arc::clone(lock)) {
+            Ok(records) => Arc::new(records),
+            Err(OpenError::Damaged { what, .. }) => return Ok(Err(what)),
+            Err(error) => return Err(error),
+        };
+        let outcome = self.look(&records);
+        match outcome {
+            Ok(Ok((checkpoint, index))) => Ok(Ok(Usable { records, checkpoint, index })),
+            Ok(Err(why)) => {
+                // Its files are to be moved: nothing may have them open.
+                records.close()?;
+                Ok(Err(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn look(&self, records: &Records) -> Result<Result<(Checkpoint, Index), String>, OpenError> {
+        let Self { recovered, instance, .. } = *self;
+        let none = Checkpoint {
+            instance,
+            position: Position { epoch: recovered.epoch(), revision: Revision(0) },
+            digest: Digest::default(),
+        };
+        let at = match records.checkpoint() {
+            Ok(checkpoint) => checkpoint.unwrap_or(none),
+            Err(why) => return Ok(Err(why)),
+        };
+        if (at.instance, at.position.epoch) != (none.instance, none.position.epoch) {
+            return Ok(Err("it belongs to another store or time".into()));
+        }
+        let (applied, begin, end) = (at.position.revision, recovered.first(), recovered.last());
+        if applied > end {
+            let what = format!(
+                "offset {}: the log ends at revision {}, and sled has applied {}: acknowledged transactions are missing",
+                recovered.end(),
+                end.0,
+                applied.0
+            );
+            return Err(OpenError::damaged(&recovered.current_path(), what));
+        }
+        if begin.0 > applied.0 + 1 {
+            return Ok(Err(format!("it ends at revision {}, before the log begins", applied.0)));
+        }
+        let mut revisions = BTreeMap::new();
+        let insert = |record: crate::store::Record| {
+            revisions.insert(record.key, record.revision);
+            true
+        };
+        if let Err(why) = records.read(|_| {}, insert) {
+            return Ok(Err(why));
+        }
+        Ok(Ok((at, Index::new(revisions, at.digest))))
+    }
+}
+
+/// What an interrupted rebuild left.
+fn tidy(layout: &Layout) {
+    let unfinished = layout.dir().join("sled.new");
+    if let Err(error) = fs::remove_dir_all(&unfinished)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, directory = %unfinished.display(), "an unfinished rebuild could not be removed");
+    }
 }
 
 /// Gives sled what only the log has. Returns how many transactions that were.

@@ -18,6 +18,8 @@ pub(super) struct Progress {
 struct State {
     /// Sled holds everything up to here.
     applied: Revision,
+    /// The log is needed only after this revision, as far as the past is concerned.
+    keep_after: Revision,
     /// Groups handed to sled's thread and not applied yet.
     behind: usize,
     /// Their size.
@@ -28,12 +30,26 @@ struct State {
 
 impl Progress {
     pub(super) fn new(applied: Revision) -> Self {
-        Self { state: Mutex::new(State { applied, behind: 0, behind_bytes: 0, failed: None }), changed: Condvar::new() }
+        Self {
+            state: Mutex::new(State { applied, keep_after: Revision(0), behind: 0, behind_bytes: 0, failed: None }),
+            changed: Condvar::new(),
+        }
     }
 
     /// Sled holds everything up to here.
     pub(super) fn applied(&self) -> Revision {
         self.state().applied
+    }
+
+    /// The past is kept after this revision: what is before stands in a snapshot.
+    pub(super) fn keep_after(&self, revision: Revision) {
+        self.state().keep_after = revision;
+    }
+
+    /// The log up to here is needed by nobody: sled has it, and a snapshot.
+    pub(super) fn retirable(&self) -> Revision {
+        let state = self.state();
+        state.applied.min(state.keep_after)
     }
 
     /// The size of what sled has still to write.

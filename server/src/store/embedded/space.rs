@@ -29,7 +29,7 @@ pub(super) enum Passing {
 }
 
 /// The free space, asked now and then.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Space {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
@@ -53,7 +53,8 @@ impl Space {
         passing
     }
 
-    fn ask(&self, behind_bytes: u64) -> Passing {
+    /// The same, without a word in the log.
+    pub(super) fn ask(&self, behind_bytes: u64) -> Passing {
         let room = match self.disk.room(&self.dir) {
             Ok(room) => room,
             Err(error) => {

@@ -14,6 +14,7 @@ use super::{
     log::{Append, Log, group},
     progress::Progress,
     sled::Records,
+    snapshots::Boundary,
     space::{Passing, Space},
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(super) type Outcome = Result<Result<Position, Conflict>, Error>;
 pub(super) enum Request {
     /// One transaction, within the limits.
     Commit(Waiting),
+    /// Everything up to here in segments that are not written any more.
+    Divide(oneshot::Sender<Result<Boundary, Error>>),
     /// The end, in good order.
     Close(oneshot::Sender<Result<(), Error>>),
 }
@@ -79,6 +82,9 @@ impl Writer {
                     let group = self.gather(first);
                     self.commit(group);
                 }
+                Request::Divide(answer) => {
+                    let _ = answer.send(self.divide());
+                }
                 Request::Close(answer) => {
                     let outcome = self.close();
                     let _ = answer.send(outcome);
@@ -107,6 +113,17 @@ impl Writer {
             }
         }
         gathered
+    }
+
+    fn divide(&mut self) -> Result<Boundary, Error> {
+        self.progress.check()?;
+        self.log.divide().map_err(|error| match error {
+            Append::Full(why) => Error::Full(why),
+            Append::Failed(why) => {
+                self.progress.fail(why.clone());
+                Error::Failed(why)
+            }
+        })
     }
 
     fn commit(&mut self, mut waiting: Vec<Waiting>) {
@@ -177,7 +194,7 @@ impl Writer {
         // There is room, this thread has waited for it. Sled's thread may be gone; then it has said why, and the next
         // group is refused.
         let _ = self.groups.send(Group { writes, checkpoint, bytes });
-        if let Err(error) = self.log.retire(self.progress.applied()) {
+        if let Err(error) = self.log.retire(self.progress.retirable()) {
             tracing::warn!(%error, "an old segment of the log could not be removed");
         }
     }
@@ -199,6 +216,7 @@ impl Writer {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Commit(waiting) => waiting.answer(Err(Error::Unavailable("it is closed".into()))),
+                Request::Divide(answer) => drop(answer.send(Err(Error::Unavailable("it is closed".into())))),
                 Request::Close(answer) => drop(answer.send(Ok(()))),
             }
         }

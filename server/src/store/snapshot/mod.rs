@@ -14,7 +14,7 @@ mod read;
 mod tests;
 mod write;
 
-pub use read::{Damage, Reader};
+pub use read::{Damage, Reader, look};
 pub use write::Writer;
 
 use super::{Epoch, Millis, Position, Revision};

@@ -2,14 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Seek as _},
     path::Path,
 };
 
 use sha2::{Digest as _, Sha256};
 
 use super::{END, END_BYTES, FRAME_BYTES, HEADER_BYTES, Header, PAYLOAD_BYTES_MAX, RECORDS, array, checksum};
-use crate::store::{KEY_BYTES, Key, RECORD_BYTES, Record, Revision};
+use crate::store::{KEY_BYTES, Key, RECORD_BYTES, Record, Revision, Snapshot};
 
 /// Something in a snapshot that no writer leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,27 @@ pub struct Reader<R> {
     records: u64,
     last: Option<Key>,
     digest: Sha256,
+}
+
+/// What a snapshot's header and end say of it, without reading what lies between.
+pub fn look(path: &Path) -> Result<Snapshot, Damage> {
+    let failed = |error: io::Error| Damage { offset: 0, what: error.to_string() };
+    let mut file = File::open(path).map_err(failed)?;
+    let header = *Reader::new(&file)?.header();
+    let end_bytes = (FRAME_BYTES + END_BYTES) as u64;
+    let bytes = file.metadata().map_err(failed)?.len();
+    let offset = bytes.saturating_sub(end_bytes);
+    let mut end = [0; FRAME_BYTES + END_BYTES];
+    file.seek(io::SeekFrom::Start(offset)).map_err(failed)?;
+    file.read_exact(&mut end).map_err(|error| unread(offset, &error))?;
+    let [length, number, crc] = [1, 5, 9].map(|at| u32::from_le_bytes(array(&end[at..])));
+    let payload = &end[FRAME_BYTES..];
+    let [records, before] = [0, 8].map(|at| u64::from_le_bytes(array(&payload[at..])));
+    let is_end = end[0] == END && length as usize == END_BYTES && before == offset;
+    if !is_end || checksum(END, number, payload) != crc {
+        return Err(Damage { offset, what: "it does not end as a snapshot does".into() });
+    }
+    Ok(Snapshot { position: header.position, time: header.time.time(), records, bytes })
 }
 
 impl Reader<BufReader<File>> {

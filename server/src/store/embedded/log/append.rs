@@ -6,12 +6,13 @@ use super::{
     super::{
         disk::{Disk, DiskFile, is_full},
         layout::{create_file, segment_path},
+        snapshots::Boundary,
     },
     frame::{self, Kind},
     group::{self, Logged},
     segment::{self, Header},
 };
-use crate::store::{Epoch, Millis, Revision};
+use crate::store::{Epoch, Millis, Position, Revision};
 
 /// The log's end. Lives in the writer's thread alone.
 #[derive(Debug)]
@@ -61,6 +62,19 @@ impl Log {
             self.rotate()?;
         }
         self.write(Kind::Group, [first.revision, last.revision], now, &group::encode(commits))
+    }
+
+    /// Ends the current segment, unless nothing is in it: everything up to here stands in segments that are not written any
+    /// more.
+    pub(in super::super) fn divide(&mut self) -> Result<Boundary, Append> {
+        if self.segments.back() <= Some(&self.last) {
+            self.rotate()?;
+            if self.segments.back() <= Some(&self.last) {
+                return Err(Append::Full("there is no room for another segment of the log".into()));
+            }
+        }
+        let position = Position { epoch: self.epoch, revision: self.last };
+        Ok(Boundary { position, time: self.time, chain: self.chain })
     }
 
     /// Says that nothing is under way. The next opening has nothing to repair.

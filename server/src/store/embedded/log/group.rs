@@ -32,6 +32,25 @@ pub fn encoded_bytes(changes: &[Change]) -> usize {
     16 + 8 + 4 + changes.iter().map(change).sum::<usize>()
 }
 
+/// Where each change's value stands in the group's encoding, in bytes from its start; for changes without a value, where
+/// the change ends.
+pub fn value_offsets(commits: &[Logged]) -> Vec<Vec<usize>> {
+    let mut at = 4;
+    let mut offsets = Vec::with_capacity(commits.len());
+    for commit in commits {
+        at += 16 + 8 + 4;
+        let mut of_commit = Vec::with_capacity(commit.changes.len());
+        for change in commit.changes.iter() {
+            let value = if let Change::Put(_, value) = change { Some(value.len()) } else { None };
+            at += 3 + change.key().as_str().len() + value.map_or(0, |_| 4);
+            of_commit.push(at);
+            at += value.unwrap_or(0);
+        }
+        offsets.push(of_commit);
+    }
+    offsets
+}
+
 /// The bytes of a group. Keys and values must be within the limits of a transaction.
 pub fn encode(commits: &[Logged]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(4 + commits.iter().map(|commit| encoded_bytes(&commit.changes)).sum::<usize>());

@@ -14,4 +14,4 @@ mod recover;
 mod tests;
 
 pub(super) use append::{Append, Log};
-pub(super) use recover::Recovered;
+pub(super) use recover::{Recovered, segment_revisions};

@@ -77,6 +77,18 @@ impl Recovered {
         self.current.end
     }
 
+    /// Whether what it holds after a revision follows a frame with this checksum. Where it holds nothing of before and
+    /// after, nothing speaks against it.
+    pub(in super::super) fn continues(&self, revision: Revision, chain: u32) -> bool {
+        let headers = || self.segments.iter().chain([&self.current]).map(|summary| &summary.header);
+        let at_begin = headers().find(|header| header.first.0 == revision.0 + 1);
+        match at_begin {
+            Some(header) => header.chain == chain,
+            // A snapshot is made where a segment ends, so its revision is the last of all or of the current one.
+            None => self.current.last == revision && self.current.chain == chain,
+        }
+    }
+
     /// The epoch of its revisions.
     pub(in super::super) fn epoch(&self) -> Epoch {
         self.current.header.epoch
@@ -157,7 +169,7 @@ fn scan(path: &Path, is_last: bool, each: &mut dyn FnMut(segment::Group)) -> Res
 }
 
 /// The first revisions of all segments, by their file names.
-fn segment_revisions(dir: &Path) -> Result<Vec<Revision>, OpenError> {
+pub(in super::super) fn segment_revisions(dir: &Path) -> Result<Vec<Revision>, OpenError> {
     let names = match fs::read_dir(dir) {
         Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

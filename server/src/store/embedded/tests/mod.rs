@@ -6,6 +6,7 @@ mod disk;
 mod faults;
 mod opening;
 mod random;
+mod restored;
 
 use std::{fs, path::Path, time::Duration};
 

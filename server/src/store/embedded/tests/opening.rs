@@ -14,7 +14,7 @@ async fn open_error(dir: &Path) -> String {
 }
 
 /// Every file with its content.
-fn bytes(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+pub(super) fn bytes(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).expect("list") {
         let path = entry.expect("entry").path();
@@ -116,11 +116,17 @@ async fn parts_of_two_stores_do_not_open() {
         fill(&store, 0..3).await;
         store.close().await.expect("close");
     }
-    for part in ["log", "sled"] {
+    let mixed = |part: &str| {
         let mixed = tempfile::tempdir().expect("a directory");
         replace(one.path(), mixed.path());
         replace(&two.path().join(part), &mixed.path().join(part));
-        let error = open_error(mixed.path()).await;
-        assert!(error.contains("belongs to another store"), "{part}: {error}");
-    }
+        mixed
+    };
+    let error = open_error(mixed("log").path()).await;
+    assert!(error.contains("belongs to another store"), "{error}");
+    // Sled only follows the log, and is made anew.
+    let with_sled = mixed("sled");
+    let [shown, expected] =
+        [with_sled.path(), one.path()].map(|dir| async move { super::shown(&open(dir).await).await });
+    assert_eq!(shown.await, expected.await);
 }

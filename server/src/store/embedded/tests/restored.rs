@@ -1,0 +1,204 @@
+//! Every position of the past, made a store again.
+
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::clock::{Clock, SystemClock};
+use crate::store::{
+    Backup, Epoch, Revision,
+    conformance::{delete, delete_prefix},
+    embedded::{RestoreError, Target, restore},
+};
+
+/// A closed store with several segments and snapshots, and what it showed after each transaction.
+async fn history() -> (tempfile::TempDir, Vec<Shown>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    Embedded::create(dir.path()).await.expect("create");
+    let options = Options { log_segment_bytes: 500, ..Options::default() };
+    let mut shows = Vec::new();
+    for round in 0..4 {
+        let store = Embedded::open(dir.path(), options).await.expect("open");
+        for n in 0..6 {
+            let changes = match n % 4 {
+                3 => vec![delete_prefix(&format!("a/{}", round % 2)), delete(&format!("b/{n}"))],
+                _ => vec![put(&format!("a/{}/{n}", round % 3), &format!("{round}{n}")), put(&format!("b/{n}"), "x")],
+            };
+            commit(&store, transaction(changes)).await;
+            shows.push(shown(&store).await);
+        }
+        if round % 2 == 1 {
+            store.snapshot().await.expect("a snapshot");
+        }
+        store.close().await.expect("close");
+    }
+    (dir, shows)
+}
+
+/// What a restore of a store or a backup shows.
+async fn restored(source: &Path, target: Target) -> Result<Shown, RestoreError> {
+    let to = tempfile::tempdir().expect("a directory");
+    let dir = to.path().join("store");
+    let mut told = (0, 0);
+    let made = restore(source, &dir, target, &mut |done, total| told = (done, total))?;
+    let store = open(&dir).await;
+    let shown = shown(&store).await;
+    assert_eq!((shown.0, shown.1.len() as u64), (made.position, made.records));
+    assert_eq!(told, (made.records, made.records));
+    // It is a store like any other.
+    fill(&store, 0..1).await;
+    store.close().await.expect("close");
+    assert_eq!(super::shown(&open(&dir).await).await.1.len(), shown.1.len() + 1);
+    Ok(shown)
+}
+
+/// The same in the next epoch.
+fn after(shown: &Shown) -> Shown {
+    let (position, records) = shown.clone();
+    (Position { epoch: Epoch(position.epoch.0 + 1), ..position }, records)
+}
+
+#[tokio::test]
+async fn every_position_of_the_past_can_be_restored() {
+    let (dir, shows) = history().await;
+    let before = super::opening::bytes(dir.path());
+    for shown in &shows {
+        assert_eq!(restored(dir.path(), Target::Position(shown.0)).await.expect("restored"), after(shown));
+    }
+    let last = shows.last().expect("some");
+    assert_eq!(restored(dir.path(), Target::Newest).await.expect("restored"), after(last));
+    let later = SystemClock.now() + Duration::from_secs(1);
+    assert_eq!(restored(dir.path(), Target::Time(later)).await.expect("restored"), after(last));
+    for (target, word) in [
+        (
+            Target::Position(Position { revision: Revision(99), ..last.0 }),
+            "it has nothing of 1.99; it ends at 1.24 of 2",
+        ),
+        (Target::Position(Position { epoch: Epoch(2), ..last.0 }), "nothing of 2.24"),
+        (Target::Time(SystemTime::UNIX_EPOCH), "there was nothing in it"),
+    ] {
+        let error = restored(dir.path(), target).await.expect_err("out of reach").to_string();
+        assert!(error.contains(word) && error.starts_with(&dir.path().display().to_string()), "{error}");
+    }
+    assert_eq!(super::opening::bytes(dir.path()), before, "the source is only read");
+}
+
+/// A minute later whenever it is asked, but now and then an hour earlier.
+#[derive(Default)]
+struct Jumping(std::sync::atomic::AtomicU64);
+
+const EPOCH: u64 = 1_700_000_000;
+
+impl Clock for Jumping {
+    fn now(&self) -> SystemTime {
+        let asked = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let back = if asked % 5 == 4 { 3_600 } else { 0 };
+        SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH + asked * 60 - back)
+    }
+}
+
+#[tokio::test]
+async fn every_time_of_the_past_can_be_restored_whatever_the_clock_did() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Embedded::create(dir.path()).await.expect("create");
+    let ground = Ground { clock: std::sync::Arc::new(Jumping::default()), ..Ground::default() };
+    let store = Embedded::open_on(dir.path(), Options::default(), ground).await.expect("open");
+    let mut shows = Vec::new();
+    for n in 0..20 {
+        commit(&store, transaction([put(&format!("minute-{n}"), "x")])).await;
+        shows.push(shown(&store).await);
+    }
+    store.close().await.expect("close");
+    let mut last = None;
+    for minute in 0..40 {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH + minute * 60 + 30);
+        let Ok(shown) = restored(dir.path(), Target::Time(time)).await else {
+            assert_eq!(last, None, "once there is something there always is");
+            continue;
+        };
+        let count = shown.1.len();
+        assert_eq!(shown, after(&shows[count - 1]), "a position of the past, whole");
+        assert!(last <= Some(count), "time goes one way");
+        last = Some(count);
+    }
+    assert_eq!(last, Some(20), "in the end everything is there");
+}
+
+#[tokio::test]
+async fn a_restore_never_writes_over_a_store_and_never_leaves_half_of_one() {
+    let (dir, _) = history().await;
+    let (_other, _) = history().await;
+    let before = super::opening::bytes(dir.path());
+    let error = restore(_other.path(), dir.path(), Target::Newest, &mut |_, _| {}).expect_err("it is there");
+    assert!(matches!(error, RestoreError::Open(OpenError::Exists(_))), "{error}");
+    assert_eq!(super::opening::bytes(dir.path()), before);
+    let open = open(dir.path()).await;
+    let to = tempfile::tempdir().expect("a directory");
+    let error = restore(dir.path(), &to.path().join("new"), Target::Newest, &mut |_, _| {}).expect_err("in use");
+    assert!(matches!(error, RestoreError::Open(OpenError::InUse(_))), "{error}");
+    drop(open);
+}
+
+#[tokio::test]
+async fn a_backup_is_restored_and_a_part_of_it_is_not() {
+    let (dir, shows) = history().await;
+    let store = open(dir.path()).await;
+    let Backup { snapshot, mut chunks } = store.backup().await.expect("a backup");
+    // What is committed meanwhile is not in it.
+    fill(&store, 0..3).await;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.chunk().await.expect("a chunk") {
+        bytes.extend(chunk);
+    }
+    let last = shows.last().expect("some");
+    assert_eq!((snapshot.position, snapshot.bytes), (last.0, bytes.len() as u64));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), &bytes).expect("written");
+    assert_eq!(restored(file.path(), Target::Newest).await.expect("restored"), after(last));
+    assert_eq!(restored(file.path(), Target::Position(last.0)).await.expect("restored"), after(last));
+    let earlier = Target::Position(shows[0].0);
+    assert!(matches!(restored(file.path(), earlier).await, Err(RestoreError::OutOfReach { .. })));
+    for keep in [0, 10, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(file.path(), &bytes[..keep]).expect("written");
+        let to = tempfile::tempdir().expect("a directory");
+        let error = restore(file.path(), to.path(), Target::Newest, &mut |_, _| {}).expect_err("cut");
+        assert!(matches!(error, RestoreError::Open(OpenError::Damaged { .. })), "{error}");
+        assert!(!to.path().join("format").exists() && !to.path().join("snapshots").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_made_again_only_after_a_commit() {
+    let (dir, shows) = history().await;
+    let store = open(dir.path()).await;
+    let (one, two) = (store.snapshot().await.expect("made"), store.snapshot().await.expect("the same"));
+    assert_eq!(one, two);
+    assert_eq!(one.position, shows.last().expect("some").0);
+    fill(&store, 0..1).await;
+    let three = store.snapshot().await.expect("made");
+    assert_eq!(three.position.revision.0, one.position.revision.0 + 1);
+    let kept = store.snapshots().await.expect("listed");
+    assert_eq!(kept.iter().map(|kept| kept.position.revision.0).collect::<Vec<_>>(), [12, 24, 25]);
+    assert_eq!(kept.last(), Some(&three));
+    let condition = store.condition().await;
+    assert_eq!(condition.oldest, Some((Position { epoch: Epoch(1), revision: Revision(0) }, None)));
+    assert!(condition.history_bytes > 0 && condition.free_bytes.is_some());
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_passed_over() {
+    let (dir, shows) = history().await;
+    let names = fs::read_dir(dir.path().join("snapshots")).expect("listed").map(|entry| entry.expect("entry").path());
+    let newest = names.max().expect("some");
+    let mut bytes = fs::read(&newest).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).expect("written");
+    let last = shows.last().expect("some");
+    assert_eq!(restored(dir.path(), Target::Newest).await.expect("restored"), after(last));
+    fs::remove_dir_all(dir.path().join("sled")).expect("removed");
+    let store = open(dir.path()).await;
+    assert_eq!(&shown(&store).await, last);
+    fill(&store, 0..1).await;
+    let made = store.snapshot().await.expect("made of an older one");
+    assert_eq!(made.position.revision.0, 25);
+}

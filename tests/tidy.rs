@@ -14,7 +14,7 @@ const FILE_LINES_MAX: usize = 500;
 const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("store", &["clock"]),
-    ("audit", &["clock"]),
+    ("audit", &["clock", "seal"]),
     ("seal", &[]),
     ("record", &["seal", "store"]),
     ("view", &["record", "seal", "store"]),

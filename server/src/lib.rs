@@ -17,9 +17,9 @@
 //! - [`vault`]: what coffer does; nothing acts without a permit, and nothing acts without an audit record.
 //! - [`view`]: the state in memory, fed only by committed changes; reads never touch the store.
 //! - [`record`]: what the store holds: the keys of records, and their contents, sealed.
+//! - [`audit`]: who did what, before it is done; each line linked to all before it.
 //! - [`seal`]: the only module that sees keys: key sources, keyring, cipher, envelope.
 //! - [`store`]: durable, ordered transactions on sealed records; it never sees a value.
-//! - [`audit`]: who did what, before it is done.
 //! - [`config`]: flags, environment and file; [`telemetry`]: logs and what a panic may say; [`clock`]: the time.
 //!
 //! Dependencies point down this list; a test holds the direction. Only `vault` sees a value and a store at once.

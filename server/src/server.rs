@@ -18,9 +18,9 @@ use tonic::service::Routes;
 use self::address_file::AddressFile;
 use crate::{
     api,
-    audit::file::{AuditFile, OpenError as AuditError},
+    audit::file::{AuditFile, OpenError as AuditError, Options as AuditOptions},
     clock::SystemClock,
-    config::Config,
+    config::{AuditLog, Config},
     seal::{
         header::Error as HeaderError,
         source::{self, KeyFile},
@@ -117,7 +117,9 @@ impl Server {
         let key = KeyFile::open(&config.key_file)?;
         seal_mark::check(&config.data, &key)?;
         let store = Embedded::open(&config.data, Options::default()).await?;
-        let audit = Arc::new(AuditFile::open(&config.audit.file, config.audit.sync)?);
+        let AuditLog { file, sync, max_bytes, keep_files } = &config.audit;
+        let kept = AuditOptions { sync: *sync, max_bytes: *max_bytes, keep_files: *keep_files };
+        let audit = Arc::new(AuditFile::open(file, kept)?);
         let limits = vault::Limits { memory_bytes: config.limits.memory_bytes };
         let vault = Vault::open(Arc::new(store.clone()), &key, audit.clone(), Arc::new(SystemClock), limits).await?;
         seal_mark::set(&config.data, &key)?;

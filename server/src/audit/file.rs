@@ -1,7 +1,15 @@
 //! The audit log as JSON lines, written by a thread of its own so that a slow or dead sink holds up nothing but the
 //! calls that need it.
 
-use std::{path::Path, sync::Mutex, thread, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{
@@ -10,10 +18,11 @@ use tokio::{
 };
 
 use super::{
-    Audit, Event, RECORD_WAIT_MAX, Unavailable,
+    Audit, Event, Head, RECORD_WAIT_MAX, Unavailable,
     sink::{FileSink, Sink},
-    writer::Writer,
+    writer::{Progress, Writer},
 };
+use crate::{clock::SystemClock, seal::chain::Chain};
 
 pub use super::sink::OpenError;
 
@@ -24,11 +33,26 @@ const GROUP_LINES_MAX: usize = 256;
 /// How often what was written is synced, without `sync`, and how often the path is looked at.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// An open audit log. Dropping it, or [`AuditFile::close`], writes what was handed over.
+/// An open audit log. Dropping it, or [`AuditFile::close`], writes what was handed over; only closing ends the chain.
 #[derive(Debug)]
 pub struct AuditFile {
     queue: mpsc::Sender<Message>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
+    progress: Arc<Mutex<Option<Progress>>>,
+    /// Whether the last line that was to be written was.
+    healthy: AtomicBool,
+}
+
+/// How a log is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether a line counts as recorded when it is on the disk; otherwise when the operating system has it, and it is on
+    /// the disk within a second.
+    pub sync: bool,
+    /// Puts the file aside once it has this many bytes; 0 never.
+    pub max_bytes: u64,
+    /// How many of those files are kept; 0 keeps all.
+    pub keep_files: u32,
 }
 
 /// A line to write, and where its caller waits.
@@ -41,6 +65,7 @@ struct Line {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all messages are lines")]
 enum Message {
+    Begin(Chain, oneshot::Sender<()>),
     Record(Line),
     Reopen,
     Close(oneshot::Sender<()>),
@@ -50,22 +75,20 @@ impl AuditFile {
     /// Opens `path` for appending, creating it with mode 0600. A directory or file that others can write to is refused.
     /// Pipes and devices (`/dev/stdout`) are taken too; a pipe needs its reader first.
     ///
-    /// With `sync`, a line counts as recorded when it is on the disk; otherwise when the operating system has it, and
-    /// it is on the disk within a second.
-    ///
     /// A file that is renamed or deleted is noticed within a second, and the log goes on in a new one at the path.
-    pub fn open(path: &Path, sync: bool) -> Result<Self, OpenError> {
-        Ok(Self::over(FileSink::open(path)?, sync))
+    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+        Ok(Self::over(FileSink::open(path)?, options))
     }
 
-    fn over(sink: impl Sink, sync: bool) -> Self {
+    fn over(sink: impl Sink, options: Options) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_LINES_MAX);
-        let writer =
-            thread::Builder::new().name("audit".to_owned()).spawn(move || run(Writer::new(sink, sync), messages));
+        let progress = Arc::default();
+        let writer = Writer::new(sink, options, Arc::new(SystemClock), Arc::clone(&progress));
+        let writer = thread::Builder::new().name("audit".to_owned()).spawn(move || run(writer, messages));
         if let Err(error) = &writer {
             tracing::error!(%error, "the audit thread cannot be started");
         }
-        Self { queue, writer: Mutex::new(writer.ok()) }
+        Self { queue, writer: Mutex::new(writer.ok()), progress, healthy: AtomicBool::new(true) }
     }
 
     /// Opens the path again after the lines handed over so far: for whoever rotates the file by renaming it.
@@ -75,7 +98,7 @@ impl AuditFile {
         }
     }
 
-    /// Writes and syncs what was handed over, and ends the thread. Later lines are refused. A dead sink is given up
+    /// Writes and syncs what was handed over and the last line of the chain, and ends the thread. Later lines are refused. A dead sink is given up
     /// after `wait_max`; the answer says whether everything was written.
     pub async fn close(&self, wait_max: Duration) -> bool {
         let (done, is_done) = oneshot::channel();
@@ -91,13 +114,35 @@ impl AuditFile {
 
 #[async_trait]
 impl Audit for AuditFile {
+    async fn begin(&self, chain: Chain) -> Result<(), Unavailable> {
+        let (done, is_done) = oneshot::channel();
+        let beginning = async {
+            self.queue.send(Message::Begin(chain, done)).await.map_err(|_| Unavailable)?;
+            is_done.await.map_err(|_| Unavailable)
+        };
+        // A sink that hangs has the chain to begin with all the same.
+        timeout(RECORD_WAIT_MAX, beginning).await.unwrap_or(Ok(()))
+    }
+
     async fn record(&self, event: Event) -> Result<(), Unavailable> {
         let (answer, answered) = oneshot::channel();
         let recording = async {
             self.queue.send(Message::Record(Line { event, answer })).await.map_err(|_| Unavailable)?;
             answered.await.map_err(|_| Unavailable)?
         };
-        timeout(RECORD_WAIT_MAX, recording).await.map_err(|_| Unavailable)?
+        let recorded = timeout(RECORD_WAIT_MAX, recording).await.unwrap_or(Err(Unavailable));
+        self.healthy.store(recorded.is_ok(), Ordering::Relaxed);
+        recorded
+    }
+
+    fn head(&self) -> Option<Head> {
+        let progress = *self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        progress.map(|Progress { mark, is_waiting }| Head {
+            chain: mark.chain,
+            seq: mark.seq,
+            mac: mark.mac,
+            healthy: !is_waiting && self.healthy.load(Ordering::Relaxed),
+        })
     }
 }
 
@@ -118,8 +163,7 @@ fn run<S: Sink>(mut writer: Writer<S>, mut messages: mpsc::Receiver<Message>) {
                 Err(_) => None,
             };
             if sync_at <= Instant::now() {
-                writer.sync_written();
-                writer.follow_path();
+                writer.tick();
                 sync_at = Instant::now() + SYNC_INTERVAL;
             }
             if let Some(done) = closing {
@@ -128,9 +172,12 @@ fn run<S: Sink>(mut writer: Writer<S>, mut messages: mpsc::Receiver<Message>) {
                 while messages.recv_many(&mut group, GROUP_LINES_MAX).await > 0 {
                     let _ = work(&mut writer, &mut group);
                 }
-                writer.sync_written();
-                if let Some(done) = done {
-                    let _ = done.send(());
+                match done {
+                    Some(done) => {
+                        writer.end();
+                        let _ = done.send(());
+                    }
+                    None => writer.settle(),
                 }
                 return;
             }
@@ -145,6 +192,11 @@ fn work<S: Sink>(writer: &mut Writer<S>, group: &mut Vec<Message>) -> Option<one
     for message in group.drain(..) {
         match message {
             Message::Record(line) => lines.push(line),
+            Message::Begin(chain, done) => {
+                answer(writer, &mut lines);
+                writer.begin(chain);
+                let _ = done.send(());
+            }
             Message::Reopen => {
                 answer(writer, &mut lines);
                 writer.reopen();
@@ -169,7 +221,7 @@ mod tests {
     use std::{fs, io, os::unix::fs::PermissionsExt as _, process::Command, sync::Arc};
 
     use super::*;
-    use crate::audit::line::tests::event;
+    use crate::audit::{head::Note, line::tests::event, marker::tests::chain, sink::Before};
 
     fn seqs(path: &Path) -> Vec<u64> {
         let text = fs::read_to_string(path).expect("the log");
@@ -177,12 +229,34 @@ mod tests {
         text.lines().map(|line| parse(line)["seq"].as_u64().expect("a number")).collect()
     }
 
+    async fn opened(path: &Path, sync: bool) -> AuditFile {
+        begun(AuditFile::open(path, Options { sync, ..Options::default() }).expect("opens")).await
+    }
+
+    async fn begun(audit: AuditFile) -> AuditFile {
+        audit.begin(chain()).await.expect("a writer");
+        audit
+    }
+
+    #[tokio::test]
+    async fn before_a_chain_no_line_is_taken() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let audit = AuditFile::open(&path, Options::default()).expect("opens");
+        assert_eq!(audit.record(event("m")).await, Err(Unavailable));
+        assert_eq!(audit.head(), None);
+        let audit = begun(audit).await;
+        audit.record(event("m")).await.expect("a line");
+        assert_eq!(seqs(&path), [1, 2]);
+        assert_eq!(audit.head().map(|head| (head.seq, head.healthy)), Some((2, true)));
+    }
+
     #[tokio::test]
     async fn lines_keep_their_order_and_none_is_lost() {
         for sync in [false, true] {
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join("audit.jsonl");
-            let audit = Arc::new(AuditFile::open(&path, sync).expect("opens"));
+            let audit = Arc::new(opened(&path, sync).await);
             let tasks: Vec<_> = (0..20)
                 .map(|_| {
                     let audit = Arc::clone(&audit);
@@ -197,7 +271,7 @@ mod tests {
                 task.await.expect("a task");
             }
             assert!(audit.close(Duration::from_secs(10)).await);
-            assert_eq!(seqs(&path), (1..=1_000).collect::<Vec<_>>());
+            assert_eq!(seqs(&path), (1..=1_002).collect::<Vec<_>>(), "and the chain's first and last");
             assert_eq!(audit.record(event("late")).await, Err(Unavailable));
         }
     }
@@ -206,10 +280,10 @@ mod tests {
     async fn a_line_is_in_the_file_when_record_returns() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.jsonl");
-        let audit = AuditFile::open(&path, false).expect("opens");
+        let audit = opened(&path, false).await;
         for count in 1..=20 {
             audit.record(event("m")).await.expect("a line");
-            assert_eq!(seqs(&path).len(), count);
+            assert_eq!(seqs(&path).len(), 1 + count);
         }
     }
 
@@ -217,7 +291,7 @@ mod tests {
     async fn what_was_handed_over_is_written_when_the_log_is_closed() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.jsonl");
-        let audit = AuditFile::open(&path, false).expect("opens");
+        let audit = opened(&path, false).await;
         let mut answers = Vec::new();
         for _ in 0..500 {
             let (answer, answered) = oneshot::channel();
@@ -225,7 +299,7 @@ mod tests {
             answers.push(answered);
         }
         assert!(audit.close(Duration::from_secs(10)).await);
-        assert_eq!(seqs(&path).len(), 500);
+        assert_eq!(seqs(&path).len(), 502);
         for answer in answers {
             assert_eq!(answer.await, Ok(Ok(())));
         }
@@ -233,8 +307,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_device_is_unavailable() {
-        let audit = AuditFile::open(Path::new("/dev/full"), false).expect("opens");
+        let audit = opened(Path::new("/dev/full"), false).await;
         assert_eq!(audit.record(event("m")).await, Err(Unavailable));
+        assert_eq!(audit.head().map(|head| head.healthy), Some(false));
         assert!(audit.close(Duration::from_secs(10)).await);
     }
 
@@ -244,7 +319,7 @@ mod tests {
         let path = directory.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
         let reader = fs::OpenOptions::new().read(true).write(true).open(&path).expect("an end that never reads");
-        let audit = AuditFile::open(&path, false).expect("opens");
+        let audit = opened(&path, false).await;
         let mut big = event("m");
         big.details = vec![("padding", "x".repeat(32 * 1024))];
         let mut recorded = 0;
@@ -266,20 +341,20 @@ mod tests {
     async fn a_rotated_file_is_opened_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, old) = (directory.path().join("audit.jsonl"), directory.path().join("audit.jsonl.1"));
-        let audit = AuditFile::open(&path, false).expect("opens");
+        let audit = opened(&path, false).await;
         audit.record(event("m")).await.expect("a line");
         fs::rename(&path, &old).expect("rotated");
         audit.record(event("m")).await.expect("a line");
         audit.reopen();
         audit.record(event("m")).await.expect("a line");
-        assert_eq!((seqs(&old), seqs(&path)), (vec![1, 2], vec![3]));
+        assert_eq!((seqs(&old), seqs(&path)), (vec![1, 2, 3], vec![4, 5]), "the new file says what goes on there");
     }
 
     #[tokio::test]
     async fn a_file_that_is_renamed_deleted_or_replaced_is_followed_by_one_at_the_path() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, old) = (directory.path().join("audit.jsonl"), directory.path().join("old"));
-        let audit = AuditFile::open(&path, false).expect("opens");
+        let audit = opened(&path, false).await;
         audit.record(event("m")).await.expect("a line");
         type Deed<'a> = &'a dyn Fn() -> io::Result<()>;
         let rename: Deed<'_> = &|| fs::rename(&path, &old);
@@ -327,12 +402,29 @@ mod tests {
         fn reopen(&mut self) -> Result<(), OpenError> {
             Ok(())
         }
+
+        fn before(&self) -> Before {
+            Before::default()
+        }
+
+        fn bytes(&self) -> u64 {
+            0
+        }
+
+        fn rotate(&mut self, _: std::time::SystemTime, _: u64, _: u32) -> Result<(), OpenError> {
+            Ok(())
+        }
+
+        fn keep(&self, _: &Note) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[tokio::test]
     async fn a_hung_sync_holds_no_call_for_longer_than_the_wait() {
         let (release, hang) = std::sync::mpsc::channel();
-        let audit = Arc::new(AuditFile::over(HangingSync(hang), true));
+        let audit =
+            Arc::new(begun(AuditFile::over(HangingSync(hang), Options { sync: true, ..Options::default() })).await);
         let started = Instant::now();
         let calls: Vec<_> = (0..QUEUE_LINES_MAX * 2)
             .map(|_| {

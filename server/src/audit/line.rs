@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{Event, Phase, Subject};
+use crate::seal::chain::{Chain, Mac};
 
 /// Most subjects of one line; `subjects_total` tells when there were more. A fetch of a full scope has 2,001: the
 /// workload, 1,000 secrets of its own and 1,000 inherited ones, all of which left the server.
@@ -38,9 +39,35 @@ struct Line<'a> {
     position: Option<&'a str>,
 }
 
-/// Appends the line of `event`, with its newline, to `buffer`. On an error `buffer` is as it was.
+/// What stands between a line's JSON and its code, and what after; together they are one JSON object.
+const CODE_BEGIN: &[u8] = b",\"mac\":\"";
+const CODE_END: &[u8] = b"\"}";
+/// Digits of a code.
+const CODE_DIGITS: usize = 32;
+/// All that follows what the code is over.
+pub(super) const ENDING_BYTES: usize = CODE_BEGIN.len() + CODE_DIGITS + CODE_END.len();
+
+/// Makes the JSON object from `start` on a line of the chain: its code over it and the line before, and the newline.
+pub(super) fn seal(buffer: &mut Vec<u8>, start: usize, chain: &Chain, previous: Mac) -> Mac {
+    // The brace that closes the object stands after the code.
+    buffer.pop();
+    let mac = chain.link(previous, &buffer[start..]);
+    buffer.extend_from_slice(CODE_BEGIN);
+    buffer.extend_from_slice(mac.to_string().as_bytes());
+    buffer.extend_from_slice(CODE_END);
+    buffer.push(b'\n');
+    mac
+}
+
+/// The code that a line, without its newline, ends with.
+pub(super) fn code_of(line: &[u8]) -> Option<Mac> {
+    let ending = &line[line.len().checked_sub(ENDING_BYTES)?..];
+    let digits = ending.strip_prefix(CODE_BEGIN)?.strip_suffix(CODE_END)?;
+    Mac::parse(std::str::from_utf8(digits).ok()?)
+}
+
+/// Appends the JSON of `event` to `buffer`, without its code.
 pub(super) fn append(buffer: &mut Vec<u8>, seq: u64, event: &Event) -> Result<(), serde_json::Error> {
-    let start = buffer.len();
     let line = Line {
         time: rfc3339(event.time),
         seq,
@@ -58,21 +85,12 @@ pub(super) fn append(buffer: &mut Vec<u8>, seq: u64, event: &Event) -> Result<()
         values_leave: event.values_leave,
         position: event.position.as_deref(),
     };
-    match serde_json::to_writer(&mut *buffer, &line) {
-        Ok(()) => {
-            buffer.push(b'\n');
-            Ok(())
-        }
-        Err(error) => {
-            buffer.truncate(start);
-            Err(error)
-        }
-    }
+    serde_json::to_writer(buffer, &line)
 }
 
 /// RFC 3339 has years 0 to 9999 and humantime those from 1970: a clock beyond them is shown at the bound, because a
 /// line with a wrong time is better than none.
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     humantime::format_rfc3339_micros(time.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
 }
@@ -147,9 +165,22 @@ pub(super) mod tests {
                 r#""peer":"unix","subjects":[{"name":"accounts/a/secrets/K","uid":"u","version":2}],"#,
                 r#""reason":"SCOPE_FULL","details":{"z":"1\n","a":"2"},"leads_to_values":true,"values_leave":true,"#,
                 r#""position":"1.2"}"#,
-                "\n"
             )
         );
+    }
+
+    #[test]
+    fn a_sealed_line_is_one_object_whose_code_is_over_all_before_it() {
+        let (chain, before) = (crate::audit::marker::tests::chain(), b"{}\n".to_vec());
+        let mut buffer = before.clone();
+        append(&mut buffer, 7, &event("m")).expect("JSON");
+        let mac = seal(&mut buffer, before.len(), &chain, Mac::NONE);
+        let line = buffer[before.len()..].strip_suffix(b"\n").expect("a line");
+        let read: serde_json::Value = serde_json::from_slice(line).expect("one object");
+        assert_eq!(read["mac"], mac.to_string());
+        assert_eq!(code_of(line), Some(mac));
+        assert_eq!(chain.link(Mac::NONE, &line[..line.len() - ENDING_BYTES]), mac);
+        assert_eq!(code_of(&line[1..ENDING_BYTES]), None);
     }
 
     #[test]
@@ -170,7 +201,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_not_there_is_not_written() {
         let line = text(&event("m"));
-        assert!(line.ends_with("\"principal\":\"users/ann\",\"subjects\":[]}\n"), "{line}");
+        assert!(line.ends_with("\"principal\":\"users/ann\",\"subjects\":[]}"), "{line}");
     }
 
     #[test]

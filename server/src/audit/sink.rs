@@ -5,12 +5,15 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::Errno,
 };
+
+use super::{Mark, head::Note, rotation, tail::Tail};
 
 /// Why an audit log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,17 @@ enum Problem {
     NoReader,
     #[error("is a directory")]
     Directory,
+    #[error("cannot be renamed: {0}")]
+    Rename(#[source] io::Error),
+}
+
+/// What a log held before this process, as far as that can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Before {
+    /// Where its file ends.
+    pub(super) tail: Option<Tail>,
+    /// How far the note beside it says that it came.
+    pub(super) noted: Option<Mark>,
 }
 
 /// Takes bytes; a test puts broken ones in its place.
@@ -46,6 +60,14 @@ pub(super) trait Sink: Send + 'static {
     fn is_displaced(&self) -> bool;
     /// Opens the path again, after a rotation. On an error the old one stays.
     fn reopen(&mut self) -> Result<(), OpenError>;
+    fn before(&self) -> Before;
+    /// How much it holds; 0 where that is not known.
+    fn bytes(&self) -> u64;
+    /// Puts the file aside, under a name of its own, opens a new one at the path and removes the oldest of those put
+    /// aside. `seq` is the number of the last line. On an error the old file stays in use.
+    fn rotate(&mut self, time: SystemTime, seq: u64, keep_files: u32) -> Result<(), OpenError>;
+    /// Puts a note of how far the log came beside it, where there is a place for one.
+    fn keep(&self, note: &Note) -> io::Result<()>;
 }
 
 /// A sink by its path.
@@ -86,6 +108,11 @@ impl FileSink {
         }
         let mut sink = Self { path: path.to_owned(), file, is_regular: metadata.is_file() };
         sink.end_torn_line().map_err(|error| fail(Problem::Open(error)))?;
+        if existing.is_none() {
+            // A file that no directory names after a power loss would take its synced lines with it.
+            let synced = File::open(rotation::directory(path)).and_then(|directory| directory.sync_all());
+            synced.map_err(|error| fail(Problem::Open(error)))?;
+        }
         Ok(sink)
     }
 
@@ -133,6 +160,36 @@ impl Sink for FileSink {
         *self = Self::open(&self.path)?;
         Ok(())
     }
+
+    fn before(&self) -> Before {
+        if !self.is_regular {
+            return Before::default();
+        }
+        let path = self.path.display();
+        let unread = |error: io::Error| tracing::error!(%error, "the end of the audit log {path} cannot be read");
+        let tail = Tail::of(&self.file).map_err(unread).unwrap_or_default();
+        let unread = |error: io::Error| tracing::error!(%error, "the head of the audit log {path} cannot be read");
+        let note = Note::read(&self.path).map_err(unread).unwrap_or_default();
+        Before { tail, noted: note.map(|note| note.mark) }
+    }
+
+    fn bytes(&self) -> u64 {
+        if self.is_regular { self.file.metadata().map_or(0, |metadata| metadata.len()) } else { 0 }
+    }
+
+    fn rotate(&mut self, time: SystemTime, seq: u64, keep_files: u32) -> Result<(), OpenError> {
+        let fail = |error| OpenError { path: self.path.clone(), problem: Problem::Rename(error) };
+        rotation::rename(&self.path, time, seq).map_err(fail)?;
+        self.reopen()?;
+        if let Err(error) = rotation::prune(&self.path, keep_files) {
+            tracing::error!(%error, "the oldest files of the audit log are not removed");
+        }
+        Ok(())
+    }
+
+    fn keep(&self, note: &Note) -> io::Result<()> {
+        if self.is_regular { note.write(&self.path) } else { Ok(()) }
+    }
 }
 
 fn blocking(file: &File) -> io::Result<()> {
@@ -142,10 +199,7 @@ fn blocking(file: &File) -> io::Result<()> {
 
 /// Whoever may write to the directory may replace the log.
 fn check_directory(path: &Path) -> Result<(), Problem> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = rotation::directory(path);
     let metadata = match fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => metadata,
         _ => return Err(Problem::NoDirectory(directory.to_owned())),

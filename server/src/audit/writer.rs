@@ -1,13 +1,39 @@
-//! Puts groups of audit lines into a sink so that it holds one JSON object a line, whatever fails.
+//! Puts groups of audit lines into a sink so that it holds one JSON object a line, whatever fails, and each line is linked
+//! to the one that stands before it there.
 
-use super::{Event, Unavailable, line, sink::Sink};
+use std::sync::{Arc, Mutex};
 
-/// Numbers, writes and syncs lines.
+use super::{
+    Event, LINE_BYTES_MAX, Mark, Unavailable,
+    file::Options,
+    head::Note,
+    line,
+    marker::{self, Marker},
+    sink::{Before, Sink},
+    tail::Tail,
+};
+use crate::{
+    clock::Clock,
+    seal::chain::{Chain, Mac},
+};
+
+/// How far the log is, for whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) mark: Mark,
+    /// Whether the first line of the chain, or of a new file, still waits to be written.
+    pub(super) is_waiting: bool,
+}
+
+/// Numbers, links, writes and syncs lines.
 pub(super) struct Writer<S> {
     sink: S,
-    /// Whether every group is synced before it is answered.
-    sync: bool,
-    next_seq: u64,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    link: Option<Link>,
+    progress: Arc<Mutex<Option<Progress>>>,
+    /// What the note beside the log says.
+    noted: Option<Mark>,
     /// Written since the last sync.
     dirty: bool,
     /// A sync failed: what it covered may be lost, so from here each group must be synced until one is.
@@ -16,11 +42,84 @@ pub(super) struct Writer<S> {
     torn: bool,
     /// The path names another file or none, and could not be opened again; said once.
     displaced: bool,
+    /// The file could not be put aside; tried again at the next [`Writer::tick`].
+    rotation_failed: bool,
+}
+
+/// A chain, and where it stands in the sink.
+struct Link {
+    chain: Chain,
+    /// The last line that stands.
+    last: Mark,
+    next_seq: u64,
+    /// To be written before anything else.
+    opening: Option<Marker>,
+}
+
+/// Lines to be written at once.
+struct Group {
+    buffer: Vec<u8>,
+    /// Bytes before the first line.
+    prefix: usize,
+    /// Each with its end, counted with the newline.
+    lines: Vec<(usize, Mark)>,
+    last: Mark,
+    next_seq: u64,
+}
+
+impl Group {
+    /// Adds a line; its number among those added, or `None` if it cannot be formed.
+    fn add(
+        &mut self,
+        chain: &Chain,
+        form: impl FnOnce(&mut Vec<u8>, u64) -> Result<(), serde_json::Error>,
+    ) -> Option<usize> {
+        let start = self.buffer.len();
+        let formed = form(&mut self.buffer, self.next_seq).is_ok();
+        if !formed || self.buffer.len() - start > LINE_BYTES_MAX - line::ENDING_BYTES {
+            self.buffer.truncate(start);
+            return None;
+        }
+        let mac = line::seal(&mut self.buffer, start, chain, self.last.mac);
+        self.last = Mark { chain: chain.id(), seq: self.next_seq, mac };
+        self.next_seq += 1;
+        self.lines.push((self.buffer.len(), self.last));
+        Some(self.lines.len() - 1)
+    }
 }
 
 impl<S: Sink> Writer<S> {
-    pub(super) fn new(sink: S, sync: bool) -> Self {
-        Self { sink, sync, next_seq: 1, dirty: false, doubtful: false, torn: false, displaced: false }
+    pub(super) fn new(
+        sink: S,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        progress: Arc<Mutex<Option<Progress>>>,
+    ) -> Self {
+        Self {
+            sink,
+            options,
+            clock,
+            link: None,
+            progress,
+            noted: None,
+            dirty: false,
+            doubtful: false,
+            torn: false,
+            displaced: false,
+            rotation_failed: false,
+        }
+    }
+
+    /// Begins a chain, after what stands in the log.
+    pub(super) fn begin(&mut self, chain: Chain) {
+        let opening = match &self.link {
+            Some(link) => Marker::Begin { previous: Some(link.last), missing_after: None },
+            None => opening(self.sink.before()),
+        };
+        let last = Mark { chain: chain.id(), seq: 0, mac: Mac::NONE };
+        self.link = Some(Link { chain, last, next_seq: 1, opening: Some(opening) });
+        self.append(&[], None);
+        self.settle();
     }
 
     /// Writes the lines of `events`; one answer for each, in order.
@@ -28,32 +127,119 @@ impl<S: Sink> Writer<S> {
         if events.is_empty() {
             return Vec::new();
         }
-        let mut buffer = if self.torn { vec![b'\n'] } else { Vec::new() };
+        self.rotate_if_full();
+        self.append(events, None)
+    }
+
+    /// Writes the last line of the chain.
+    pub(super) fn end(&mut self) {
+        self.append(&[], Some(&Marker::End));
+        self.settle();
+    }
+
+    /// What is to be done every second.
+    pub(super) fn tick(&mut self) {
+        self.rotation_failed = false;
+        self.settle();
+        self.follow_path();
+    }
+
+    /// Syncs what was written, and notes how far the log came.
+    pub(super) fn settle(&mut self) {
+        self.sync_written();
+        self.keep_note();
+    }
+
+    fn append(&mut self, events: &[Event], closing: Option<&Marker>) -> Vec<Result<(), Unavailable>> {
+        let unavailable = vec![Err(Unavailable); events.len()];
+        let Some(link) = &mut self.link else { return unavailable };
+        let buffer = if self.torn { vec![b'\n'] } else { Vec::new() };
         let prefix = buffer.len();
-        let mut ends = Vec::with_capacity(events.len());
-        for event in events {
-            // A line that cannot be formed has no end, and so is never among the written ones.
-            let formed = line::append(&mut buffer, self.next_seq + ends.len() as u64, event).is_ok();
-            ends.push(if formed { buffer.len() } else { usize::MAX });
+        let mut group = Group { buffer, prefix, lines: Vec::new(), last: link.last, next_seq: link.next_seq };
+        let now = self.clock.now();
+        let chain = &link.chain;
+        if let Some(opening) = &link.opening
+            && group.add(chain, |buffer, seq| marker::append(buffer, seq, now, chain, opening)).is_none()
+        {
+            return unavailable;
         }
-        let written = self.put(&buffer);
-        let whole = ends.iter().filter(|end| **end <= written).count();
-        self.next_seq += whole as u64;
-        if written >= prefix {
-            let good_end = ends.iter().copied().filter(|end| *end <= written).max().unwrap_or(prefix);
+        // A line that cannot be formed has no number, and so is never among the written ones.
+        let numbers: Vec<_> =
+            events.iter().map(|event| group.add(chain, |buffer, seq| line::append(buffer, seq, event))).collect();
+        if let Some(closing) = closing {
+            group.add(chain, |buffer, seq| marker::append(buffer, seq, now, chain, closing));
+        }
+        let whole = self.put(&group);
+        let durable = if self.options.sync || self.doubtful { self.sync_now() } else { true };
+        let is_recorded = |number: Option<usize>| number.is_some_and(|number| number < whole) && durable;
+        numbers.into_iter().map(|number| if is_recorded(number) { Ok(()) } else { Err(Unavailable) }).collect()
+    }
+
+    /// Writes a group and moves the chain to the last of its lines that stands; how many were written whole.
+    fn put(&mut self, group: &Group) -> usize {
+        let written = self.put_bytes(&group.buffer);
+        let whole = group.lines.iter().filter(|(end, _)| *end <= written).count();
+        let mut standing = whole;
+        let mut trace = false;
+        if written >= group.prefix {
+            let good_end = group.lines[..whole].last().map_or(group.prefix, |(end, _)| *end);
             let partial = written - good_end;
             self.torn = partial > 0 && !self.sink.cut_back(partial as u64);
-            // A number is used again only if no trace of it is left.
-            self.next_seq += u64::from(self.torn);
+            // A line that lacks nothing but its newline stands: the newline comes before whatever is written next.
+            let lacks_newline = group.lines.get(whole).is_some_and(|(end, _)| *end == written + 1);
+            standing += usize::from(self.torn && lacks_newline);
+            trace = self.torn && !lacks_newline;
         }
-        let durable = if self.sync || self.doubtful { self.sync_now() } else { true };
-        ends.iter().map(|end| if *end <= written && durable { Ok(()) } else { Err(Unavailable) }).collect()
+        if let Some(link) = &mut self.link {
+            if let Some((_, last)) = group.lines[..standing].last() {
+                (link.last, link.opening) = (*last, None);
+                link.next_seq = last.seq + 1;
+            }
+            // A number is used again only if no trace of it is left.
+            link.next_seq += u64::from(trace);
+            let progress = Progress { mark: link.last, is_waiting: link.opening.is_some() };
+            *self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(progress);
+        }
+        whole
     }
 
     /// Syncs what was written since the last sync, if anything.
-    pub(super) fn sync_written(&mut self) {
+    fn sync_written(&mut self) {
         if self.dirty {
             self.sync_now();
+        }
+    }
+
+    /// Notes how far the log came. Only what is on the disk, so that a power loss never looks like a deletion.
+    fn keep_note(&mut self) {
+        let Some(link) = &self.link else { return };
+        if self.dirty || self.doubtful || link.last.seq == 0 || self.noted == Some(link.last) {
+            return;
+        }
+        match self.sink.keep(&Note::new(&link.chain, link.last)) {
+            Ok(()) => self.noted = Some(link.last),
+            Err(error) => tracing::error!(%error, "the head of the audit log cannot be written beside it"),
+        }
+    }
+
+    /// Puts the file aside once it has reached its size.
+    fn rotate_if_full(&mut self) {
+        let Options { max_bytes, keep_files, .. } = self.options;
+        let Some(link) = &self.link else { return };
+        let seq = link.last.seq;
+        if max_bytes == 0 || self.rotation_failed || self.sink.bytes() < max_bytes {
+            return;
+        }
+        self.sync_written();
+        if self.sink.is_displaced() {
+            return self.follow_path();
+        }
+        match self.sink.rotate(self.clock.now(), seq, keep_files) {
+            Ok(()) => self.go_on(),
+            Err(error) => {
+                self.rotation_failed = true;
+                tracing::error!(%error, "the full audit log is not rotated; it stays in use");
+            }
         }
     }
 
@@ -61,7 +247,7 @@ impl<S: Sink> Writer<S> {
         self.sync_written();
         match self.sink.reopen() {
             Ok(()) => {
-                self.torn = false;
+                self.go_on();
                 tracing::info!("the audit log is open again");
             }
             Err(error) => tracing::error!(%error, "the audit log is not reopened; the old file stays in use"),
@@ -69,7 +255,7 @@ impl<S: Sink> Writer<S> {
     }
 
     /// Opens the path again if it no longer names the open file: for whoever renames or deletes it and tells nobody.
-    pub(super) fn follow_path(&mut self) {
+    fn follow_path(&mut self) {
         if !self.sink.is_displaced() {
             self.displaced = false;
             return;
@@ -77,7 +263,8 @@ impl<S: Sink> Writer<S> {
         self.sync_written();
         match self.sink.reopen() {
             Ok(()) => {
-                (self.torn, self.displaced) = (false, false);
+                self.displaced = false;
+                self.go_on();
                 tracing::warn!("the audit log was renamed or deleted under the server; it goes on in a new file");
             }
             Err(error) if !self.displaced => {
@@ -88,8 +275,19 @@ impl<S: Sink> Writer<S> {
         }
     }
 
+    /// Says in a file that was just opened which chain goes on there.
+    fn go_on(&mut self) {
+        self.torn = false;
+        if let Some(link) = &mut self.link
+            && link.last.seq > 0
+        {
+            link.opening = Some(Marker::Continued { previous: link.last });
+        }
+        self.append(&[], None);
+    }
+
     /// How many bytes the sink took; fewer than all is a failure.
-    fn put(&mut self, buffer: &[u8]) -> usize {
+    fn put_bytes(&mut self, buffer: &[u8]) -> usize {
         let mut written = 0;
         while written < buffer.len() {
             match self.sink.write(&buffer[written..]) {
@@ -122,6 +320,25 @@ impl<S: Sink> Writer<S> {
     }
 }
 
+/// What the first line of a chain says of what was before; and a word to the operator if that is not all there.
+fn opening(Before { tail, noted }: Before) -> Marker {
+    let Some(Tail { mark, begun_after }) = tail else {
+        if let Some(noted) = noted {
+            tracing::warn!(last = %noted, "the audit log begins anew; an earlier file must hold its lines up to the last");
+        }
+        return Marker::Begin { previous: noted, missing_after: None };
+    };
+    let reaches = |mark: Mark, noted: Mark| {
+        mark.chain == noted.chain && (mark.seq > noted.seq || (mark.seq == noted.seq && mark.mac == noted.mac))
+    };
+    let is_there = |noted: &Mark| reaches(mark, *noted) || begun_after.is_some_and(|after| reaches(after, *noted));
+    let missing_after = noted.filter(|noted| !is_there(noted));
+    if let Some(noted) = missing_after {
+        tracing::error!(found = %mark, last = %noted, "lines were cut off the end of the audit log");
+    }
+    Marker::Begin { previous: Some(mark), missing_after }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -132,7 +349,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::audit::{line::tests::event, sink::OpenError};
+    use crate::{
+        audit::{
+            line::tests::event,
+            marker::tests::Sealed,
+            sink::OpenError,
+            verify::{Witness, tests::report_on},
+        },
+        clock::SystemClock,
+        seal::Uid,
+    };
 
     #[derive(Default)]
     struct State {
@@ -141,6 +367,8 @@ mod tests {
         room: usize,
         can_cut: bool,
         sync_fails: bool,
+        rotated: Vec<Vec<u8>>,
+        note: Option<Note>,
     }
 
     #[derive(Clone, Default)]
@@ -192,6 +420,31 @@ mod tests {
         fn reopen(&mut self) -> Result<(), OpenError> {
             Ok(())
         }
+
+        fn before(&self) -> Before {
+            Before::default()
+        }
+
+        fn bytes(&self) -> u64 {
+            self.with(|state| state.bytes.len() as u64)
+        }
+
+        fn rotate(&mut self, _: std::time::SystemTime, _: u64, _: u32) -> Result<(), OpenError> {
+            self.with(|state| {
+                let file = std::mem::take(&mut state.bytes);
+                state.rotated.push(file);
+            });
+            Ok(())
+        }
+
+        fn keep(&self, note: &Note) -> io::Result<()> {
+            self.with(|state| state.note = Some(*note));
+            Ok(())
+        }
+    }
+
+    fn writer(sink: &Small, options: Options) -> Writer<Small> {
+        Writer::new(sink.clone(), options, Arc::new(SystemClock), Arc::default())
     }
 
     fn group(count: usize) -> Vec<Event> {
@@ -203,12 +456,14 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever room is left at each write: the lines answered with Ok are in the sink, whole and in order.
+        /// Whatever room is left at each write: the lines answered with Ok are in the sink, whole and in order, and the
+        /// chain goes over what stands there.
         #[test]
-        fn what_is_answered_is_there(rooms in prop::collection::vec(0_usize..900, 1..8), can_cut: bool) {
-            let sink = Small::default();
+        fn what_is_answered_is_there(rooms in prop::collection::vec(0_usize..1_500, 1..8), can_cut: bool) {
+            let (sink, sealed) = (Small::default(), Sealed::new());
             sink.with(|state| state.can_cut = can_cut);
-            let mut writer = Writer::new(sink.clone(), false);
+            let mut writer = writer(&sink, Options::default());
+            writer.begin(sealed.chain());
             let mut answered = 0;
             for room in rooms {
                 sink.with(|state| state.room = room);
@@ -219,22 +474,104 @@ mod tests {
             let lines = sink.lines();
             let seqs: Vec<_> = lines.iter().filter_map(|line| seq(line)).collect();
             // A line that lacked nothing but its newline is completed by the next, though its call was told otherwise.
-            prop_assert!(seqs.len() >= answered);
+            prop_assert!(seqs.len() > answered, "with the first line of the chain");
             prop_assert!(seqs.windows(2).all(|pair| pair[0] < pair[1]));
             if can_cut {
-                prop_assert_eq!(lines.len(), answered, "no fragments");
-                prop_assert_eq!(seqs, (1..=answered as u64).collect::<Vec<_>>());
+                prop_assert_eq!(lines.len(), answered + 1, "no fragments");
+                prop_assert_eq!(&seqs, &(1..=answered as u64 + 1).collect::<Vec<_>>());
             }
+            let report = report_on(vec![sink.with(|state| state.bytes.clone())], vec![], &sealed.source);
+            prop_assert!(report.findings.is_empty(), "{:?}\n{:#?}", report.findings, lines);
+            prop_assert_eq!(report.lines, seqs.len() as u64);
+            prop_assert_eq!(report.notes.len(), lines.len() - seqs.len(), "each fragment is mentioned");
         }
+    }
+
+    #[test]
+    fn without_a_chain_no_line_is_written() {
+        let sink = Small::default();
+        sink.with(|state| state.room = usize::MAX);
+        let mut writer = writer(&sink, Options::default());
+        assert_eq!(writer.write(&group(2)), [Err(Unavailable), Err(Unavailable)]);
+        writer.end();
+        assert_eq!(sink.lines(), [""; 0]);
+    }
+
+    #[test]
+    fn a_full_file_is_put_aside_and_every_file_can_be_checked_by_itself() {
+        let (sink, sealed) = (Small::default(), Sealed::new());
+        sink.with(|state| state.room = usize::MAX);
+        let mut writer = writer(&sink, Options { max_bytes: 2_000, ..Options::default() });
+        writer.begin(sealed.chain());
+        for _ in 0..60 {
+            assert_eq!(writer.write(&group(1)), [Ok(())]);
+        }
+        writer.end();
+        let (mut files, note) = sink.with(|state| (state.rotated.clone(), state.note));
+        assert!(files.len() > 3, "{}", files.len());
+        assert!(files.iter().all(|file| file.len() >= 2_000));
+        files.push(sink.with(|state| state.bytes.clone()));
+        for file in &files {
+            let report = report_on(vec![file.clone()], vec![], &sealed.source);
+            assert!(report.findings.is_empty() && report.lines > 1, "{report:?}");
+        }
+        let report = report_on(files.clone(), vec![Witness::Noted(note.expect("noted"))], &sealed.source);
+        assert!(report.findings.is_empty(), "{report:?}");
+        assert_eq!(report.lines, 62 + files.len() as u64 - 1);
+        files.remove(1);
+        assert!(!report_on(files, vec![], &sealed.source).findings.is_empty(), "a gap");
+    }
+
+    #[test]
+    fn what_is_not_on_the_disk_is_not_noted() {
+        let (sink, sealed) = (Small::default(), Sealed::new());
+        sink.with(|state| (state.room, state.sync_fails) = (usize::MAX, true));
+        let mut writer = writer(&sink, Options::default());
+        writer.begin(sealed.chain());
+        writer.write(&group(1));
+        writer.tick();
+        assert!(sink.with(|state| state.note).is_none());
+        sink.with(|state| state.sync_fails = false);
+        writer.write(&group(1));
+        writer.tick();
+        assert_eq!(sink.with(|state| state.note).map(|note| note.mark.seq), Some(3));
+    }
+
+    #[test]
+    fn lines_cut_off_are_told_by_the_next_chain_and_nothing_else_is() {
+        let mark = |chain: u8, seq| Mark { chain: Uid([chain; 16]), seq, mac: Mac::NONE };
+        let tail = |mark, begun_after| Some(Tail { mark, begun_after });
+        let told = |tail, noted| match opening(Before { tail, noted }) {
+            Marker::Begin { previous, missing_after } => (previous, missing_after),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(None, None), (None, None));
+        assert_eq!(told(None, Some(mark(1, 5))), (Some(mark(1, 5)), None), "rotated while no server ran");
+        let (at, noted) = (mark(1, 5), Some(mark(1, 5)));
+        assert_eq!(told(tail(at, None), None), (Some(at), None));
+        assert_eq!(told(tail(at, None), noted), (Some(at), None));
+        assert_eq!(told(tail(mark(1, 6), None), noted), (Some(mark(1, 6)), None), "killed within the second");
+        assert_eq!(told(tail(mark(1, 4), None), noted), (Some(mark(1, 4)), noted));
+        let other = Mark { mac: sealed_mac(), ..at };
+        assert_eq!(told(tail(other, None), noted), (Some(other), noted));
+        assert_eq!(told(tail(mark(2, 1), Some(at)), noted), (Some(mark(2, 1)), None), "killed at its start");
+        assert_eq!(told(tail(mark(2, 9), Some(mark(1, 4))), noted), (Some(mark(2, 9)), noted));
+        assert_eq!(told(tail(mark(2, 9), None), noted), (Some(mark(2, 9)), noted), "a whole chain is gone");
+    }
+
+    fn sealed_mac() -> Mac {
+        Sealed::new().chain().link(Mac::NONE, b"")
     }
 
     #[test]
     fn after_a_failed_sync_no_line_counts_until_a_sync_succeeds() {
         let sink = Small::default();
-        sink.with(|state| (state.room, state.sync_fails) = (usize::MAX, true));
-        let mut writer = Writer::new(sink.clone(), false);
+        sink.with(|state| state.room = usize::MAX);
+        let mut writer = writer(&sink, Options::default());
+        writer.begin(Sealed::new().chain());
+        sink.with(|state| state.sync_fails = true);
         assert_eq!(writer.write(&group(1)), [Ok(())]);
-        writer.sync_written();
+        writer.tick();
         assert_eq!(writer.write(&group(2)), [Err(Unavailable), Err(Unavailable)]);
         sink.with(|state| state.sync_fails = false);
         assert_eq!(writer.write(&group(1)), [Ok(())]);
@@ -244,6 +581,8 @@ mod tests {
     fn with_sync_a_failed_sync_fails_its_whole_group() {
         let sink = Small::default();
         sink.with(|state| (state.room, state.sync_fails) = (usize::MAX, true));
-        assert_eq!(Writer::new(sink, true).write(&group(2)), [Err(Unavailable), Err(Unavailable)]);
+        let mut writer = writer(&sink, Options { sync: true, ..Options::default() });
+        writer.begin(Sealed::new().chain());
+        assert_eq!(writer.write(&group(2)), [Err(Unavailable), Err(Unavailable)]);
     }
 }

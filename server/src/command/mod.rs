@@ -1,5 +1,6 @@
 //! The commands of `coffer-server`: one file each.
 
+mod audit;
 mod check_config;
 mod dev;
 #[cfg(test)]
@@ -37,6 +38,8 @@ enum Command {
     Init(init::Init),
     /// Make somebody an operator and print a new token: for when no operator's token is left, with the server stopped
     Operator(operator::Operator),
+    /// Read the audit log
+    Audit(audit::Audit),
     /// Serve
     #[command(after_help = help::run())]
     Run(Box<Flags>),
@@ -63,6 +66,7 @@ pub async fn main() -> ExitCode {
     let done = match command {
         Command::Init(init) => init.run().await,
         Command::Operator(operator) => operator.run().await,
+        Command::Audit(audit) => audit.run().await,
         Command::Run(flags) => run::run(&flags).await,
         Command::Dev(dev) => dev.run().await,
         Command::CheckConfig(flags) => check_config::run(&flags),

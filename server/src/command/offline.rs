@@ -11,7 +11,10 @@ use coffer_proto::{limits::SERVICE_TOKEN_TTL_DEFAULT, name::Principal};
 
 use super::{Failure, print, token::Outlet};
 use crate::{
-    audit::{Audit, file::AuditFile},
+    audit::{
+        Audit,
+        file::{AuditFile, Options as AuditOptions},
+    },
     config::AUDIT_FILE_DEFAULT,
     server,
     store::{
@@ -85,7 +88,7 @@ impl OpenStore {
     pub(super) async fn open(data: &Path, audit_file: Option<&Path>) -> Result<Self, server::Error> {
         let store = Embedded::open(data, Options::default()).await?;
         let audit_file = audit_file.map_or_else(|| data.join(AUDIT_FILE_DEFAULT), Path::to_owned);
-        let audit = Arc::new(AuditFile::open(&audit_file, true)?);
+        let audit = Arc::new(AuditFile::open(&audit_file, AuditOptions { sync: true, ..AuditOptions::default() })?);
         Ok(Self { store, audit })
     }
 

@@ -1,7 +1,7 @@
 //! What `--help` says of settings beside their flags: made of the table of settings, so that none is missing.
 
 use super::{
-    Limits,
+    AuditLog, Limits,
     setting::{CONFIG_VARIABLE, Item, SETTINGS, Setting, Shape},
 };
 
@@ -38,6 +38,10 @@ fn key_and_value(setting: &Setting) -> String {
 
 fn of_limit(key: Item) -> String {
     match key {
+        Item::AuditMaxBytes => {
+            format!("of a file; 0: any [default: {}]", AuditLog::MAX_BYTES_DEFAULT)
+        }
+        Item::AuditKeepFiles => "old ones; 0: all [default: 0]".to_owned(),
         Item::Connections => format!("at once [default: {}]", Limits::CONNECTIONS_DEFAULT),
         Item::ConnectionsPerPeer => {
             format!("from one address [default: {}]", Limits::CONNECTIONS_PER_PEER_DEFAULT)

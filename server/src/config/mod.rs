@@ -70,6 +70,15 @@ pub struct AuditLog {
     pub file: PathBuf,
     /// Whether each line is on the disk before its call goes on, rather than within a second.
     pub sync: bool,
+    /// A file of this size, in bytes, is put aside under a name of its own, and the log goes on in a new one; 0 never.
+    pub max_bytes: u64,
+    /// How many of the files put aside are kept; 0 keeps all.
+    pub keep_files: u32,
+}
+
+impl AuditLog {
+    /// [`AuditLog::max_bytes`] when nothing says otherwise.
+    pub const MAX_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 }
 
 /// What is logged on stderr.

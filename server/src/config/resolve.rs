@@ -12,6 +12,8 @@ use super::{
 
 /// Most connections that can be asked for.
 const CONNECTIONS_MAX: u32 = 1_000_000;
+/// Least size at which an audit log is rotated, in bytes: files of a line or two help nobody.
+const AUDIT_BYTES_MIN: u64 = 64 * 1024;
 /// Least memory a server can work with, in bytes.
 const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
 
@@ -50,12 +52,19 @@ impl Resolver {
         let address_file = self.path(Item::AddressFile);
         let audit_file = self.path(Item::AuditFile);
         let audit_sync = self.switch(Item::AuditSync);
+        let audit_max_bytes = self.audit_max_bytes();
+        let audit_keep_files = self.count(Item::AuditKeepFiles, 0, u32::MAX).unwrap_or(0);
         let reflection = self.switch(Item::Reflection);
         let log = self.log();
         let limits = self.limits();
         let data = data?;
         Some(Config {
-            audit: AuditLog { file: audit_file.unwrap_or_else(|| data.join(AUDIT_FILE_DEFAULT)), sync: audit_sync },
+            audit: AuditLog {
+                file: audit_file.unwrap_or_else(|| data.join(AUDIT_FILE_DEFAULT)),
+                sync: audit_sync,
+                max_bytes: audit_max_bytes,
+                keep_files: audit_keep_files,
+            },
             data,
             key_file: key_file?,
             listen,
@@ -178,6 +187,14 @@ impl Resolver {
         Log { filter, targets, format }
     }
 
+    fn audit_max_bytes(&mut self) -> u64 {
+        let read = |texts: &[String]| match single(texts).parse::<u64>() {
+            Ok(bytes) if bytes == 0 || bytes >= AUDIT_BYTES_MIN => Ok(bytes),
+            _ => Err(vec![format!("{} is neither 0 nor at least {AUDIT_BYTES_MIN}", single(texts))]),
+        };
+        self.pick(Item::AuditMaxBytes, read).unwrap_or(AuditLog::MAX_BYTES_DEFAULT)
+    }
+
     fn limits(&mut self) -> Limits {
         let connections = self.count(Item::Connections, 1, CONNECTIONS_MAX);
         let per_peer = self.count(Item::ConnectionsPerPeer, 1, CONNECTIONS_MAX);
@@ -231,7 +248,8 @@ mod tests {
     fn defaults_are_safe() {
         let config = load(&flags(&ENOUGH), variables(&[("HOME", "/root")])).expect("a configuration");
         assert_eq!(config.listen, ["127.0.0.1:7470".parse().expect("an address")]);
-        assert_eq!(config.audit, AuditLog { file: Path::new("d/audit.jsonl").to_owned(), sync: false });
+        let file = Path::new("d/audit.jsonl").to_owned();
+        assert_eq!(config.audit, AuditLog { file, sync: false, max_bytes: 256 << 20, keep_files: 0 });
         assert_eq!((config.tls, config.reflection, config.log.format), (None, false, LogFormat::Text));
         assert_eq!((config.limits.connections, config.limits.connections_per_peer), (10_000, 1_000));
         assert!(config.limits.memory_bytes >= MEMORY_BYTES_MIN);
@@ -267,7 +285,7 @@ mod tests {
     fn every_mistake_is_reported_with_its_name() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("c.toml");
-        let toml = "datta = 'x'\nreflection = 'yes'\nlisten = '127.0.0.1:1'\ntls = 3\n[audit]\nfiel = 'x'\nsync = 1\n\
+        let toml = "datta = 'x'\nreflection = 'yes'\nlisten = '127.0.0.1:1'\ntls = 3\n[audit]\nfiel = 'x'\nsync = 1\nmax_bytes = 9\nkeep_files = -1\n\
                     [limits]\nconnections = 0\nmemory_bytes = 5\n[other]\nx = 1\n";
         fs::write(&file, toml).expect("a file");
         let file = file.to_str().expect("UTF-8");
@@ -296,6 +314,8 @@ mod tests {
             "`tls` in ",
             "`audit.fiel` in ",
             "`audit.sync` in ",
+            "`audit.max_bytes` in ",
+            "`audit.keep_files` in ",
             "`limits.connections` in ",
             "`limits.memory_bytes` in ",
             "`other` in ",
@@ -310,7 +330,7 @@ mod tests {
         ] {
             assert_eq!(all.iter().filter(|mistake| mistake.contains(part)).count(), 1, "{part}\n{all:#?}");
         }
-        assert_eq!(all.len(), 18, "{all:#?}");
+        assert_eq!(all.len(), 20, "{all:#?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ impl fmt::Display for Config {
             writeln!(f, "\n[tls]\ncert = {}\nkey = {}", path(&tls.cert), path(&tls.key))?;
         }
         writeln!(f, "\n[audit]\nfile = {}\nsync = {}", path(&self.audit.file), self.audit.sync)?;
+        writeln!(f, "max_bytes = {}\nkeep_files = {}", self.audit.max_bytes, self.audit.keep_files)?;
         writeln!(f, "\n[log]\nfilter = {}\nformat = {}", quoted(&self.log.filter), quoted(self.log.format.as_str()))?;
         writeln!(
             f,

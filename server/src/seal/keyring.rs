@@ -1,5 +1,7 @@
 //! The open root key, and the data keys it wraps.
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{DataKey, Field, KeyId, NoRandomness, OpenFailed, Place, Uid, envelope, key::SecretKey};
@@ -21,6 +23,16 @@ impl Keyring {
     /// The store's identity.
     pub fn store(&self) -> Uid {
         self.store
+    }
+
+    /// Another key, for one purpose and context: as secret as the root key, and telling nothing of it.
+    pub(super) fn derive(&self, purpose: &str, context: &[&[u8]]) -> SecretKey {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.root.bytes()).expect("HMAC takes keys of any length");
+        for part in [purpose.as_bytes()].iter().chain(context) {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        SecretKey::from_slice(&mac.finalize().into_bytes()).expect("a digest has the length of a key")
     }
 
     /// Makes a data key and the record that holds it, wrapped. `scope` is the scope it seals for, or none.

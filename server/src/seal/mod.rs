@@ -9,7 +9,9 @@
 //! - [`keyring`]: the open root and system keys; makes and opens data keys.
 //! - [`envelope`]: one sealed value: XChaCha20-Poly1305, associated data that names its place.
 //! - [`digest`]: the keyed digest behind environment revisions.
+//! - [`chain`]: the keyed chain of an audit log.
 
+pub mod chain;
 pub mod digest;
 mod envelope;
 pub mod header;
@@ -54,6 +56,19 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Takes exactly the text that [`hex`] gives for `N` bytes.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 2 * N || !text.as_bytes().iter().all(is_digit) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 impl std::fmt::Display for Uid {

@@ -20,7 +20,7 @@ use crate::{
     audit::{Audit, Event, Phase, Subject},
     clock::Clock,
     record::{GrantRecord, TokenRecord, TokenSecretHash, key, seal_system},
-    seal::{DataKey, NoRandomness, Uid, digest::DigestKey, header, hex, source::KeySource},
+    seal::{DataKey, NoRandomness, Uid, chain::Chain, digest::DigestKey, header, hex, source::KeySource},
     store::{self, Change, Conflict, Expect, Key, Position, Store, Transaction, TransactionId},
     view::{self, LoadError},
 };
@@ -72,6 +72,7 @@ pub async fn init(
         return Err(OpenError::NotEmpty);
     }
     let (keyring, header) = header::create(source).await.map_err(LoadError::from)?;
+    audit.begin(Chain::begin(&keyring, &header)?).await?;
     let (system, sealed_system) = keyring.create_data_key(key::SYSTEM_KEY, Uid::NONE)?;
     let now = clock.now();
     let admitted = Admitted::new(keyring.store(), &system, operator, now, true)?;
@@ -100,7 +101,8 @@ pub async fn admit_operator(
     operator: &Principal,
 ) -> Result<Token, OpenError> {
     check_operator(operator)?;
-    let view = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
+    let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
+    audit.begin(chain).await?;
     let now = clock.now();
     let admitted = {
         let state = view.read();
@@ -227,7 +229,8 @@ impl Vault {
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> Result<Self, OpenError> {
-        let view = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
+        let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
+        audit.begin(chain).await?;
         let inner = Arc::new(Inner {
             store,
             view,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{Error, Progress, State, View, touched::Touched};
 use crate::{
     record,
-    seal::{Keyring, header, source::KeySource},
+    seal::{Keyring, chain::Chain, header, source},
     store::{Follow, Key, Load, Next, Position, Store},
 };
 
@@ -19,12 +19,16 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 
 /// Loads a store and follows it in a task of its own, which ends when the view is dropped.
 ///
-/// `Ok(None)`: the store is empty, so nothing was ever initialized in it.
-pub async fn follow(store: Arc<dyn Store>, source: &dyn KeySource) -> Result<Option<Arc<View>>, LoadError> {
+/// `Ok(None)`: the store is empty, so nothing was ever initialized in it. Otherwise an audit chain is begun, too, here
+/// where the header is at hand.
+pub async fn follow(
+    store: Arc<dyn Store>,
+    source: &dyn source::KeySource,
+) -> Result<Option<(Arc<View>, Chain)>, LoadError> {
     let mut load = store.load().await.map_err(Error::Store)?;
     // The header sorts after some records, so pages before it are kept until it is found.
     let mut pages = Vec::new();
-    let keyring = loop {
+    let (keyring, chain) = loop {
         let Some(page) = load.page().await.map_err(Error::Store)? else {
             if pages.is_empty() {
                 return Ok(None);
@@ -32,13 +36,17 @@ pub async fn follow(store: Arc<dyn Store>, source: &dyn KeySource) -> Result<Opt
             return Err(LoadError::HeaderMissing);
         };
         let header = page.iter().find(|record| record.key.as_str() == record::key::HEADER);
-        let keyring = match header {
-            Some(record) => Some(header::open(source, &record.value).await?),
+        let opened = match header {
+            Some(record) => {
+                let keyring = header::open(source, &record.value).await?;
+                let chain = Chain::begin(&keyring, &record.value).map_err(source::Error::from);
+                Some((keyring, chain.map_err(header::Error::from)?))
+            }
             None => None,
         };
         pages.push(page);
-        if let Some(keyring) = keyring {
-            break keyring;
+        if let Some(opened) = opened {
+            break opened;
         }
     };
     let state = fill(&keyring, pages, load.as_mut()).await?;
@@ -50,7 +58,7 @@ pub async fn follow(store: Arc<dyn Store>, source: &dyn KeySource) -> Result<Opt
         state: RwLock::new(state),
     });
     tokio::spawn(keep_up(Arc::downgrade(&view), view.progress.subscribe(), store, follow));
-    Ok(Some(view))
+    Ok(Some((view, chain)))
 }
 
 /// Why a store cannot be opened.

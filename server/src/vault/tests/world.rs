@@ -17,7 +17,7 @@ use crate::{
     audit::{Audit, Event, Phase, Unavailable},
     clock::{Clock, SystemClock},
     record::{Kind, SharedWith},
-    seal::source::KeyFile,
+    seal::{chain::Chain, source::KeyFile},
     store::{Store, memory::Memory},
     vault::{
         Call, Error, Limits, NewGrant, NewSecret, NewToken, OpenError, PageRequest, SecretChange, ShownSecret, Vault,
@@ -34,6 +34,10 @@ pub(crate) struct Recorder {
 
 #[async_trait]
 impl Audit for Recorder {
+    async fn begin(&self, _: Chain) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     async fn record(&self, event: Event) -> Result<(), Unavailable> {
         if *self.broken.lock().expect("no panic before") {
             return Err(Unavailable);

@@ -1,0 +1,71 @@
+//! `coffer-server audit`: reads the audit log, for people and for those who must be sure of it.
+
+mod escape;
+mod filter;
+mod joined;
+mod show;
+mod table;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::{
+    audit::files::{self, LogFile},
+    config::AUDIT_FILE_DEFAULT,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Audit {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Say whether lines were edited, deleted, moved or put in, and where; the server may run meanwhile
+    #[command(after_help = verify::AFTER_HELP)]
+    Verify(verify::Verify),
+    /// Show who did what
+    Show(show::Show),
+}
+
+impl Audit {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Verify(verify) => verify.run().await,
+            Command::Show(show) => show.run(),
+        }
+    }
+}
+
+/// Which log.
+#[derive(Debug, clap::Args)]
+struct Log {
+    /// Files to read, in any order [default: the audit log with all files that it was rotated to]
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Directory of the store
+    #[arg(long, value_name = "DIR", env = "COFFER_SERVER_DATA")]
+    data: Option<PathBuf>,
+    /// Audit log [default: audit.jsonl in the data directory]
+    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_AUDIT_FILE")]
+    audit_file: Option<PathBuf>,
+}
+
+impl Log {
+    /// The log that a server would write; `None` if files were given instead.
+    fn configured(&self) -> Result<Option<PathBuf>, Failure> {
+        match (&self.audit_file, &self.data) {
+            _ if !self.files.is_empty() => Ok(None),
+            (Some(file), _) => Ok(Some(file.clone())),
+            (None, Some(data)) => Ok(Some(data.join(AUDIT_FILE_DEFAULT))),
+            (None, None) => Err(Failure::usage(vec!["which audit log: --data, --audit-file or FILES".to_owned()])),
+        }
+    }
+
+    /// Its files, oldest first.
+    fn open(&self, configured: Option<&Path>) -> Result<Vec<LogFile>, Failure> {
+        configured.map_or_else(|| files::given(&self.files), files::of_log).map_err(Failure::new)
+    }
+}

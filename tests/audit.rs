@@ -1,9 +1,15 @@
-//! The audit log says who did what to which names, decided how; never a value, hint, description or token.
+//! The audit log says who did what to which names, decided how; never a value, hint, description or token. What was done to
+//! it is found.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use coffer_proto::v1;
 use serde_json::Value;
 
-use crate::harness::{Server, secret};
+use crate::harness::{Finished, Server, Tool, secret, until};
 
 /// The lines of the log that are about this method.
 fn lines(server: &Server, method: &str) -> Vec<Value> {
@@ -67,4 +73,176 @@ async fn grants_and_tokens_that_lead_to_values_are_marked() {
     server.workload_token("projects/p/servers/s").await;
     let issued: Vec<_> = lines(&server, "IssueToken").iter().map(text).collect();
     assert!(issued.iter().any(|l| l.contains("projects/p/servers/s") && mark(l)), "{issued:#?}");
+}
+
+/// `coffer-server audit` on this server's log, while it may run.
+fn audit(server: &Server, verb: &str, args: &[&str]) -> Finished {
+    let mut tool =
+        Tool::new("coffer-server").args(["audit", verb, "--audit-file"]).args([server.home().join("audit.log")]);
+    if verb == "verify" {
+        tool = tool.args(["--key-file".as_ref(), server.key_file().as_os_str()]);
+    }
+    tool.args(args).run()
+}
+
+/// The server's audit files, in the order of their names: those put aside, then the one in use.
+fn files(server: &Server) -> Vec<PathBuf> {
+    let names = fs::read_dir(server.home()).expect("there").map(|entry| entry.expect("an entry").path());
+    let is_log = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("audit.log.") && !name.ends_with(".head")
+    };
+    let mut files: Vec<_> = names.filter(is_log).collect();
+    files.sort();
+    files.push(server.home().join("audit.log"));
+    files
+}
+
+/// Writes and reads a few times.
+async fn act(server: &Server, name: &str) {
+    let manager = server.manager(&["projects/p"]).await;
+    for number in 0..5 {
+        let value = "audited-value";
+        manager
+            .secrets()
+            .create_secret(secret("projects/p", &format!("{name}_{number}"), value))
+            .await
+            .expect("created");
+    }
+}
+
+/// Renames the log as logrotate does, and tells the server.
+fn rotate(server: &Server, number: u32) {
+    let log = server.home().join("audit.log");
+    fs::rename(&log, server.home().join(format!("audit.log.{number}"))).expect("renamed");
+    server.signal(rustix::process::Signal::HUP);
+    until("a new file that says what goes on there", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("\"continued\"")).then_some(())
+    });
+}
+
+fn numbered(path: &Path, line: usize) -> String {
+    format!("{}:{line}: ", path.display())
+}
+
+#[tokio::test]
+async fn a_log_is_proved_while_the_server_runs_and_an_edit_is_located() {
+    let mut server = Server::start();
+    act(&server, "A").await;
+    rotate(&server, 1);
+    act(&server, "B").await;
+    server.kill_and_restart();
+    act(&server, "C").await;
+    rotate(&server, 2);
+    act(&server, "D").await;
+
+    let proved = audit(&server, "verify", &[]);
+    let text = proved.text();
+    assert_eq!((proved.code, proved.stderr.as_str()), (Some(0), ""), "{text}");
+    let chains: Vec<_> = text.lines().filter(|line| line.starts_with("chain ")).collect();
+    assert!(chains[0].contains("not ended: the server was killed"), "{text}");
+    assert!(chains[1].contains("the server runs"), "{text}");
+    assert!(text.contains("verified ") && text.ends_with(" lines in 2 chains\n"), "{text}");
+
+    // One name in one line of the oldest file: somebody hides what they did.
+    let file = &files(&server)[0];
+    let before = fs::read_to_string(file).expect("a log");
+    let line =
+        before.lines().position(|line| line.contains("secrets/A_3") && line.contains("\"done\"")).expect("a line");
+    let edited: Vec<_> = before
+        .lines()
+        .enumerate()
+        .map(|(number, text)| match number {
+            number if number == line => text.replace("users/manager", "users/nobody1"),
+            _ => text.to_owned(),
+        })
+        .collect();
+    fs::write(file, edited.join("\n") + "\n").expect("edited");
+    let refused = audit(&server, "verify", &[]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.text().contains(&format!("{}was edited\n", numbered(file, line + 1))), "{}", refused.text());
+    assert!(
+        refused.stderr.starts_with("error: the audit log is not as it was written: 1 finding"),
+        "{}",
+        refused.stderr
+    );
+    fs::write(file, &before).expect("as it was");
+
+    // A line less at the end: the head beside the log knows.
+    assert_eq!(server.stop().await.code(), Some(0));
+    assert!(audit(&server, "verify", &[]).text().contains("ended in good order"));
+    let log = server.home().join("audit.log");
+    let whole = fs::read_to_string(&log).expect("a log");
+    let end = whole.trim_end().rfind('\n').expect("lines") + 1;
+    fs::write(&log, &whole[..end]).expect("cut");
+    let cut = audit(&server, "verify", &[]);
+    assert_eq!(cut.code, Some(1));
+    assert!(cut.text().contains(&numbered(&log, whole.lines().count() - 1)), "{}", cut.text());
+    assert!(cut.text().contains("the end is cut off"), "{}", cut.text());
+
+    // The next start finds it, too, and says so in the log, where it stays.
+    server.run();
+    assert!(server.log().contains("lines were cut off the end of the audit log"), "{}", server.log());
+    let later = audit(&server, "verify", &[]);
+    assert!(
+        later.code == Some(1) && later.text().contains("lines were cut off before the server started here"),
+        "{later:?}"
+    );
+    fs::remove_file(server.key_file()).expect("removed");
+    assert!(audit(&server, "verify", &[]).stderr.contains("key file"), "nothing is proved without the key");
+}
+
+#[tokio::test]
+async fn a_full_log_is_put_aside_and_the_oldest_go() {
+    let home = tempfile::TempDir::new().expect("a directory");
+    let config = home.path().join("coffer.toml");
+    fs::write(&config, "[audit]\nmax_bytes = 65536\nkeep_files = 2\n").expect("a configuration");
+    let server = Server::builder().args(["--config".as_ref(), config.as_os_str()]).start_in(home);
+    let manager = server.manager(&["projects/p"]).await;
+    let list = v1::ListSecretsRequest { parent: "projects/p".into(), ..Default::default() };
+    let mut put_aside = std::collections::BTreeSet::new();
+    while put_aside.len() < 4 {
+        for _ in 0..50 {
+            manager.secrets().list_secrets(list.clone()).await.expect("listed");
+        }
+        put_aside.extend(files(&server).into_iter().rev().skip(1));
+        assert!(files(&server).len() <= 3, "two old ones and the one in use");
+    }
+    assert!(
+        put_aside.iter().filter(|path| path.exists()).all(|path| fs::metadata(path).expect("a file").len() >= 65_536)
+    );
+    let proved = audit(&server, "verify", &[]);
+    assert_eq!(proved.code, Some(0), "{}", proved.text());
+    assert!(proved.text().contains("which is not in these files"), "the oldest are gone: {}", proved.text());
+}
+
+#[tokio::test]
+async fn people_are_shown_what_they_ask_for() {
+    let server = Server::start();
+    act(&server, "A").await;
+    let eve = server.with("users/eve", &[]).await;
+    let list = v1::ListSecretsRequest { parent: "projects/p".into(), ..Default::default() };
+    eve.secrets().list_secrets(list).await.map(drop).expect_err("forbidden");
+
+    let all = audit(&server, "show", &[]).ok();
+    assert!(all.starts_with("TIME "), "{all}");
+    let created: Vec<_> = all.lines().filter(|line| line.contains("CreateSecret")).collect();
+    assert_eq!(created.len(), 5, "intent and outcome are one row: {all}");
+    assert!(created.iter().all(|line| line.contains("  done  ")), "{all}");
+    let eves = audit(&server, "show", &["--principal", "users/eve"]).ok();
+    assert_eq!(eves.lines().count(), 2, "{eves}");
+    assert!(eves.contains("ListSecrets") && eves.contains("refused") && eves.contains("PERMISSION_DENIED"), "{eves}");
+    let named = audit(&server, "show", &["--name", "projects/p/secrets/A_2"]).ok();
+    assert_eq!(named.lines().count(), 2, "{named}");
+    let below = audit(&server, "show", &["--name", "projects/p/", "--method", "CreateSecret", "--since", "1h"]).ok();
+    assert_eq!(below.lines().count(), 6, "{below}");
+    assert_eq!(audit(&server, "show", &["--until", "1h"]).ok(), "");
+    let lines = audit(&server, "show", &["--json", "--phase", "done", "--method", "CreateSecret"]).ok();
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).expect("as it stands in the log");
+        assert_eq!(line["phase"], "done");
+    }
+    assert_eq!(lines.lines().count(), 5);
+    let wrong = audit(&server, "show", &["--since", "soon"]);
+    assert!(wrong.code == Some(64) && wrong.stderr.starts_with("error: --since must be a time"), "{}", wrong.stderr);
 }

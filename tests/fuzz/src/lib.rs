@@ -19,8 +19,9 @@ use coffer_server::{
     identity::Credential,
     record::key,
     store::{
-        Key,
+        Key, Record,
         embedded::log::{frame, group, segment},
+        snapshot::{Header, Reader, Writer},
     },
     vault::PageRequest,
 };
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("record_key", record_key),
     ("log_segment", log_segment),
     ("log_group", log_group),
+    ("snapshot", snapshot),
     ("messages", messages),
     ("address", address),
     ("template", template),
@@ -116,6 +118,25 @@ pub fn log_group(data: &[u8]) {
     if let Ok(commits) = group::decode(data) {
         let again = group::decode(&group::encode(&commits)).expect("what was written can be read");
         assert_eq!(format!("{commits:?}"), format!("{again:?}"));
+    }
+}
+
+/// A snapshot that is read to its end is written as one that is read the same.
+pub fn snapshot(data: &[u8]) {
+    let read = |data: &[u8]| -> Option<(Header, Vec<Record>)> {
+        let (mut reader, mut records) = (Reader::new(data).ok()?, Vec::new());
+        while let Some(frame) = reader.frame().ok()? {
+            records.extend(frame);
+        }
+        Some((*reader.header(), records))
+    };
+    if let Some((header, records)) = read(data) {
+        let mut writer = Writer::new(Vec::new(), header).expect("memory");
+        for record in &records {
+            writer.push(&record.key, record.revision, &record.value).expect("memory");
+        }
+        let (written, _) = writer.finish().expect("memory");
+        assert_eq!(read(&written), Some((header, records)));
     }
 }
 

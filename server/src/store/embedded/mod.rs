@@ -26,6 +26,7 @@ mod snapshots;
 mod space;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::{
@@ -50,6 +51,7 @@ use self::{
 pub use self::{
     layout::OpenError,
     restore::{RestoreError, Restored, Target, restore},
+    verify::{Verified, verify},
 };
 use super::{
     Backup, Condition, Conflict, Error, Follow, Load, Position, Snapshot, Store, Transaction,

@@ -89,6 +89,16 @@ impl Recovered {
         }
     }
 
+    /// The first revisions of its segments.
+    pub(in super::super) fn firsts(&self) -> Vec<Revision> {
+        self.segments.iter().chain([&self.current]).map(|summary| summary.header.first).collect()
+    }
+
+    /// Bytes of a last frame that was never finished.
+    pub(in super::super) fn torn(&self) -> usize {
+        self.current.torn
+    }
+
     /// The epoch of its revisions.
     pub(in super::super) fn epoch(&self) -> Epoch {
         self.current.header.epoch

@@ -32,6 +32,8 @@ pub(in super::super) struct Log {
     /// Of the last frame.
     pub(super) time: Millis,
     pub(super) chain: u32,
+    /// Of the frame before the current segment.
+    pub(super) chain_before: u32,
 }
 
 /// Why a group is not in the log.
@@ -74,7 +76,8 @@ impl Log {
             }
         }
         let position = Position { epoch: self.epoch, revision: self.last };
-        Ok(Boundary { position, time: self.time, chain: self.chain })
+        // Not the last frame's: the segment may begin with frames that say that the store was closed.
+        Ok(Boundary { position, time: self.time, chain: self.chain_before })
     }
 
     /// Says that nothing is under way. The next opening has nothing to repair.
@@ -125,6 +128,7 @@ impl Log {
             Ok(file) => {
                 self.file = file;
                 self.end = segment::HEADER_BYTES as u64;
+                self.chain_before = chain;
                 self.segments.push_back(header.first);
                 Ok(())
             }

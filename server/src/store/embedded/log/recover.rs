@@ -149,6 +149,7 @@ impl Recovered {
             last: self.current.last,
             time: self.current.time,
             chain: self.current.chain,
+            chain_before: self.current.header.chain,
         })
     }
 

@@ -7,6 +7,7 @@ mod faults;
 mod opening;
 mod random;
 mod restored;
+mod restoring;
 mod verifying;
 
 use std::{fs, path::Path, time::Duration};

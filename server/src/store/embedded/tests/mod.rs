@@ -4,6 +4,7 @@ mod conform;
 mod damage;
 mod disk;
 mod faults;
+mod files;
 mod opening;
 mod random;
 mod restored;

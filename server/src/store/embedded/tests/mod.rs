@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod faults;
 mod files;
+mod golden;
 mod opening;
 mod random;
 mod restored;

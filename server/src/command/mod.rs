@@ -11,7 +11,9 @@ mod init;
 mod offline;
 mod operator;
 mod print;
+mod progress;
 mod provision;
+mod restore;
 mod run;
 mod signals;
 mod token;
@@ -43,6 +45,8 @@ enum Command {
     /// Serve
     #[command(after_help = help::run())]
     Run(Box<Flags>),
+    /// Make a new store of a backup, or of what another store was at a position or time
+    Restore(restore::Restore),
     /// Serve from a new, empty store that is gone at the end, with commands to paste
     Dev(dev::Dev),
     /// Say whether the configuration is good and print it
@@ -68,6 +72,7 @@ pub async fn main() -> ExitCode {
         Command::Operator(operator) => operator.run().await,
         Command::Audit(audit) => audit.run().await,
         Command::Run(flags) => run::run(&flags).await,
+        Command::Restore(restore) => restore.run().await,
         Command::Dev(dev) => dev.run().await,
         Command::CheckConfig(flags) => check_config::run(&flags),
     };

@@ -20,7 +20,7 @@ use crate::{
     api,
     audit::file::{AuditFile, OpenError as AuditError, Options as AuditOptions},
     clock::SystemClock,
-    config::{AuditLog, Config},
+    config::{AuditLog, Config, History},
     seal::{
         header::Error as HeaderError,
         source::{self, KeyFile},
@@ -116,7 +116,9 @@ impl Server {
         let certificates = config.tls.clone().map(Certificates::load).transpose()?.map(Arc::new);
         let key = KeyFile::open(&config.key_file)?;
         seal_mark::check(&config.data, &key)?;
-        let store = Embedded::open(&config.data, Options::default()).await?;
+        let History { retention, bytes_max } = config.history;
+        let options = Options { retention, history_bytes_max: bytes_max, ..Options::default() };
+        let store = Embedded::open(&config.data, options).await?;
         let AuditLog { file, sync, max_bytes, keep_files } = &config.audit;
         let kept = AuditOptions { sync: *sync, max_bytes: *max_bytes, keep_files: *keep_files };
         let audit = Arc::new(AuditFile::open(file, kept)?);

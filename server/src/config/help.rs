@@ -18,7 +18,7 @@ pub fn settings_help() -> String {
         }
     }
     lines.push("A list has commas in its variable; a switch is true or false.".to_owned());
-    lines.push("Limits stand in the file only:".to_owned());
+    lines.push("These stand in the file only:".to_owned());
     for setting in SETTINGS.iter().filter(|setting| setting.variable.is_none()) {
         lines.push(format!("  {:<36}  {}", key_and_value(setting), of_limit(setting.key)));
     }
@@ -46,6 +46,8 @@ fn of_limit(key: Item) -> String {
         Item::ConnectionsPerPeer => {
             format!("from one address [default: {}]", Limits::CONNECTIONS_PER_PEER_DEFAULT)
         }
+        Item::HistoryRetention => "of the past [default: 7d]".to_owned(),
+        Item::HistoryBytesMax => "of log and snapshots [default: 8 GiB]".to_owned(),
         Item::MemoryBytes => "for secrets [default: half of it]".to_owned(),
         _ => String::new(),
     }

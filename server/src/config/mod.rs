@@ -13,7 +13,7 @@ mod resolve;
 mod setting;
 mod show;
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use tracing_subscriber::filter::Targets;
 
@@ -50,8 +50,26 @@ pub struct Config {
     pub reflection: bool,
     /// What is logged, and how.
     pub log: Log,
+    /// How much of the past is kept.
+    pub history: History,
     /// How much of everything.
     pub limits: Limits,
+}
+
+/// How much of the past can be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Every position of this long ago and since.
+    pub retention: Duration,
+    /// Most bytes of log and snapshots; beyond it less of the past is kept.
+    pub bytes_max: u64,
+}
+
+impl History {
+    /// [`History::retention`] when nothing says otherwise: 7 days.
+    pub const RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    /// [`History::bytes_max`] when nothing says otherwise: 8 GiB.
+    pub const BYTES_MAX_DEFAULT: u64 = 8 << 30;
 }
 
 /// TLS by certificate files, in PEM. They are read again when they change.

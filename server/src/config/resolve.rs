@@ -1,11 +1,11 @@
 //! From what is given to a [`Config`].
 
-use std::{ffi::OsString, fmt::Display, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, fmt::Display, path::PathBuf, str::FromStr, time::Duration};
 
 use tracing_subscriber::filter::Targets;
 
 use super::{
-    AUDIT_FILE_DEFAULT, AuditLog, Config, Flags, LISTEN_DEFAULT, LISTENERS_MAX, LOG_FILTER_DEFAULT, Limits,
+    AUDIT_FILE_DEFAULT, AuditLog, Config, Flags, History, LISTEN_DEFAULT, LISTENERS_MAX, LOG_FILTER_DEFAULT, Limits,
     ListenAddress, Log, LogFormat, Mistakes, Tls, environment, file, memory,
     setting::{Given, Item, Setting, Source},
 };
@@ -14,6 +14,10 @@ use super::{
 const CONNECTIONS_MAX: u32 = 1_000_000;
 /// Least size at which an audit log is rotated, in bytes: files of a line or two help nobody.
 const AUDIT_BYTES_MIN: u64 = 64 * 1024;
+/// Longest time that can be asked for.
+const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+/// Least bytes of history that make sense: a few segments of the log.
+const HISTORY_BYTES_MIN: u64 = 256 << 20;
 /// Least memory a server can work with, in bytes.
 const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
 
@@ -56,6 +60,7 @@ impl Resolver {
         let audit_keep_files = self.count(Item::AuditKeepFiles, 0, u32::MAX).unwrap_or(0);
         let reflection = self.switch(Item::Reflection);
         let log = self.log();
+        let history = self.history();
         let limits = self.limits();
         let data = data?;
         Some(Config {
@@ -72,6 +77,7 @@ impl Resolver {
             address_file,
             reflection,
             log,
+            history,
             limits,
         })
     }
@@ -195,6 +201,18 @@ impl Resolver {
         self.pick(Item::AuditMaxBytes, read).unwrap_or(AuditLog::MAX_BYTES_DEFAULT)
     }
 
+    fn history(&mut self) -> History {
+        let retention = self.pick(Item::HistoryRetention, |texts| match humantime::parse_duration(single(texts)) {
+            Ok(retention) if retention <= RETENTION_MAX => Ok(retention),
+            _ => Err(vec![format!("{:?} is no time of at most 100 years, such as 7d or 12h", single(texts))]),
+        });
+        let bytes_max = self.count(Item::HistoryBytesMax, HISTORY_BYTES_MIN, u64::MAX);
+        History {
+            retention: retention.unwrap_or(History::RETENTION_DEFAULT),
+            bytes_max: bytes_max.unwrap_or(History::BYTES_MAX_DEFAULT),
+        }
+    }
+
     fn limits(&mut self) -> Limits {
         let connections = self.count(Item::Connections, 1, CONNECTIONS_MAX);
         let per_peer = self.count(Item::ConnectionsPerPeer, 1, CONNECTIONS_MAX);
@@ -253,6 +271,8 @@ mod tests {
         assert_eq!((config.tls, config.reflection, config.log.format), (None, false, LogFormat::Text));
         assert_eq!((config.limits.connections, config.limits.connections_per_peer), (10_000, 1_000));
         assert!(config.limits.memory_bytes >= MEMORY_BYTES_MIN);
+        let week = Duration::from_secs(7 * 24 * 60 * 60);
+        assert_eq!(config.history, History { retention: week, bytes_max: 8 << 30 });
     }
 
     #[test]

@@ -20,6 +20,8 @@ impl fmt::Display for Config {
         writeln!(f, "\n[audit]\nfile = {}\nsync = {}", path(&self.audit.file), self.audit.sync)?;
         writeln!(f, "max_bytes = {}\nkeep_files = {}", self.audit.max_bytes, self.audit.keep_files)?;
         writeln!(f, "\n[log]\nfilter = {}\nformat = {}", quoted(&self.log.filter), quoted(self.log.format.as_str()))?;
+        let retention = quoted(&humantime::format_duration(self.history.retention).to_string());
+        writeln!(f, "\n[history]\nretention = {retention}\nmax_bytes = {}", self.history.bytes_max)?;
         writeln!(
             f,
             "\n[limits]\nconnections = {}\nconnections_per_peer = {}\nmemory_bytes = {}",

@@ -34,6 +34,7 @@ pub(super) fn rebuild(
     why: &str,
 ) -> Result<(), OpenError> {
     let unfinished = layout.dir().join("sled.new");
+    let had_some = layout.sled().exists() || recovered.last() > recovered.first();
     let mut kept = snapshots::list(&layout.snapshots())?;
     kept.retain(|kept| fits(kept, recovered));
     let bases = kept.iter().rev().map(Some).chain((recovered.first() == Revision(1)).then_some(None));
@@ -42,7 +43,16 @@ pub(super) fn rebuild(
             Ok(records) => {
                 put_in_place(layout, &unfinished, disk)?;
                 let from = base.map_or("the log alone".to_owned(), |base| base.path.display().to_string());
-                tracing::warn!(why, from, records, "the records behind the log were not usable, and are made anew");
+                // A restored store begins so.
+                match had_some {
+                    true => tracing::warn!(
+                        why,
+                        from,
+                        records,
+                        "the records behind the log were not usable, and are made anew"
+                    ),
+                    false => tracing::info!(from, records, "the records behind the log are made"),
+                }
                 return Ok(());
             }
             Err(error @ OpenError::Damaged { .. }) => {

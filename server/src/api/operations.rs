@@ -6,7 +6,10 @@ use coffer_proto::v1::{self, operations_server::Operations};
 use tonic::{Request, Response, Status};
 
 use super::{Api, convert::signed, open, status, streams::Messages};
-use crate::vault::{self, Error, Snapshot, Writes};
+use crate::{
+    audit::Head,
+    vault::{self, Error, Snapshot, Writes},
+};
 
 #[tonic::async_trait]
 impl Operations for Api {
@@ -16,12 +19,13 @@ impl Operations for Api {
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let (call, _) = open(request)?;
         let status = self.vault.status(&call).await.map_err(status::of)?;
+        let audit = status.audit.map(to_audit);
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: None,
             store: Some(to_store(status)),
             keys: None,
-            audit: None,
+            audit,
             process: None,
         }))
     }
@@ -81,6 +85,10 @@ impl Operations for Api {
         let (_call, _opening, _request) = self.open_stream(request)?;
         Err(status::of(Error::Internal("keys cannot be rotated".to_owned())))
     }
+}
+
+fn to_audit(Head { chain, seq, mac, healthy }: Head) -> v1::AuditStatus {
+    v1::AuditStatus { chain: chain.to_string(), sequence: signed(seq), head: mac.to_string(), healthy }
 }
 
 fn to_store(status: vault::Status) -> v1::StoreStatus {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     access,
-    audit::Phase,
+    audit::{Head, Phase},
     identity::Caller,
     seal::Uid,
     store::{Backup, Condition, Position},
@@ -35,6 +35,8 @@ pub struct Status {
     pub condition: Condition,
     /// The newest snapshot.
     pub newest_snapshot: Option<Snapshot>,
+    /// How far the audit log has come.
+    pub audit: Option<Head>,
 }
 
 impl Vault {
@@ -46,7 +48,16 @@ impl Vault {
         let newest_snapshot = self.0.store.snapshots().await.ok().and_then(|mut snapshots| snapshots.pop());
         let condition = self.0.store.condition().await;
         let memory_bytes_max = self.0.limits.memory_bytes;
-        Ok(Status { store, position, counts, memory_bytes, memory_bytes_max, condition, newest_snapshot })
+        Ok(Status {
+            store,
+            position,
+            counts,
+            memory_bytes,
+            memory_bytes_max,
+            condition,
+            newest_snapshot,
+            audit: self.0.audit.head(),
+        })
     }
 
     /// Writes a snapshot.

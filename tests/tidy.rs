@@ -24,14 +24,31 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("api", &["access", "audit", "clock", "identity", "record", "serve", "vault", "view"]),
     ("config", &[]),
     ("telemetry", &["config"]),
+    ("process", &[]),
     ("serve", &["config"]),
     (
         "server",
-        &["access", "api", "audit", "clock", "config", "identity", "record", "seal", "serve", "store", "vault", "view"],
+        &[
+            "access", "api", "audit", "clock", "config", "identity", "process", "record", "seal", "serve", "store",
+            "vault", "view",
+        ],
     ),
     (
         "command",
-        &["audit", "clock", "config", "record", "seal", "serve", "server", "store", "telemetry", "vault", "view"],
+        &[
+            "audit",
+            "clock",
+            "config",
+            "process",
+            "record",
+            "seal",
+            "serve",
+            "server",
+            "store",
+            "telemetry",
+            "vault",
+            "view",
+        ],
     ),
 ];
 

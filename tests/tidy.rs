@@ -21,7 +21,7 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("identity", &["record", "view"]),
     ("access", &["identity", "record", "view"]),
     ("vault", &["access", "audit", "clock", "identity", "record", "seal", "store", "view"]),
-    ("api", &["access", "audit", "clock", "identity", "record", "serve", "vault", "view"]),
+    ("api", &["access", "audit", "clock", "identity", "process", "record", "serve", "vault", "view"]),
     ("config", &[]),
     ("telemetry", &["config"]),
     ("process", &[]),

@@ -34,7 +34,7 @@ mod size;
 mod supervise;
 mod table;
 
-use std::{ffi::OsString, process::ExitCode, time::Instant};
+use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Instant};
 
 use args::{Args, Asked};
 use cache::Cache;
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     panics::install();
     let _ = cores::forbid();
     let end = match args::parse(std::env::args_os()) {
-        Ok(Asked::Run(args)) => run(&args),
+        Ok(Asked::Run(args)) => run(args),
         Ok(Asked::Print(text)) => report::print(&text).map(|()| 0),
         Err(failure) => Err(failure),
     };
@@ -65,27 +65,27 @@ fn main() -> ExitCode {
 }
 
 /// Returns after a dry run, when a command that was looked after has ended, or with why it was not started.
-fn run(args: &Args) -> Result<u8, Failure> {
+fn run(args: Box<Args>) -> Result<u8, Failure> {
     let deadline = Instant::now() + args.timeout;
     let inherited = Inherited::of_this_process();
-    let settings = Settings::new(args, &inherited)?;
+    let settings = Settings::new(&args, &inherited)?;
     let command = resolve(&args.command, &inherited)?;
     let limits = size::Limits::of_this_process();
-    let cache = Cache::open(args, &settings)?;
+    let cache = Cache::open(&args, &settings)?;
 
-    let fetched = fetch::fetch(settings, cache.as_ref(), args, deadline)?;
+    let fetched = fetch::fetch(settings, cache.as_ref(), &args, deadline)?;
     let Some(command) = command.filter(|_| !args.dry_run) else {
-        let checked = received::check(fetched.into_answer(), args, received::without_value)?;
-        deliver::check(&checked, args)?;
-        return report::print(&table::render(&checked, args, &inherited)).map(|()| 0);
+        let checked = received::check(fetched.into_answer(), &args, received::without_value)?;
+        deliver::check(&checked, &args)?;
+        return report::print(&table::render(&checked, &args, &inherited)).map(|()| 0);
     };
     if args.supervise.on_change.is_some() || args.delivery.mask {
-        let work = supervise::Work { args, command: &command, inherited, limits, cache: cache.as_ref() };
+        let work = supervise::Work { args, command, inherited, limits, cache: cache.map(Arc::new) };
         return supervise::run(work, fetched);
     }
-    let secrets = received::check(fetched.into_answer(), args, received::with_value)?;
+    let secrets = received::check(fetched.into_answer(), &args, received::with_value)?;
     let count = secrets.len();
-    let environment = deliver::deliver(&secrets, inherited, args, limits, &command)?;
+    let environment = deliver::deliver(&secrets, inherited, &args, limits, &command)?;
     report::verbose(args.verbose, || format!("starting {} with {count} secrets", command.path().display()));
     Err(exec::exec(&command, environment))
 }

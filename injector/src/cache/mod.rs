@@ -99,9 +99,7 @@ impl Cache {
                 }
                 Err(problem) => self.warn(&format!("not used: {problem}")),
             },
-            // A token that cannot be read here says nothing about what it permits.
-            Code::Unauthenticated | Code::PermissionDenied | Code::NotFound if !error.is_local() => self.forget(),
-            _ => {}
+            _ => self.heed(&error),
         }
         Err(error)
     }
@@ -139,8 +137,18 @@ impl Cache {
         Ok(Kept { answer, age })
     }
 
+    /// To be told of every error, at the start and later: one by which coffer denies the environment deletes what was
+    /// kept.
+    pub(crate) fn heed(&self, error: &Error) {
+        // A token that cannot be read here says nothing about what it permits.
+        let denies = matches!(error.code(), Code::Unauthenticated | Code::PermissionDenied | Code::NotFound);
+        if denies && !error.is_local() {
+            self.forget();
+        }
+    }
+
     /// Deletes what was kept, and says so.
-    pub(crate) fn forget(&self) {
+    fn forget(&self) {
         match std::fs::remove_file(&self.path) {
             Ok(()) => self.warn("deleted, because coffer denies this workload its environment"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -159,7 +167,9 @@ impl Cache {
         if let Some(found) = place::find(&directory, &name).map_err(|error| error.to_string())? {
             place::not_ours(&found).map_or(Ok(()), Err)?;
         }
-        place::replace(&directory, &name, &sealed, MODE).map_err(|error| error.to_string())
+        place::replace(&directory, &name, &sealed, MODE).map_err(|error| error.to_string())?;
+        place::clear(&directory);
+        Ok(())
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {

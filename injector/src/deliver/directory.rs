@@ -97,13 +97,14 @@ impl Directory {
         }
         for gone in self.made.difference(&wanted) {
             let name = OsStr::new(gone.as_str());
-            place::remove(&self.directory, &place::unfinished(name))?;
             // Somebody may have put something else into its place.
             if place::find(&self.directory, name)?.is_some_and(|stat| place::not_ours(&stat).is_none()) {
                 place::remove(&self.directory, name)?;
             }
         }
-        self.write_list(&wanted)
+        self.write_list(&wanted)?;
+        place::clear(&self.directory);
+        Ok(())
     }
 
     fn write_list(&self, names: &BTreeSet<VariableName>) -> io::Result<()> {

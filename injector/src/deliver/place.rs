@@ -4,15 +4,15 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{File, Metadata},
     io::{self, Write as _},
-    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{
-        AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat, fstatfs, openat, renameat,
-        statat, unlinkat,
-    },
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, fstatfs, openat, renameat, statat, unlinkat},
     io::Errno,
     process::geteuid,
 };
@@ -23,6 +23,14 @@ use crate::{Exit, Failure, report};
 pub(crate) const MODE_VALUE: Mode = Mode::RUSR;
 /// File systems whose files are in memory only, by statfs(2): tmpfs and ramfs.
 const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+/// How the name of a file ends until it is whole; before it stand a point and random digits.
+const UNFINISHED: &str = ".coffer-new";
+/// Random digits in such a name.
+const UNFINISHED_DIGITS: usize = 16;
+/// A file that is not whole after so many seconds was left behind by a process that was killed.
+const LEFT_BEHIND_SECS: i64 = 60;
+/// Entries of a directory that are looked at for such files.
+const LOOKED_AT_MAX: usize = 10_000;
 
 /// Which file it is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +66,9 @@ impl Target {
         let (directory, name) = self.open()?;
         warn_of_disk(&directory, &self.path);
         replace(&directory, &name, bytes, MODE_VALUE)
-            .map_err(|error| self.refused(format!("cannot be written: {error}")))
+            .map_err(|error| self.refused(format!("cannot be written: {error}")))?;
+        clear(&directory);
+        Ok(())
     }
 
     fn open(&self) -> Result<(OwnedFd, OsString), Failure> {
@@ -117,32 +127,39 @@ pub(crate) fn not_ours(stat: &Stat) -> Option<&'static str> {
     }
 }
 
-/// Puts a file of this mode in the place of what is there. Readers see the old one or the new one; what a process that
-/// was killed left behind is written over by the next. Starts that overlap wait for each other: the name of what is not
-/// whole yet is one for all.
+/// Puts a file of this mode in the place of what is there. Readers see the old one or the new one. Until it is whole it
+/// has a name of its own, so that starts that overlap neither meet nor wait: any lock could be held by the command itself.
 pub(crate) fn replace(directory: &OwnedFd, name: &OsStr, bytes: &[u8], mode: Mode) -> io::Result<()> {
-    let new = unfinished(name);
-    // Released with the descriptor, should this process die. Where there are no locks there is no waiting.
-    let _ = flock(directory, FlockOperation::LockExclusive);
-    let placed = replace_in_turn(directory, name, &new, bytes, mode);
-    let _ = flock(directory, FlockOperation::Unlock);
-    placed
-}
-
-fn replace_in_turn(directory: &OwnedFd, name: &OsStr, new: &OsStr, bytes: &[u8], mode: Mode) -> io::Result<()> {
-    remove(directory, new)?;
+    let new = unfinished()?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(directory, new, flags, mode)?);
+    let mut file = File::from(openat(directory, &new, flags, mode)?);
     // Whatever the umask takes away.
     let written = fchmod(&file, mode).map_err(io::Error::from).and_then(|()| file.write_all(bytes));
     // A name must not outlive a loss of power whose content does not.
     let synced = written.and_then(|()| file.sync_data());
-    let placed = synced.and_then(|()| Ok(renameat(directory, new, directory, name)?));
+    let placed = synced.and_then(|()| Ok(renameat(directory, &new, directory, name)?));
     if placed.is_err() {
         // The first error is the one to tell.
-        let _ = remove(directory, new);
+        let _ = remove(directory, &new);
     }
     placed
+}
+
+/// Removes what processes that were killed left unfinished, as far as that can be done. To be called after a file was
+/// written: the directory's own time is now then, by the clock by which its files have theirs.
+pub(crate) fn clear(directory: &OwnedFd) {
+    let (Ok(own), Ok(entries)) = (fstat(directory), Dir::read_from(directory)) else { return };
+    for entry in entries.take(LOOKED_AT_MAX).flatten() {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !is_unfinished(name) {
+            continue;
+        }
+        let found = find(directory, name).ok().flatten();
+        let is_left = |stat: &Stat| not_ours(stat).is_none() && stat.st_mtime + LEFT_BEHIND_SECS <= own.st_mtime;
+        if found.as_ref().is_some_and(is_left) {
+            let _ = remove(directory, name);
+        }
+    }
 }
 
 /// Removes a file that may be there.
@@ -153,12 +170,16 @@ pub(crate) fn remove(directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// The name of a file until it is whole.
-pub(crate) fn unfinished(name: &OsStr) -> OsString {
-    let mut new = OsString::from(".");
-    new.push(name);
-    new.push(".coffer-new");
-    new
+/// The name of a file until it is whole: nobody else's.
+fn unfinished() -> io::Result<OsString> {
+    let mut random = [0; UNFINISHED_DIGITS / 2];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
+    Ok(format!(".{:0UNFINISHED_DIGITS$x}{UNFINISHED}", u64::from_be_bytes(random)).into())
+}
+
+fn is_unfinished(name: &OsStr) -> bool {
+    let random = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(UNFINISHED));
+    random.is_some_and(|random| random.len() == UNFINISHED_DIGITS && random.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Says that values reach a disk, if they do.
@@ -179,6 +200,7 @@ mod tests {
     use std::{
         fs,
         os::unix::fs::{PermissionsExt as _, symlink},
+        time::Duration,
     };
 
     fn target(path: PathBuf) -> Target {
@@ -195,8 +217,7 @@ mod tests {
     fn a_file_is_the_owners_to_read_and_is_replaced() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("out");
-        // What a process that was killed left behind, and one that anybody may read.
-        fs::write(root.path().join(".out.coffer-new"), "left").expect("written");
+        // One that anybody may read.
         fs::write(&path, "old").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("set");
         let mut old = File::open(&path).expect("open");
@@ -237,13 +258,44 @@ mod tests {
     }
 
     #[test]
-    fn a_link_under_the_unfinished_name_is_not_followed() {
+    fn what_was_left_unfinished_is_removed_once_it_is_old_and_nothing_else() {
         let root = tempfile::tempdir().expect("a directory");
-        fs::write(root.path().join("victim"), "victim").expect("written");
-        symlink(root.path().join("victim"), root.path().join(".out.coffer-new")).expect("linked");
-        target(root.path().join("out")).write(b"mine").expect("written");
-        assert_eq!(fs::read_to_string(root.path().join("victim")).expect("text"), "victim");
-        assert_eq!(fs::read_to_string(root.path().join("out")).expect("text"), "mine");
+        let path = |name: &str| root.path().join(name);
+        let made = |name: &str, age_secs| {
+            let file = File::create(path(name)).expect("made");
+            let time = file.metadata().and_then(|found| found.modified()).expect("a time");
+            file.set_modified(time - Duration::from_secs(age_secs)).expect("set");
+        };
+        made(".0123456789abcdef.coffer-new", 60);
+        made(".0123456789abcde0.coffer-new", 30);
+        made(".0123456789abcdeg.coffer-new", 60);
+        made("0123456789abcdef.coffer-new", 60);
+        made("victim", 60);
+        symlink(path("victim"), path(".0123456789abcde1.coffer-new")).expect("linked");
+        target(path("out")).write(b"mine").expect("written");
+        let names = fs::read_dir(root.path()).expect("readable").map(|entry| entry.expect("readable").file_name());
+        let names: std::collections::BTreeSet<_> = names.map(|name| name.into_string().expect("text")).collect();
+        let expected = [
+            ".0123456789abcde0.coffer-new",
+            ".0123456789abcde1.coffer-new",
+            ".0123456789abcdeg.coffer-new",
+            "0123456789abcdef.coffer-new",
+            "out",
+            "victim",
+        ];
+        assert_eq!(names, expected.map(str::to_owned).into());
+        assert!(is_unfinished(&unfinished().expect("a name")) && unfinished().ok() != unfinished().ok());
+    }
+
+    #[test]
+    fn a_lock_on_the_directory_holds_nothing_up() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = open_directory(root.path(), OFlags::empty()).expect("open");
+        rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+        let path = root.path().join("out");
+        let (done, finished) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || done.send(target(path).write(b"mine").is_ok()));
+        assert_eq!(finished.recv_timeout(Duration::from_secs(30)), Ok(true));
     }
 
     #[test]

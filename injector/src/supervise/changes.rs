@@ -1,15 +1,24 @@
 //! Waits for changes of the environment, and fetches what is new. The command runs on meanwhile, whatever happens here.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use coffer_client::{Error, follow::Follow, retry::Policy};
 use coffer_proto::v1::FetchEnvironmentResponse;
 use tokio::{
     sync::mpsc,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
-use crate::{Args, fetch::Source, report};
+use crate::{
+    Args,
+    cache::{self, Cache},
+    fetch::Source,
+    report,
+};
 
 /// Changes that never cease are acted on after so many times the debounce.
 const DEBOUNCES_MAX: u32 = 10;
@@ -25,6 +34,7 @@ pub(super) async fn follow(
     source: Source,
     revision: String,
     args: Times,
+    cache: Option<Arc<Cache>>,
     news: mpsc::Sender<FetchEnvironmentResponse>,
 ) {
     let client = match source.client() {
@@ -42,13 +52,16 @@ pub(super) async fn follow(
                 said.nothing();
                 settle(&mut follow, args.debounce).await;
                 sleep(args.splay.mul_f64(random())).await;
-                let Some(answer) = fetch(&source, args.timeout, &mut said).await else { continue };
+                let answer = fetch(&source, args.timeout, cache.as_ref(), &mut said).await;
+                let Some(answer) = answer else { continue };
                 last.clone_from(&answer.environment_revision);
                 if news.send(answer).await.is_err() {
                     return;
                 }
             }
-            Err(error) => said.once(format!("changes cannot be followed, the command runs on: {error}")),
+            Err(error) => {
+                said.once(format!("changes cannot be followed, the command runs on: {error}"));
+            }
         }
     }
 }
@@ -73,13 +86,18 @@ async fn settle(follow: &mut Follow, debounce: Duration) {
     let _ = timeout(debounce * DEBOUNCES_MAX, quiet).await;
 }
 
-/// Asks until there is an answer, or one that says no.
-async fn fetch(source: &Source, patience: Duration, said: &mut Said) -> Option<FetchEnvironmentResponse> {
+/// Asks until there is an answer, or one that says no. The cache is told of one.
+async fn fetch(
+    source: &Source,
+    patience: Duration,
+    cache: Option<&Arc<Cache>>,
+    said: &mut Said,
+) -> Option<FetchEnvironmentResponse> {
     loop {
         match source.fetch(false, Instant::now() + patience).await {
             Ok(answer) => {
                 said.nothing();
-                return Some(answer);
+                return Some(keep(cache, answer).await);
             }
             Err(error) => {
                 let passes = error.is_retryable();
@@ -91,6 +109,16 @@ async fn fetch(source: &Source, patience: Duration, said: &mut Said) -> Option<F
         }
         sleep(PATIENT.max.mul_f64(random())).await;
     }
+}
+
+/// Keeps an answer for a start while coffer is away. On a thread that may wait for a disk.
+async fn keep(cache: Option<&Arc<Cache>>, answer: FetchEnvironmentResponse) -> FetchEnvironmentResponse {
+    let Some(cache) = cache.cloned() else { return answer };
+    let answer = Arc::new(answer);
+    let kept = Arc::clone(&answer);
+    // The cache says itself what went wrong.
+    let _ = spawn_blocking(move || cache.store(&kept, cache::now())).await;
+    Arc::unwrap_or_clone(answer)
 }
 
 fn what(error: &Error, passes: bool) -> String {

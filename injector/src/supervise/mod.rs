@@ -1,38 +1,42 @@
 //! Stays with the command: passes signals on, reaps what it leaves behind, and acts on changes of its environment.
 //!
-//! - [`start`]: what a start receives, made ready.
+//! - [`start`]: what a start receives, made ready; [`apart`]: on a thread of its own.
 //! - [`group`]: the command and what it starts, as one process group.
 //! - [`signals`]: what the injector is sent; [`terminal`]: who owns it.
 //! - [`changes`]: what is new, fetched in a task of its own.
 //!
 //! One loop waits for all of it and is in one [`State`].
 
+mod apart;
 mod changes;
 mod group;
 mod signals;
 mod start;
 mod terminal;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use coffer_proto::v1::FetchEnvironmentResponse;
 use nix::sys::{prctl, signal::Signal};
 use tokio::{
     sync::mpsc,
-    time::{Instant, interval, sleep_until},
+    time::{Instant, interval},
 };
 
 use self::{
+    apart::{Apart, News, at},
     changes::Times,
     group::{Event, Group},
     signals::Signals,
-    start::{Given, Start, prepare, spawn, would_give},
+    start::{Given, Start, prepare, prepare_change, spawn},
     terminal::Terminal,
 };
 use crate::{
     Exit, Failure,
     args::OnChange,
-    cache,
     fetch::{Fetched, Source},
     mask::{Copying, Known},
     report,
@@ -71,12 +75,14 @@ enum Next {
     EndWithIts,
 }
 
-struct Supervisor<'a> {
-    work: Work<'a>,
-    known: Known,
+struct Supervisor {
+    work: Arc<Work>,
+    known: Arc<Mutex<Known>>,
     terminal: Option<Terminal>,
     group: Group,
     given: Given,
+    /// What changed, being written and made ready.
+    preparing: Option<Apart<Option<Start>>>,
     copying: Option<Copying>,
     state: State,
     /// A TERM or INT was passed on; the next one kills.
@@ -84,48 +90,51 @@ struct Supervisor<'a> {
 }
 
 /// Runs the command until it ends for good. Answers the exit code.
-pub(crate) fn run(work: Work<'_>, fetched: Fetched) -> Result<u8, Failure> {
+pub(crate) fn run(work: Work, fetched: Fetched) -> Result<u8, Failure> {
     let Fetched { answer, runtime, source } = fetched;
     let revision = answer.environment_revision.clone();
-    let mut known = Known::default();
-    let start = prepare(&work, &mut known, answer)?;
+    let known = Mutex::new(Known::default());
+    let start = prepare(&work, &known, answer)?;
     let fail = |what: &str, error: &dyn std::fmt::Display| Failure::new(Exit::Internal, format!("{what}: {error}"));
     // What this process knows, the command's user must not read out of it.
     prctl::set_dumpable(false).map_err(|error| fail("cannot protect this process's memory", &error))?;
     prctl::set_child_subreaper(true).map_err(|error| fail("cannot adopt what the command leaves behind", &error))?;
     let code = runtime.block_on(async {
         let signals = Signals::catch().map_err(|error| fail("cannot catch signals", &error))?;
-        let supervisor = Supervisor::start(work, known, start)?;
+        let supervisor = Supervisor::start(Arc::new(work), Arc::new(known), start)?;
         supervisor.run(signals, source, revision).await
     });
     runtime.shutdown_background();
     code
 }
 
-impl<'a> Supervisor<'a> {
-    fn start(work: Work<'a>, known: Known, start: Start) -> Result<Self, Failure> {
+impl Supervisor {
+    fn start(work: Arc<Work>, known: Arc<Mutex<Known>>, start: Start) -> Result<Self, Failure> {
         let terminal = Terminal::of_stdin();
         let (group, given, copying) = spawn(&work, start)?;
         if let Some(terminal) = terminal {
             terminal.give_at_start(group);
         }
         let state = State::Running;
-        Ok(Self { work, known, terminal, group, given, copying, state, was_told_to_end: false })
+        Ok(Self { work, known, terminal, group, given, preparing: None, copying, state, was_told_to_end: false })
     }
 
     async fn run(mut self, mut signals: Signals, source: Source, revision: String) -> Result<u8, Failure> {
         let (sender, mut news) = mpsc::channel(1);
         if self.work.args.supervise.on_change.is_some() {
-            tokio::spawn(changes::follow(source.clone(), revision, Times::new(self.work.args), sender));
+            let (times, cache) = (Times::new(&self.work.args), self.work.cache.clone());
+            tokio::spawn(changes::follow(source.clone(), revision, times, cache, sender));
         }
         let mut looks = interval(LOOK_INTERVAL);
         loop {
-            let is_running = matches!(self.state, State::Running);
+            let may_change = matches!(self.state, State::Running) && self.preparing.is_none();
             let is_clearing = matches!(self.state, State::Clearing { .. });
+            let deadline = self.deadline();
             tokio::select! {
                 signal = signals.next() => self.signaled(signal),
-                Some(answer) = news.recv(), if is_running => self.changed(&source, answer),
-                () = at(self.deadline()) => self.late(),
+                Some(answer) = news.recv(), if may_change => self.changed(&source, answer),
+                told = news_of(&mut self.preparing) => self.prepared(told),
+                () = at(deadline) => self.late(),
                 _ = looks.tick(), if is_clearing => {}
             }
             if let Some(code) = self.go_on()? {
@@ -188,18 +197,28 @@ impl<'a> Supervisor<'a> {
     }
 
     fn changed(&mut self, source: &Source, answer: FetchEnvironmentResponse) {
-        if let Some(cache) = self.work.cache {
-            cache.store(&answer, cache::now());
+        if let Err(failure) = source.check(&answer) {
+            return refused(&failure);
         }
-        let given = match source.check(&answer).and_then(|()| would_give(&self.work, &answer)) {
-            Ok(given) => given,
-            Err(failure) => return refused(&failure),
+        let (work, known, given) = (Arc::clone(&self.work), Arc::clone(&self.known), self.given.clone());
+        let patience = self.work.args.timeout;
+        self.preparing = Some(Apart::begin(patience, move || prepare_change(&work, &known, &given, answer)));
+    }
+
+    fn prepared(&mut self, told: News<Option<Start>>) {
+        let News::Done(prepared) = told else {
+            return report::line(
+                "what changed is not written after the time of --timeout; the command runs on with what it has until it is",
+            );
         };
-        if given == self.given {
+        self.preparing = None;
+        // The end may have come first.
+        if !matches!(self.state, State::Running) {
             return;
         }
-        let start = match prepare(&self.work, &mut self.known, answer) {
-            Ok(start) => start,
+        let start = match prepared {
+            Ok(Some(start)) => start,
+            Ok(None) => return,
             Err(failure) => return refused(&failure),
         };
         let next = match self.work.args.supervise.on_change {
@@ -272,9 +291,10 @@ fn refused(failure: &Failure) {
     failure.problems().for_each(report::line);
 }
 
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
+/// Waits for news of it; for ever if there is none under way.
+async fn news_of(preparing: &mut Option<Apart<Option<Start>>>) -> News<Option<Start>> {
+    match preparing {
+        Some(preparing) => preparing.news().await,
         None => std::future::pending().await,
     }
 }

@@ -1,6 +1,9 @@
 //! One start of the command: what it receives, made ready before anything is stopped.
 
-use std::io;
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use coffer_proto::v1::{FetchEnvironmentResponse, Variable as Sent};
 
@@ -13,12 +16,12 @@ use crate::{
 };
 
 /// What every start needs.
-pub(crate) struct Work<'a> {
-    pub(crate) args: &'a Args,
-    pub(crate) command: &'a Command,
+pub(crate) struct Work {
+    pub(crate) args: Box<Args>,
+    pub(crate) command: Command,
     pub(crate) inherited: Inherited,
     pub(crate) limits: size::Limits,
-    pub(crate) cache: Option<&'a Cache>,
+    pub(crate) cache: Option<Arc<Cache>>,
 }
 
 /// What the command is given: by this, and not by revisions, it is told whether that changed, since `--only` leaves
@@ -33,14 +36,17 @@ pub(super) struct Start {
 }
 
 /// Checks and writes what a start receives.
-pub(super) fn prepare(work: &Work<'_>, known: &mut Known, answer: FetchEnvironmentResponse) -> Result<Start, Failure> {
-    let secrets = received::check(answer, work.args, received::with_value)?;
+pub(super) fn prepare(work: &Work, known: &Mutex<Known>, answer: FetchEnvironmentResponse) -> Result<Start, Failure> {
+    let secrets = received::check(answer, &work.args, received::with_value)?;
     let given = given(&secrets);
-    let environment = deliver::deliver(&secrets, work.inherited.clone(), work.args, work.limits, work.command)?;
+    let environment = deliver::deliver(&secrets, work.inherited.clone(), &work.args, work.limits, &work.command)?;
     let outputs = match work.args.delivery.mask {
-        true => Some(Outputs::new(&known.matcher(&secrets)).map_err(|error| {
-            Failure::new(Exit::Internal, format!("--mask: cannot copy the command's output: {error}"))
-        })?),
+        true => {
+            let matcher = known.lock().unwrap_or_else(PoisonError::into_inner).matcher(&secrets);
+            Some(Outputs::new(&matcher).map_err(|error| {
+                Failure::new(Exit::Internal, format!("--mask: cannot copy the command's output: {error}"))
+            })?)
+        }
         false => None,
     };
     let count = secrets.len();
@@ -48,9 +54,22 @@ pub(super) fn prepare(work: &Work<'_>, known: &mut Known, answer: FetchEnvironme
     Ok(Start { environment, given, outputs })
 }
 
-/// What a start with this answer would give the command. The values stay where they are until the start is prepared.
-pub(super) fn would_give(work: &Work<'_>, answer: &FetchEnvironmentResponse) -> Result<Given, Failure> {
-    received::check(without_values(answer), work.args, received::without_value).map(|secrets| given(&secrets))
+/// The same, unless the command has it all already. The values stay where they are until that is known.
+pub(super) fn prepare_change(
+    work: &Work,
+    known: &Mutex<Known>,
+    given: &Given,
+    answer: FetchEnvironmentResponse,
+) -> Result<Option<Start>, Failure> {
+    if would_give(work, &answer)? == *given {
+        return Ok(None);
+    }
+    prepare(work, known, answer).map(Some)
+}
+
+/// What a start with this answer would give the command.
+fn would_give(work: &Work, answer: &FetchEnvironmentResponse) -> Result<Given, Failure> {
+    received::check(without_values(answer), &work.args, received::without_value).map(|secrets| given(&secrets))
 }
 
 fn given<V>(secrets: &[Variable<V>]) -> Given {
@@ -59,13 +78,13 @@ fn given<V>(secrets: &[Variable<V>]) -> Given {
 }
 
 /// Starts the command; its output is copied from here on if it is to be masked.
-pub(super) fn spawn(work: &Work<'_>, start: Start) -> Result<(Group, Given, Option<Copying>), Failure> {
+pub(super) fn spawn(work: &Work, start: Start) -> Result<(Group, Given, Option<Copying>), Failure> {
     let (stdout, stderr, copying) = match start.outputs.map(Outputs::split) {
         Some((stdout, stderr, copying)) => (stdout, stderr, Some(copying)),
         None => (None, None, None),
     };
-    let group = Group::start(work.command, start.environment, stdout.as_ref(), stderr.as_ref());
-    let group = group.map_err(|error: io::Error| exec::explain(work.command, &error))?;
+    let group = Group::start(&work.command, start.environment, stdout.as_ref(), stderr.as_ref());
+    let group = group.map_err(|error: io::Error| exec::explain(&work.command, &error))?;
     Ok((group, start.given, copying))
 }
 

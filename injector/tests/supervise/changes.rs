@@ -67,6 +67,21 @@ fn a_signal_instead_and_files_written_first() {
 }
 
 #[test]
+fn what_the_command_locks_holds_up_neither_changes_nor_signals() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("memory");
+    let files = directory.path().join("secrets");
+    let files = files.to_str().expect("text");
+    let server = Script::of(&[("A", "one")]).start();
+    let script = format!("exec 9<{files}; flock 9; trap 'exit 5' TERM; {SHOW}");
+    let mut run = supervise(&server, &[&QUICK[..], &["--files", files, "--env", "A=A"]].concat(), &script);
+    assert_eq!(run.line(), "A=one");
+    server.change(&[("A", "two")]);
+    assert_eq!(run.line(), "A=two");
+    run.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(run.code(), Some(5));
+}
+
+#[test]
 fn an_exit_says_what_it_is_for() {
     let server = Script::of(&[("A", "one")]).start();
     let mut run = supervise(&server, &["--on-change", "exit", "--debounce", "50ms"], SHOW);

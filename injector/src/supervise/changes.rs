@@ -61,6 +61,7 @@ pub(super) async fn follow(
             }
             Err(error) => {
                 said.once(format!("changes cannot be followed, the command runs on: {error}"));
+                heed(cache.as_ref(), error).await;
             }
         }
     }
@@ -86,7 +87,7 @@ async fn settle(follow: &mut Follow, debounce: Duration) {
     let _ = timeout(debounce * DEBOUNCES_MAX, quiet).await;
 }
 
-/// Asks until there is an answer, or one that says no. The cache is told of one.
+/// Asks until there is an answer, or one that says no. The cache is told either, in the order in which they came.
 async fn fetch(
     source: &Source,
     patience: Duration,
@@ -103,6 +104,7 @@ async fn fetch(
                 let passes = error.is_retryable();
                 said.once(what(&error, passes));
                 if !passes {
+                    heed(cache, error).await;
                     return None;
                 }
             }
@@ -119,6 +121,13 @@ async fn keep(cache: Option<&Arc<Cache>>, answer: FetchEnvironmentResponse) -> F
     // The cache says itself what went wrong.
     let _ = spawn_blocking(move || cache.store(&kept, cache::now())).await;
     Arc::unwrap_or_clone(answer)
+}
+
+/// An error may say that nothing may be kept any more.
+async fn heed(cache: Option<&Arc<Cache>>, error: Error) {
+    if let Some(cache) = cache.cloned() {
+        let _ = spawn_blocking(move || cache.heed(&error)).await;
+    }
 }
 
 fn what(error: &Error, passes: bool) -> String {

@@ -58,8 +58,8 @@ pub(crate) struct Fake {
 struct Now {
     revision: u32,
     variables: Vec<(String, Option<Vec<u8>>, i64)>,
-    /// Nobody is answered.
-    away: bool,
+    /// What everybody is answered instead.
+    refuses: Option<Code>,
 }
 
 #[derive(Clone)]
@@ -92,7 +92,7 @@ impl Script {
         let runtime = runtime.expect("a runtime");
         let calls = Arc::default();
         let variables = self.variables.iter().map(|(name, value)| (name.clone(), value.clone(), 7)).collect();
-        let now = Arc::new(watch::Sender::new(Now { revision: 1, variables, away: false }));
+        let now = Arc::new(watch::Sender::new(Now { revision: 1, variables, refuses: None }));
         let service =
             Service { script: self, calls: Arc::clone(&calls), now: Arc::clone(&now), exchanged: Arc::default() };
         runtime.spawn(async move {
@@ -133,7 +133,12 @@ impl Fake {
 
     /// Answers nobody from now on, or everybody again. Watches end.
     pub(crate) fn be_away(&self, away: bool) {
-        self.now.send_modify(|now| now.away = away);
+        self.now.send_modify(|now| now.refuses = away.then_some(Code::Unavailable));
+    }
+
+    /// Refuses everybody from now on. Watches end.
+    pub(crate) fn refuse(&self, code: Code) {
+        self.now.send_modify(|now| now.refuses = Some(code));
     }
 }
 
@@ -156,8 +161,8 @@ impl Workloads for Service {
         self.here()?;
         let mut last = request.into_inner().environment_revision;
         let states = WatchStream::new(self.now.subscribe()).filter_map(move |now| {
-            if now.away {
-                return Some(Err(Status::unavailable("as scripted")));
+            if let Some(code) = now.refuses {
+                return Some(Err(Status::new(code, "as scripted")));
             }
             let revision = revision(&now);
             let is_news = revision != last;
@@ -214,7 +219,7 @@ fn revision(now: &Now) -> String {
 
 impl Service {
     fn here(&self) -> Result<(), Status> {
-        if self.now.borrow().away { Err(Status::unavailable("as scripted")) } else { Ok(()) }
+        self.now.borrow().refuses.map_or(Ok(()), |code| Err(Status::new(code, "as scripted")))
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a change does, and what it leaves alone.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use coffer_proto::token::{Token, TokenKind};
+use tonic::Code;
 
 use crate::{
-    fake::Script,
+    fake::{Fake, Script, WORKLOAD},
     run::{fails, injector},
-    supervised::{Supervised, supervise},
+    supervised::{Supervised, supervise, until},
 };
 
 /// Prints what it was given and then waits for its end.
@@ -79,6 +80,30 @@ fn what_the_command_locks_holds_up_neither_changes_nor_signals() {
     assert_eq!(run.line(), "A=two");
     run.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(run.code(), Some(5));
+}
+
+#[test]
+fn a_denial_while_the_command_runs_ends_what_was_kept() {
+    let watched = Script::of(&[("A", "one")]);
+    let fetched = Script { good_first: 1, failures: vec![Code::PermissionDenied; 100], ..watched.clone() };
+    let deny_watch = |server: &Fake| server.refuse(Code::Unauthenticated);
+    let deny_fetch = |server: &Fake| server.change(&[("A", "two")]);
+    for (script, deny) in [(watched, &deny_watch as &dyn Fn(&Fake)), (fetched, &deny_fetch)] {
+        let root = tempfile::tempdir().expect("a directory");
+        let (cache, key) = (root.path().join("cache"), root.path().join("key"));
+        fs::write(&key, "0123456789abcdef".repeat(4)).expect("written");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("set");
+        let server = script.start();
+        let mut command = injector(&server);
+        command.args(QUICK).arg("--cache").arg(&cache).arg("--cache-key-file").arg(&key);
+        command.args(["--workload", WORKLOAD, "--", "sh", "-c", SHOW]);
+        let run = Supervised::of(command);
+        assert_eq!(run.line(), "A=one");
+        assert!(cache.exists(), "kept at the start");
+        deny(&server);
+        until("what was kept to be gone", || (!cache.exists()).then_some(()));
+        assert!(run.is_silent_for(Duration::from_millis(100)), "the command runs on");
+    }
 }
 
 #[test]

@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status};
 use super::{Api, convert::signed, open, status, streams::Messages};
 use crate::{
     audit::Head,
-    process::{self, Guarded},
     vault::{self, Error, Snapshot, Writes},
 };
 
@@ -23,11 +22,11 @@ impl Operations for Api {
         let audit = status.audit.map(to_audit);
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            start_time: Some(time(status.opened)),
+            start_time: None,
             store: Some(to_store(status)),
             keys: None,
             audit,
-            process: process::guarded().map(to_process),
+            process: None,
         }))
     }
 
@@ -117,15 +116,6 @@ fn to_store(status: vault::Status) -> v1::StoreStatus {
         oldest_time: oldest_time.flatten().map(time),
         history_bytes: signed(condition.history_bytes),
         free_bytes: signed(condition.free_bytes.unwrap_or_default()),
-    }
-}
-
-fn to_process(guarded: &Guarded) -> v1::ProcessStatus {
-    v1::ProcessStatus {
-        memory_locked: guarded.memory_locked,
-        memory_lock_problem: guarded.memory_lock_problem.clone(),
-        core_dumps_off: guarded.core_dumps_off,
-        undumpable: guarded.undumpable,
     }
 }
 

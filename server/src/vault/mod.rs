@@ -72,7 +72,6 @@ struct Inner {
     audit: Arc<dyn Audit>,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    opened: std::time::SystemTime,
     locks: Vec<Arc<Mutex<()>>>,
     line_hasher: RandomState,
     strangers: strangers::Strangers,

@@ -5,6 +5,8 @@
 //! - Items over a quarter of a segment go to blob files that are never synced: segments of 8 MiB, records far smaller.
 //! - One tree, one writer, batches of at most about 1 MiB, no background flush, a bounded cache.
 //! - Never `flush_async` (deadlocks), `transaction`, `generate_id` (repeats after a crash), `export`.
+//! - It takes a snapshot of its own that a crash left unfinished (`snap.….generating`) for a whole one and does not open:
+//!   such a file is removed first.
 //! - Its first I/O error blocks every later write, and it may panic: the log is the truth, sled only follows it.
 
 use std::{
@@ -38,6 +40,8 @@ const REMAINS_PAUSE: Duration = Duration::from_millis(1);
 const CHECKPOINT: &[u8] = b"checkpoint";
 /// What a record's key begins with.
 const RECORD: u8 = b'r';
+/// What the name of a snapshot that sled has not finished ends with.
+const UNFINISHED: &[u8] = b".generating";
 /// Before a record's bytes: its revision and the CRC-32 of key, revision and bytes.
 const RECORD_HEADER_BYTES: usize = 8 + 4;
 
@@ -59,6 +63,7 @@ impl Records {
         create_directory(path)?;
         let data = path.join("db");
         wait_for_remains(&data)?;
+        remove_unfinished(path).map_err(OpenError::at(path))?;
         let config = ::sled::Config::new()
             .path(path)
             .segment_size(SEGMENT_BYTES)
@@ -147,6 +152,18 @@ impl fmt::Debug for Records {
 /// Whether sled has files here.
 pub(super) fn exists(path: &Path) -> bool {
     fs::exists(path.join("db")).unwrap_or(true)
+}
+
+/// Removes what sled was writing when a crash came, and would read as if it were whole. Sled makes it again from its file.
+fn remove_unfinished(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().ends_with(UNFINISHED) {
+            fs::remove_file(entry.path())?;
+            tracing::info!(file = %entry.path().display(), "removed what sled had not finished");
+        }
+    }
+    Ok(())
 }
 
 /// Sled's own threads outlive its handle for a moment, with its file open and locked. Our lock says that no other process

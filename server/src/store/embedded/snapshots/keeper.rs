@@ -33,6 +33,8 @@ use crate::{
 
 /// Callers that may wait for a snapshot.
 const ASKING_MAX: usize = 64;
+/// How often it is looked whether a snapshot is due, and what is too old.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// A snapshot is due when the log since the last one has this many bytes, and half as many as that one.
 const DUE_BYTES: u64 = 64 << 20;
 /// And when the last one is so old and something was committed since.
@@ -58,7 +60,6 @@ pub(in super::super) struct KeeperParts {
     pub(in super::super) clock: Arc<dyn Clock>,
     pub(in super::super) instance: [u8; 16],
     pub(in super::super) retention: Retention,
-    pub(in super::super) looks_every: Duration,
     pub(in super::super) progress: Arc<Progress>,
     /// Weak, so that the store ends when nobody else asks.
     pub(in super::super) writer: mpsc::WeakSender<Request>,
@@ -121,7 +122,7 @@ impl Worker {
         tidy(&self.snapshots, &*self.parts.disk);
         self.retain();
         loop {
-            match asked.recv_timeout(self.parts.looks_every) {
+            match asked.recv_timeout(CHECK_INTERVAL) {
                 Ok(ask) => {
                     let made = self.snapshot();
                     self.retain();
@@ -190,7 +191,7 @@ impl Worker {
         let Some(segments) = segments else { return Ok(None) };
         let mut overlay = match base {
             Some(kept) => Overlay::after(kept.open(Some(self.parts.instance))?.header()),
-            None => Overlay::begin(self.parts.instance),
+            None => Overlay::begin(),
         };
         let until = Until::Revision(boundary.position.revision);
         for first in segments.into_iter().filter(|first| *first <= boundary.position.revision) {

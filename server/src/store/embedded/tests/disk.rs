@@ -15,7 +15,6 @@ use super::super::disk::{Disk, DiskFile, RealDisk, Room};
 pub(super) enum On {
     Log,
     Sled,
-    Snapshot,
 }
 
 /// What goes wrong, once.
@@ -92,11 +91,7 @@ impl TestDisk {
 }
 
 fn on(path: &Path) -> On {
-    match path.parent().and_then(Path::file_name).and_then(|parent| parent.to_str()) {
-        Some("log") => On::Log,
-        Some("snapshots") => On::Snapshot,
-        _ => On::Sled,
-    }
+    if path.extension().is_some_and(|extension| extension == "log") { On::Log } else { On::Sled }
 }
 
 impl Disk for TestDisk {

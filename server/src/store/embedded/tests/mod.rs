@@ -6,7 +6,6 @@ mod disk;
 mod faults;
 mod files;
 mod golden;
-mod keeping;
 mod opening;
 mod random;
 mod restored;

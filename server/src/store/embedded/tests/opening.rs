@@ -130,3 +130,22 @@ async fn parts_of_two_stores_do_not_open() {
         [with_sled.path(), one.path()].map(|dir| async move { super::shown(&open(dir).await).await });
     assert_eq!(shown.await, expected.await);
 }
+
+#[tokio::test]
+async fn what_sled_did_not_finish_is_no_damage() {
+    for torn in [&b""[..], b"half", &[0; 84]] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = create(dir.path()).await;
+        fill(&store, 0..3).await;
+        let before = shown(&store).await;
+        store.close().await.expect("close");
+        // Sled sorts its snapshots by name and believes the last one.
+        fs::write(dir.path().join("sled/snap.FFFFFFFFFFFFFFFF.generating"), torn).expect("write");
+        let store = open(dir.path()).await;
+        assert_eq!(shown(&store).await, before);
+        let names = fs::read_dir(dir.path()).expect("list").map(|entry| entry.expect("entry").file_name());
+        let anew: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("sled.")).collect();
+        assert!(anew.is_empty(), "sled was made anew: {anew:?}");
+        store.close().await.expect("close");
+    }
+}

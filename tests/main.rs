@@ -22,6 +22,7 @@ mod lifetime;
 mod operations;
 mod permissions;
 mod platform;
+mod power_loss;
 mod products;
 mod redaction;
 mod serving;

@@ -93,6 +93,34 @@ async fn a_changed_secret_restarts_whoever_inherits_it_also_after_the_server_die
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_was_deleted_and_created_again_is_another() {
+    const NAME: &str = "projects/p/secrets/KEY";
+    let mut server = Server::start();
+    let manager = server.manager(&["projects/p"]).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "one")).await.expect("created");
+    let token = server.workload_token("projects/p/servers/s").await;
+    let tool = server.inject(&token).env("COFFER_ADDRESS", server.socket());
+    let run = Running::new(tool.args(["--on-change", "restart", "--debounce", "300ms", "--", "sh", "-c", SHOW]));
+    assert_eq!(run.line(), "one");
+    let recreate = async |manager: &Client, value: &str| {
+        let request = v1::DeleteSecretRequest { name: NAME.into(), ..Default::default() };
+        manager.secrets().delete_secret(request).await.expect("deleted");
+        manager.secrets().create_secret(secret("projects/p", "KEY", value)).await.expect("created");
+    };
+    // Both within the debounce: name and version are what they were.
+    recreate(&manager, "two").await;
+    assert_eq!(run.line(), "two");
+    // And while nobody watches.
+    let injector = rustix::process::Pid::from_raw(run.0.id().try_into().expect("a pid")).expect("not zero");
+    rustix::process::kill_process(injector, rustix::process::Signal::STOP).expect("stopped");
+    server.kill_and_restart();
+    let manager = server.manager(&["projects/p"]).await;
+    recreate(&manager, "three").await;
+    rustix::process::kill_process(injector, rustix::process::Signal::CONT).expect("continued");
+    assert_eq!(run.line(), "three");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_token_starts_one_workload_and_its_badge_tells_when_another_must_be_restarted() {
     let server = Server::start();
     let manager = server.manager(&["projects/p"]).await;

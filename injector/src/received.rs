@@ -26,6 +26,8 @@ pub(crate) struct Variable<V = SecretValue> {
     pub(crate) kind: &'static str,
     /// The version of the value.
     pub(crate) version: i64,
+    /// The secret's uid: versions begin anew in one that was deleted and created again.
+    pub(crate) uid: String,
 }
 
 /// Every variable, checked, or every problem found: a wrong variable and a missing name alike.
@@ -85,7 +87,8 @@ fn check_one<V>(
         SecretKind::Plain => PLAIN,
         SecretKind::Unspecified => "unknown",
     };
-    Ok(Variable { name, value: value?, source: variable.source, kind, version: variable.value_version })
+    let (version, uid) = (variable.value_version, variable.secret_uid);
+    Ok(Variable { name, value: value?, source: variable.source, kind, version, uid })
 }
 
 /// For a start: the value must be there and fit an environment.
@@ -133,7 +136,8 @@ pub(crate) mod tests {
 
     fn sent(name: &str, value: Option<&[u8]>) -> v1::Variable {
         let source = format!("projects/p/secrets/{name}");
-        v1::Variable { name: name.to_owned(), value: value.map(Into::into), source, kind: 1, value_version: 3 }
+        let value = value.map(Into::into);
+        v1::Variable { name: name.to_owned(), value, source, kind: 1, value_version: 3, ..Default::default() }
     }
 
     /// A command line with these options.

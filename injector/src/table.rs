@@ -45,7 +45,7 @@ mod tests {
 
     fn variable(name: &str, source: &str) -> Variable<()> {
         let name = VariableName::parse(name).expect("a good name");
-        Variable { name, value: (), source: source.to_owned(), kind: "plain", version: 12 }
+        Variable { name, value: (), source: source.to_owned(), kind: "plain", version: 12, uid: String::new() }
     }
 
     fn table(words: &[&str]) -> String {

@@ -95,6 +95,7 @@ mod tests {
             source: "projects/p/secrets/X".to_owned(),
             kind: 1,
             value_version: 7,
+            secret_uid: "u".to_owned(),
         });
         FetchEnvironmentResponse {
             workload: CONTEXT[0].to_owned(),

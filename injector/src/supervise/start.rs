@@ -26,7 +26,17 @@ pub(crate) struct Work {
 
 /// What the command is given: by this, and not by revisions, it is told whether that changed, since `--only` leaves
 /// changes out.
-pub(super) type Given = Vec<(String, String, i64, &'static str)>;
+pub(super) type Given = Vec<Entry>;
+
+/// One secret; another value is another uid or another version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    name: String,
+    source: String,
+    uid: String,
+    version: i64,
+    kind: &'static str,
+}
 
 /// A start that is ready.
 pub(super) struct Start {
@@ -73,7 +83,13 @@ fn would_give(work: &Work, answer: &FetchEnvironmentResponse) -> Result<Given, F
 }
 
 fn given<V>(secrets: &[Variable<V>]) -> Given {
-    let entry = |secret: &Variable<V>| (secret.name.to_string(), secret.source.clone(), secret.version, secret.kind);
+    let entry = |secret: &Variable<V>| Entry {
+        name: secret.name.to_string(),
+        source: secret.source.clone(),
+        uid: secret.uid.clone(),
+        version: secret.version,
+        kind: secret.kind,
+    };
     secrets.iter().map(entry).collect()
 }
 
@@ -96,6 +112,7 @@ fn without_values(answer: &FetchEnvironmentResponse) -> FetchEnvironmentResponse
         source: variable.source.clone(),
         kind: variable.kind,
         value_version: variable.value_version,
+        secret_uid: variable.secret_uid.clone(),
     };
     FetchEnvironmentResponse {
         workload: answer.workload.clone(),

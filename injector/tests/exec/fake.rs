@@ -202,6 +202,7 @@ impl Workloads for Service {
             source: format!("projects/p/secrets/{name}"),
             kind: 1,
             value_version: *version,
+            secret_uid: format!("uid-of-{name}"),
         });
         Ok(Response::new(FetchEnvironmentResponse {
             workload: self.script.workload.unwrap_or(WORKLOAD).to_owned(),

@@ -77,5 +77,6 @@ fn to_variable(variable: FetchedVariable) -> v1::Variable {
         source: variable.source.to_string(),
         kind: to_kind(variable.kind),
         value_version: signed(variable.version),
+        secret_uid: variable.uid.to_string(),
     }
 }

@@ -73,6 +73,8 @@ pub struct FetchedVariable {
     pub kind: Kind,
     /// The version of its value.
     pub version: u64,
+    /// The secret's.
+    pub uid: Uid,
     /// Its value; none in a dry run.
     pub value: Option<SecretValue>,
 }
@@ -217,7 +219,8 @@ impl Vault {
             .map(|secret| {
                 let value = if dry_run { None } else { Some(secret.open(store)?) };
                 let meta = &secret.entry.meta;
-                Ok(FetchedVariable { source: secret.name(), kind: meta.kind, version: meta.version, value })
+                let (kind, version, uid) = (meta.kind, meta.version, meta.uid);
+                Ok(FetchedVariable { source: secret.name(), kind, version, uid, value })
             })
             .collect::<Result<_, Error>>()?;
         Ok(Fetched { workload, variables, revision, unchanged: false, missing })

@@ -3,6 +3,7 @@
 //! [`harness`] starts servers and runs tools; every other module is one behaviour.
 
 mod audit;
+mod backup;
 mod bad_input;
 mod canary;
 mod commands;

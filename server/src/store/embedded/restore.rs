@@ -74,6 +74,10 @@ pub fn restore(
     target: Target,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Restored, RestoreError> {
+    // Said before anything is read, and before the source, which may be the same, is locked.
+    if Layout::new(to.into()).format().exists() {
+        return Err(OpenError::Exists(to.into()).into());
+    }
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(|_| RestoreError::NoRandomness)?;
     let mut restore = Restore { source, to, target, instance, progress };

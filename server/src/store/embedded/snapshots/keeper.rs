@@ -145,10 +145,12 @@ impl Worker {
     fn snapshot(&self) -> Result<Snapshot, Error> {
         let boundary = self.boundary()?;
         let kept = list(&self.snapshots).map_err(failed)?;
-        if let Some(newest) = kept.last().filter(|newest| newest.position == boundary.position)
-            && let Ok(snapshot) = newest.look()
-        {
-            return Ok(snapshot);
+        if let Some(newest) = kept.last().filter(|newest| newest.position == boundary.position) {
+            // Read to its end: it may be about to leave as a backup, and one that cannot be restored is none.
+            match newest.examine(self.parts.instance) {
+                Ok(snapshot) => return Ok(snapshot),
+                Err(error) => tracing::error!(%error, "the newest snapshot is damaged, and is made anew"),
+            }
         }
         self.check_room(&kept)?;
         let began = std::time::Instant::now();

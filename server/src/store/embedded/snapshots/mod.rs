@@ -98,6 +98,13 @@ impl Kept {
         snapshot::look(&self.path).map_err(|damage| OpenError::damaged(&self.path, damage))
     }
 
+    /// Reads it to its end.
+    pub(super) fn examine(&self, instance: [u8; 16]) -> Result<Snapshot, OpenError> {
+        let mut reader = self.open(Some(instance))?;
+        while reader.frame().map_err(|damage| OpenError::damaged(&self.path, damage))?.is_some() {}
+        self.look()
+    }
+
     /// Opens it, if it is of this store and of the position that its name says.
     pub(super) fn open(&self, instance: Option<[u8; 16]>) -> Result<Reader<io::BufReader<fs::File>>, OpenError> {
         let reader = Reader::open(&self.path).map_err(|damage| OpenError::damaged(&self.path, damage))?;

@@ -195,6 +195,14 @@ async fn a_damaged_snapshot_is_passed_over() {
     fs::write(&newest, bytes).expect("written");
     let last = shows.last().expect("some");
     assert_eq!(restored(dir.path(), Target::Newest).await.expect("restored"), after(last));
+    let store = open(dir.path()).await;
+    let Backup { mut chunks, .. } = store.backup().await.expect("made anew of an older one");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    while let Some(chunk) = chunks.chunk().await.expect("a chunk") {
+        std::io::Write::write_all(&mut file.as_file(), &chunk).expect("written");
+    }
+    assert_eq!(restored(file.path(), Target::Newest).await.expect("restored"), after(last));
+    store.close().await.expect("close");
     fs::remove_dir_all(dir.path().join("sled")).expect("removed");
     let store = open(dir.path()).await;
     assert_eq!(&shown(&store).await, last);

@@ -1,0 +1,161 @@
+//! An operator backs up, loses, restores and goes on, with the commands of the README and nothing else.
+
+use std::{fs, path::Path, process::Output};
+
+use coffer_proto::v1;
+use tonic::Code;
+
+use crate::harness::{Server, refused, secret};
+
+const SCOPE: &str = "projects/shop";
+const WORKLOAD: &str = "projects/shop/servers/web";
+
+/// Runs `coffer-server` to its end.
+fn server_command(args: &[&str], paths: &[(&str, &Path)]) -> Output {
+    let mut command = Server::command(args);
+    for (flag, path) in paths {
+        command.arg(flag).arg(path);
+    }
+    command.output().expect("coffer-server starts")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// A server with some history: three positions that a restore can tell apart.
+struct History {
+    server: Server,
+    /// Where both secrets had their first value.
+    first: String,
+    /// A token that was revoked after that.
+    revoked: String,
+}
+
+async fn history() -> History {
+    let server = Server::start();
+    let manager = server.manager(&[SCOPE]).await;
+    for (name, value) in [("KEPT", "kept-1"), ("LOST", "lost-1")] {
+        manager.secrets().create_secret(secret(SCOPE, name, value)).await.expect("created");
+    }
+    let revoked = server.token("users/manager").await;
+    let first = status(&server).await.position;
+    let operator = server.operator();
+    let name = format!("tokens/{}", revoked.split('_').nth(2).expect("an id"));
+    operator.tokens().revoke_token(v1::RevokeTokenRequest { name }).await.expect("revoked");
+    let update = v1::UpdateSecretRequest {
+        name: format!("{SCOPE}/secrets/KEPT"),
+        value: Some(b"kept-2".to_vec()),
+        ..Default::default()
+    };
+    manager.secrets().update_secret(update).await.expect("updated");
+    let delete = v1::DeleteSecretRequest { name: format!("{SCOPE}/secrets/LOST"), ..Default::default() };
+    manager.secrets().delete_secret(delete).await.expect("deleted");
+    History { server, first, revoked }
+}
+
+async fn status(server: &Server) -> v1::StoreStatus {
+    let status = server.operator().operations().get_status(v1::GetStatusRequest {}).await.expect("told").into_inner();
+    status.store.expect("always there")
+}
+
+/// The server goes on in another directory, with a new operator's token made as the README says.
+async fn go_on(server: &mut Server, data: &Path) {
+    let token_file = server.operator_token_file();
+    fs::remove_file(&token_file).expect("of before");
+    let key_file = server.key_file();
+    let paths = [("--data", data), ("--key-file", &*key_file), ("--token-file", &*token_file)];
+    let made = server_command(&["operator"], &paths);
+    assert!(made.status.success(), "{}", text(&made));
+    let mut command = Server::command(&["run", "--listen", "127.0.0.1:0"]);
+    command.arg("--listen").arg(format!("unix:{}", server.home().join("coffer.sock").display()));
+    command.arg("--data").arg(data).arg("--key-file").arg(key_file);
+    command.arg("--address-file").arg(server.home().join("address"));
+    server.run_by(command);
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_backup_makes_a_store_that_serves_with_new_tokens_only() {
+    let History { mut server, revoked, .. } = history().await;
+    let before = server.operator_token();
+    let backup = server.home().join("coffer.backup");
+    let done = server.cli(&before).args(["store", "backup", "coffer.backup"]).run();
+    assert!(done.ok().contains("snapshot 1."));
+    // What comes after it is not in it.
+    let manager = server.manager(&[SCOPE]).await;
+    manager.secrets().create_secret(secret(SCOPE, "LATER", "x")).await.expect("created");
+    server.stop().await;
+
+    let data = server.home().join("restored");
+    let restored = server_command(&["restore"], &[("--data", &data), ("--", &backup)]);
+    assert!(restored.status.success(), "{}", text(&restored));
+    assert!(text(&restored).contains("every token of before has ended"), "{}", text(&restored));
+    go_on(&mut server, &data).await;
+    assert_eq!(server.environment(WORKLOAD).await, pairs(&[("KEPT", "kept-2")]));
+    for token in [&before, &revoked] {
+        let over = server.client(token).secrets().list_secrets(v1::ListSecretsRequest::default()).await;
+        assert_eq!(refused(over).why(), (Code::Unauthenticated, "CREDENTIAL_INVALID"));
+    }
+    assert!(status(&server).await.position.starts_with("2."), "another epoch");
+}
+
+#[tokio::test]
+async fn a_position_and_a_time_of_the_past_come_back_but_no_revoked_token() {
+    let History { mut server, first, revoked } = history().await;
+    server.kill();
+    for (flag, at) in [("--to-position", first.as_str()), ("--to-time", &time_of(&server, &first))] {
+        let data = server.home().join(flag);
+        let old = server.home().join("data");
+        let restored = server_command(&["restore", flag, at], &[("--data", &data), ("--", &old)]);
+        assert!(restored.status.success(), "{flag} {at}: {}", text(&restored));
+        go_on(&mut server, &data).await;
+        assert_eq!(server.environment(WORKLOAD).await, pairs(&[("KEPT", "kept-1"), ("LOST", "lost-1")]), "{flag}");
+        let over = server.client(&revoked).secrets().list_secrets(v1::ListSecretsRequest::default()).await;
+        assert_eq!(refused(over).why(), (Code::Unauthenticated, "CREDENTIAL_INVALID"), "{flag}");
+        server.kill();
+    }
+}
+
+/// When a position was reached, by the audit log, as an operator would look it up. The log's times are those of the lines
+/// around a commit: the `done` line is not before it.
+fn time_of(server: &Server, position: &str) -> String {
+    let line = server.audit().into_iter().find(|line| line["position"] == position && line["phase"] == "done");
+    line.expect("a done line")["time"].as_str().expect("a time").to_owned()
+}
+
+#[tokio::test]
+async fn a_store_whose_records_are_gone_serves_on() {
+    let History { mut server, .. } = history().await;
+    let before = server.environment(WORKLOAD).await;
+    server.kill();
+    fs::remove_dir_all(server.data().join("sled")).expect("removed");
+    server.run();
+    assert_eq!(server.environment(WORKLOAD).await, before);
+}
+
+#[tokio::test]
+async fn what_cannot_be_restored_is_refused_in_words() {
+    let History { mut server, .. } = history().await;
+    let (data, new) = (server.data(), server.home().join("new"));
+    let refused = |args: &[&str], paths: &[(&str, &Path)]| {
+        let output = server_command(args, paths);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(!new.join("format").exists());
+        text(&output)
+    };
+    let told = refused(&["restore"], &[("--data", &new), ("--", &data)]);
+    assert!(told.contains("in use") && told.contains("hint: stop its server first"), "{told}");
+    server.stop().await;
+    let told = refused(&["restore", "--to-position", "1.999"], &[("--data", &new), ("--", &data)]);
+    assert!(told.contains("it has nothing of 1.999; it ends at 1."), "{told}");
+    let told = refused(&["restore", "--to-time", "2001-01-01T00:00:00Z"], &[("--data", &new), ("--", &data)]);
+    assert!(told.contains("there was nothing in it at that time"), "{told}");
+    let told = refused(&["restore"], &[("--data", &data), ("--", &data)]);
+    assert!(told.contains("hint: a restore never touches what is there"), "{told}");
+    let told = refused(&["restore"], &[("--data", &new), ("--", &server.key_file())]);
+    assert!(told.contains("root.key: damaged: offset 0"), "{told}");
+}

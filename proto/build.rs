@@ -44,10 +44,20 @@ const WITHOUT_DEBUG: &[&str] = &[
     "coffer.v1.SetReferenceRequest",
 ];
 
+/// Of the messages between the server and a KMS plugin, those that carry a key.
+const KMS_WITHOUT_DEBUG: &[&str] = &["v2.EncryptRequest", "v2.DecryptResponse"];
+
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=coffer");
+    println!("cargo:rerun-if-changed=kms");
     let descriptors = protox::compile(FILES, ["."]).map_err(io::Error::other)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("coffer.v1.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().skip_debug(WITHOUT_DEBUG).compile_fds(descriptors)
+    tonic_prost_build::configure().skip_debug(WITHOUT_DEBUG).compile_fds(descriptors)?;
+    // Spoken by the server only, and no part of the contract: never in the descriptors that are served.
+    if env::var_os("CARGO_FEATURE_KMS").is_some() {
+        let kms = protox::compile(["kms/v2.proto"], ["."]).map_err(io::Error::other)?;
+        tonic_prost_build::configure().skip_debug(KMS_WITHOUT_DEBUG).compile_fds(kms)?;
+    }
+    Ok(())
 }

@@ -19,6 +19,7 @@ mod harness;
 mod health;
 mod injection;
 mod instances;
+mod keys;
 mod lifetime;
 mod operations;
 mod permissions;

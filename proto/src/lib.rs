@@ -25,6 +25,13 @@ pub mod v1 {
     tonic::include_proto!("coffer.v1");
 }
 
+/// The interface of Kubernetes' KMS v2 plugins.
+#[cfg(feature = "kms")]
+pub mod kms {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("v2");
+}
+
 /// The compiled `.proto` files, as an encoded `google.protobuf.FileDescriptorSet`: for reflection and for tests that
 /// must cover every method.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/coffer.v1.bin"));
@@ -57,4 +64,8 @@ mod tests {
     assert_not_impl_any!(v1::RedactStreamRequest: Debug);
     assert_not_impl_any!(v1::RedactStreamResponse: Debug);
     assert_not_impl_any!(v1::SetReferenceRequest: Debug);
+    #[cfg(feature = "kms")]
+    assert_not_impl_any!(crate::kms::EncryptRequest: Debug);
+    #[cfg(feature = "kms")]
+    assert_not_impl_any!(crate::kms::DecryptResponse: Debug);
 }

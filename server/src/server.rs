@@ -2,12 +2,15 @@
 
 mod address_file;
 mod housekeeping;
+pub(crate) mod key;
 pub(crate) mod seal_mark;
 mod services;
+mod switch;
+mod unseal;
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,20 +18,15 @@ use std::{
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-use self::address_file::AddressFile;
+use self::{address_file::AddressFile, switch::Switch, unseal::Opener};
 use crate::{
     api,
     audit::file::{AuditFile, OpenError as AuditError, Options as AuditOptions},
-    clock::SystemClock,
     config::{AuditLog, Config, History},
-    seal::{
-        header::Error as HeaderError,
-        source::{self, KeyFile},
-    },
+    seal::source,
     serve::{self, BindError, Certificates, CertificatesError, End, Limits, Listener, ServeError, Stage},
     store::embedded::{Embedded, OpenError as StoreError, Options},
     vault::{self, Vault},
-    view::LoadError,
 };
 
 /// How long the audit log and the store may take to write what they hold at the end.
@@ -46,12 +44,12 @@ pub struct Signals {
     pub reload: watch::Receiver<()>,
 }
 
-/// A server whose store is open and loaded, but that does not listen yet.
+/// A server whose store is open, but that does not listen yet.
 pub struct Server {
     config: Config,
-    store: Embedded,
-    vault: Vault,
-    audit: Arc<AuditFile>,
+    opener: Opener,
+    /// Loaded, or why it is sealed for now.
+    vault: Result<Vault, Error>,
     certificates: Option<Arc<Certificates>>,
     began: Instant,
 }
@@ -68,10 +66,8 @@ pub struct Bound {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the variants are the parts of a server, and each message names its file or address")]
 pub enum Error {
-    #[error("key file {0}")]
+    #[error("{0}")]
     Key(#[from] source::Error),
-    #[error("key file {}: {error}", path.display())]
-    WrongKey { path: PathBuf, error: source::Error },
     #[error("store {0}")]
     Store(#[from] StoreError),
     #[error("{0}")]
@@ -90,32 +86,14 @@ pub enum Error {
     Serve(#[from] ServeError),
 }
 
-impl Error {
-    /// Gives what a wrong key says the name of its file, which it does not know.
-    pub(crate) fn in_key_file(self, path: &Path) -> Self {
-        let path = path.to_owned();
-        match self {
-            Error::Key(error @ source::Error::WrongKey { .. }) => Error::WrongKey { path, error },
-            Error::Vault(vault::OpenError::Load(LoadError::Header(HeaderError::Source(
-                error @ source::Error::WrongKey { .. },
-            )))) => Error::WrongKey { path, error },
-            other => other,
-        }
-    }
-}
-
 impl Server {
-    /// Opens everything that `config` names and loads the store. Nothing is changed if something is wrong.
+    /// Opens everything that `config` names and loads the store. Nothing is changed if something is wrong. If the key source
+    /// cannot be used just now, the server is sealed: it can listen all the same, and loads the store once it can.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let key_file = config.key_file.clone();
-        Self::open_all(config).await.map_err(|error| error.in_key_file(&key_file))
-    }
-
-    async fn open_all(config: Config) -> Result<Self, Error> {
         let began = Instant::now();
         let certificates = config.tls.clone().map(Certificates::load).transpose()?.map(Arc::new);
-        let key = KeyFile::open(&config.key_file)?;
-        seal_mark::check(&config.data, &key)?;
+        let source = key::open(&config.key)?;
+        seal_mark::check(&config.data, source.as_ref())?;
         let History { retention, bytes_max } = config.history;
         let options = Options { retention, history_bytes_max: bytes_max, ..Options::default() };
         let store = Embedded::open(&config.data, options).await?;
@@ -123,14 +101,19 @@ impl Server {
         let kept = AuditOptions { sync: *sync, max_bytes: *max_bytes, keep_files: *keep_files };
         let audit = Arc::new(AuditFile::open(file, kept)?);
         let limits = vault::Limits { memory_bytes: config.limits.memory_bytes };
-        let vault = Vault::open(Arc::new(store.clone()), &key, audit.clone(), Arc::new(SystemClock), limits).await?;
-        seal_mark::set(&config.data, &key)?;
-        Ok(Self { config, store, vault, audit, certificates, began })
+        let opener = Opener { data: config.data.clone(), store, source, audit, limits };
+        let vault = match opener.open().await {
+            Err(error) if error.cause().is_none() => return Err(error),
+            opened => opened,
+        };
+        Ok(Self { config, opener, vault, certificates, began })
     }
 
-    /// Coffer's own services, to be called without a socket; streams need one.
+    /// Coffer's own services, to be called without a socket; streams need one. None of a sealed server.
     pub fn routes(&self) -> Routes {
-        api::routes(self.vault.clone(), watch::channel(Stage::Serving).1)
+        self.vault
+            .as_ref()
+            .map_or_else(|_| Routes::default(), |vault| api::routes(vault.clone(), watch::channel(Stage::Serving).1))
     }
 
     /// Binds every listener and then writes the address file.
@@ -146,12 +129,16 @@ impl Server {
 }
 
 impl Bound {
-    /// Serves until told to end, then closes everything: calls first, the store and the audit log last.
+    /// Serves until told to end, then closes everything: calls first, the store and the audit log last. While sealed, it
+    /// tries to open the store and begins to serve when it could; a refusal of the key source ends it.
     pub async fn run(self, signals: Signals) -> Result<End, Error> {
         let Self { server, listeners, addresses } = self;
-        let Server { config, store, vault, audit, certificates, began } = server;
-        let routes = api::routes(vault.clone(), signals.stage.clone());
-        let routes = services::add(routes, &config, vault.watch_health(), signals.stage.clone())?;
+        let Server { config, opener, vault, certificates, began } = server;
+        let stage = Arc::new(watch::Sender::new(Stage::Serving));
+        let follower = tokio::spawn(follow(signals.stage, Arc::clone(&stage)));
+        let healthy = watch::Sender::new(false);
+        let standard = services::add(Routes::default(), &config, healthy.subscribe(), stage.subscribe())?;
+        let switch = Switch::new(standard);
         let _address_file = match &config.address_file {
             None => None,
             Some(path) => {
@@ -159,27 +146,94 @@ impl Bound {
                 Some(written.map_err(|error| Error::AddressFile { path: path.clone(), error })?)
             }
         };
-        let chores = housekeeping::start(signals.reload, Arc::clone(&audit), certificates.clone());
-        let counts = vault.view().read().counts();
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            store = %config.data.display(),
-            listen = addresses.join(" "),
-            secrets = counts.secrets,
-            scopes = counts.scopes,
-            took = ?began.elapsed(),
-            "serving"
-        );
+        let chores = housekeeping::start(signals.reload, Arc::clone(&opener.audit), certificates.clone());
+        let start = {
+            let (opener, switch, stage) = (opener.clone(), switch.clone(), Arc::clone(&stage));
+            let (data, listen) = (config.data.clone(), addresses.join(" "));
+            move |vault: &Vault| {
+                switch.unseal(api::routes(vault.clone(), stage.subscribe()));
+                tokio::spawn(report_health(vault.watch_health(), healthy));
+                let counts = vault.view().read().counts();
+                tracing::info!(
+                    version = env!("CARGO_PKG_VERSION"),
+                    store = %data.display(),
+                    listen,
+                    secrets = counts.secrets,
+                    scopes = counts.scopes,
+                    took = ?began.elapsed(),
+                    "serving"
+                );
+                housekeeping::look_after_key(vault.clone(), opener.source)
+            }
+        };
+        let opening = match vault {
+            // At once, so that no call ever finds an open store sealed.
+            Ok(vault) => {
+                let key_chores = start(&vault);
+                tokio::spawn(async move { Ok(Some((vault, key_chores))) })
+            }
+            Err(error) => {
+                let (opener, switch, stage) = (opener.clone(), switch.clone(), Arc::clone(&stage));
+                tokio::spawn(async move {
+                    let opened = opener.keep_trying(error, |cause| switch.seal(cause)).await;
+                    if opened.is_err() {
+                        advance(&stage, Stage::Draining);
+                    }
+                    opened.map(|vault| {
+                        let key_chores = start(&vault);
+                        Some((vault, key_chores))
+                    })
+                })
+            }
+        };
         let limits = Limits::new(config.limits.connections, config.limits.connections_per_peer);
-        let end = serve::serve(listeners, routes, limits, certificates, signals.stage).await;
+        let end = serve::serve(listeners, switch, limits, certificates, stage.subscribe()).await;
+        follower.abort();
         chores.abort();
-        flush(&vault).await;
-        drop(vault);
-        close(&store, &audit).await;
+        // While sealed there is nothing to wait for.
+        opening.abort();
+        let opened = opening.await.unwrap_or_else(|_| Ok(None));
+        if let Ok(Some((vault, key_chores))) = &opened {
+            key_chores.abort();
+            flush(vault).await;
+        }
+        let refused = opened.map(drop);
+        close(&opener.store, &opener.audit).await;
+        refused?;
         if let Ok(end) = &end {
             tracing::info!(?end, "ended");
         }
         Ok(end?)
+    }
+}
+
+/// Hands the stage on until nobody says any more how far the end is, which is the end.
+async fn follow(mut told: watch::Receiver<Stage>, stage: Arc<watch::Sender<Stage>>) {
+    loop {
+        let now = *told.borrow_and_update();
+        advance(&stage, now);
+        if told.changed().await.is_err() {
+            return advance(&stage, Stage::Aborting);
+        }
+    }
+}
+
+fn advance(stage: &watch::Sender<Stage>, to: Stage) {
+    stage.send_if_modified(|stage| {
+        let is_further = to > *stage;
+        *stage = to.max(*stage);
+        is_further
+    });
+}
+
+/// Hands the vault's health on until it is gone, and with it the sender.
+async fn report_health(mut vault: watch::Receiver<bool>, healthy: watch::Sender<bool>) {
+    loop {
+        let now = *vault.borrow_and_update();
+        healthy.send_replace(now);
+        if vault.changed().await.is_err() {
+            return;
+        }
     }
 }
 

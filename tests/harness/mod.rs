@@ -2,6 +2,7 @@
 
 mod binaries;
 mod command;
+pub(crate) mod kms;
 mod people;
 mod raw;
 mod scan;

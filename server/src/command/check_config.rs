@@ -3,17 +3,19 @@
 use super::{Failure, print};
 use crate::{
     config::{self, Flags},
-    seal::source::KeyFile,
     serve::Certificates,
+    server::key,
 };
 
-/// Checks what `run` would check before it touches the store: everything given, the key file and the certificate.
+/// Checks what `run` would check before it touches the store: everything given, the key source, which is asked how it is, and the
+/// certificate.
 /// Prints the effective configuration, as a file that would give it.
-pub(super) fn run(flags: &Flags) -> Result<(), Failure> {
+pub(super) async fn run(flags: &Flags) -> Result<(), Failure> {
     let config = config::load(flags, std::env::vars_os())?;
     let mut errors = Vec::new();
-    if let Err(error) = KeyFile::open(&config.key_file) {
-        errors.push(format!("key file {error}"));
+    match key::open(&config.key) {
+        Err(error) => errors.push(error.to_string()),
+        Ok(source) => errors.extend(source.status().await.err().map(|error| error.to_string())),
     }
     if let Some(Err(error)) = config.tls.clone().map(Certificates::load) {
         errors.push(error.to_string());

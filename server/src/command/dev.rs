@@ -11,7 +11,12 @@ use std::{
 use coffer_proto::{name::Principal, token::Token};
 
 use super::{
-    Failure, init::NewStore, print, provision, run::raise_descriptor_limit, signals, start_logging, token::Outlet,
+    Failure,
+    init::{NewKey, NewStore},
+    print, provision,
+    run::raise_descriptor_limit,
+    signals, start_logging,
+    token::Outlet,
 };
 use crate::{
     config::{self, Flags},
@@ -131,7 +136,7 @@ impl Files {
         let owner = Principal::parse(OWNER).map_err(|_| Failure::new(format!("{OWNER} is no principal")))?;
         let outlet = Outlet::open(Some(&self.owner_token))?;
         let audit_file = Some(self.audit.as_path());
-        let new = NewStore { data: &self.store, key_file: &self.key, generate_key: true, audit_file };
+        let new = NewStore { data: &self.store, key: NewKey::Generated(&self.key), audit_file };
         let token = new.create(&owner).await?;
         outlet.write(&token)?;
         Ok(token)
@@ -201,7 +206,7 @@ mod tests {
     async fn a_directory_that_dev_did_not_make_is_refused_and_stays_as_it_is() {
         let dir = tempfile::tempdir().expect("a directory");
         let (home, key) = (dir.path().join("data"), dir.path().join("key"));
-        let new = NewStore { data: &home, key_file: &key, generate_key: true, audit_file: None };
+        let new = NewStore { data: &home, key: NewKey::Generated(&key), audit_file: None };
         new.create(&Principal::parse(OWNER).expect("a principal")).await.map(drop).expect("a store");
         let names = || {
             let entries = fs::read_dir(&home).expect("there").map(|entry| entry.expect("an entry").file_name());

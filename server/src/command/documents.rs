@@ -3,7 +3,10 @@
 use clap::Parser as _;
 
 use super::{Command, CommandLine, check_config};
-use crate::{config::Flags, seal::source::KeyFile};
+use crate::{
+    config::{Flags, KeySetting},
+    seal::source::KeyFile,
+};
 
 const README: &str = include_str!("../../../README.md");
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/coffer.toml");
@@ -40,7 +43,7 @@ fn every_run_is_good_and_of_the_one_layout() {
             [verb].iter().filter(|verb| !verb.is_empty()).map(|verb| (*verb).to_owned()).chain(line.clone()).collect();
         let Command::Run(flags) = parse(&line) else { panic!("{name} runs none") };
         let config = crate::config::load(&flags, []).unwrap_or_else(|mistakes| panic!("{name}: {mistakes}"));
-        assert_eq!((config.data.to_str(), config.key_file.to_str()), (Some(DATA), Some(KEY_FILE)), "{name}");
+        assert_eq!((config.data.to_str(), &config.key), (Some(DATA), &KeySetting::File(KEY_FILE.into())), "{name}");
         assert!(
             config.listen.iter().any(|address| address.to_string() == "0.0.0.0:7470"),
             "{name} listens to no other"
@@ -69,13 +72,13 @@ fn every_init_is_good_and_of_the_one_layout() {
     }
 }
 
-#[test]
-fn check_config_accepts_the_sample() {
+#[tokio::test]
+async fn check_config_accepts_the_sample() {
     let home = tempfile::tempdir().expect("a directory");
     let key = home.path().join("root.key");
     KeyFile::generate(&key).expect("a key");
     let config = crate::config::load(&Flags { config: Some(CONFIG.into()), ..Flags::default() }, []).expect("good");
-    assert_eq!((config.data.to_str(), config.key_file.to_str()), (Some(DATA), Some(KEY_FILE)));
+    assert_eq!((config.data.to_str(), &config.key), (Some(DATA), &KeySetting::File(KEY_FILE.into())));
     let key_file = Some(key.to_str().expect("UTF-8").to_owned());
-    check_config::run(&Flags { config: Some(CONFIG.into()), key_file, ..Flags::default() }).expect("accepted");
+    check_config::run(&Flags { config: Some(CONFIG.into()), key_file, ..Flags::default() }).await.expect("accepted");
 }

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    seal::source::KeyFile,
-    server::{self, seal_mark},
+    config::KeySetting,
+    seal::source::{KeyFile, KeySource},
+    server::{self, key, seal_mark},
     store::embedded::{Embedded, OpenError},
     vault,
 };
@@ -30,17 +31,28 @@ impl Init {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { offline, generate_key } = self;
         let operator = offline.operator()?;
+        let key = offline.key.setting()?;
+        NewKey::of(&key, generate_key)?;
         let outlet = offline.outlet()?;
-        let (data, key_file) = (&offline.data, &offline.key_file);
-        let new = NewStore { data, key_file, generate_key, audit_file: offline.audit_file.as_deref() };
+        let data = &offline.data;
+        let new = NewStore { data, key: NewKey::of(&key, generate_key)?, audit_file: offline.audit_file.as_deref() };
         outlet.hand_out(new.create(&operator).await)?;
         print::note(&format!("made a store in {} for {operator}", data.display()));
-        offline.tell_token();
-        print::note(&format!(
-            "back up {}: without it nothing in the store can ever be read, and it must not lie beside a copy of the store",
-            key_file.display()
-        ));
-        print::note(&format!("next: coffer-server run {}", offline.flags()));
+        offline.tell_token(&key);
+        print::note(&match &key {
+            KeySetting::File(file) => format!(
+                "back up {}: without it nothing in the store can ever be read, and it must not lie beside a copy of the store",
+                file.display()
+            ),
+            KeySetting::Credential { name, .. } => format!(
+                "back up the key in the credential {name}: without it nothing in the store can ever be read, and it must not lie beside a copy of the store"
+            ),
+            KeySetting::Kms(_) => {
+                "keep the plugin's key in its key management service: without it nothing in the store can ever be read"
+                    .to_owned()
+            }
+        });
+        print::note(&format!("next: coffer-server run {}", offline.flags(&key)));
         Ok(())
     }
 }
@@ -48,30 +60,65 @@ impl Init {
 /// A store to be made.
 pub(super) struct NewStore<'a> {
     pub(super) data: &'a Path,
-    pub(super) key_file: &'a Path,
-    pub(super) generate_key: bool,
+    pub(super) key: NewKey<'a>,
     pub(super) audit_file: Option<&'a Path>,
+}
+
+/// What is to open it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NewKey<'a> {
+    /// A key file, to be made too.
+    Generated(&'a Path),
+    /// Something that is there already.
+    Present(&'a KeySetting),
+}
+
+impl<'a> NewKey<'a> {
+    fn of(key: &'a KeySetting, generate: bool) -> Result<Self, Failure> {
+        match (generate, key) {
+            (false, key) => Ok(Self::Present(key)),
+            (true, KeySetting::File(path)) => Ok(Self::Generated(path)),
+            (true, _) => {
+                let error = "--generate-key makes a key file, so it needs --key-file".to_owned();
+                Err(Failure::usage(vec![error]))
+            }
+        }
+    }
+
+    /// The source; a key that was generated is on the disk.
+    fn open(self) -> Result<Arc<dyn KeySource>, Failure> {
+        let opened = match self {
+            Self::Generated(path) => KeyFile::generate(path).map(|key| Arc::new(key) as Arc<dyn KeySource>),
+            Self::Present(setting) => key::open(setting),
+        };
+        opened.map_err(|error| {
+            let failure = Failure::from(server::Error::from(error));
+            match self {
+                Self::Generated(path) if path.exists() => {
+                    failure.hint("without --generate-key `init` uses the key that is there")
+                }
+                Self::Present(KeySetting::File(path)) if !path.exists() => failure.hint("--generate-key makes one"),
+                _ => failure,
+            }
+        })
+    }
 }
 
 impl NewStore<'_> {
     /// Makes it; refuses existing data and existing keys.
     pub(super) async fn create(&self, operator: &Principal) -> Result<Token, Failure> {
-        let key = if self.generate_key { KeyFile::generate(self.key_file) } else { KeyFile::open(self.key_file) };
-        let key = key.map_err(|error| {
-            let failure = Failure::from(server::Error::from(error));
-            match (self.generate_key, self.key_file.exists()) {
-                (true, true) => failure.hint("without --generate-key `init` uses the key that is there"),
-                (false, false) => failure.hint("--generate-key makes one"),
-                _ => failure,
-            }
-        })?;
+        let key = self.key.open()?;
+        // Nothing is made that would have to be removed again.
+        if let Err(error) = key.status().await {
+            return Err(server::Error::from(error).into());
+        }
         let created = Embedded::create(self.data).await;
         // A store without its mark is one whose `init` was interrupted: it is filled if nothing is in it.
         let is_interrupted = matches!(created, Err(OpenError::Exists(_))) && !seal_mark::is_marked(self.data);
         let is_new = created.is_ok();
         let made = match created {
             Err(error) if !is_interrupted => Err(server::Error::from(error)),
-            Ok(()) | Err(_) => self.fill(&key, operator).await,
+            Ok(()) | Err(_) => self.fill(key.as_ref(), operator).await,
         };
         made.map_err(|error| self.failure(error, is_new))
     }
@@ -81,9 +128,11 @@ impl NewStore<'_> {
             error,
             server::Error::Store(OpenError::Exists(_)) | server::Error::Vault(vault::OpenError::NotEmpty)
         );
-        if self.generate_key && (has_data || !is_new) {
+        if let NewKey::Generated(path) = self.key
+            && (has_data || !is_new)
+        {
             // Nothing was sealed with it, and the next try must not find it in its way.
-            let _ = fs::remove_file(self.key_file);
+            let _ = fs::remove_file(path);
         }
         let failure = Failure::from(error);
         if has_data {
@@ -96,7 +145,7 @@ impl NewStore<'_> {
         }
     }
 
-    async fn fill(&self, key: &KeyFile, operator: &Principal) -> Result<Token, server::Error> {
+    async fn fill(&self, key: &dyn KeySource, operator: &Principal) -> Result<Token, server::Error> {
         let open = OpenStore::open(self.data, self.audit_file).await?;
         let made = vault::init(open.store(), key, open.audit(), Arc::new(SystemClock), operator).await;
         open.close().await;
@@ -117,7 +166,11 @@ mod tests {
         let operator = Principal::parse("users/operator").expect("a principal");
         // As a kill after the first step leaves it.
         Embedded::create(&data).await.expect("an empty store");
-        let new = |generate_key| NewStore { data: &data, key_file: &key_file, generate_key, audit_file: None };
+        let setting = KeySetting::File(key_file.clone());
+        let new = |generate| {
+            let key = NewKey::of(&setting, generate).expect("a file");
+            NewStore { data: &data, key, audit_file: None }
+        };
         new(true).create(&operator).await.map(drop).expect("filled");
         new(false).create(&operator).await.map(drop).expect_err("it is there");
         // As a kill before the last step leaves it.

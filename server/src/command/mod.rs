@@ -74,7 +74,7 @@ pub async fn main() -> ExitCode {
         Command::Run(flags) => run::run(&flags).await,
         Command::Restore(restore) => restore.run().await,
         Command::Dev(dev) => dev.run().await,
-        Command::CheckConfig(flags) => check_config::run(&flags),
+        Command::CheckConfig(flags) => check_config::run(&flags).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

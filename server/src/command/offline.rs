@@ -15,7 +15,7 @@ use crate::{
         Audit,
         file::{AuditFile, Options as AuditOptions},
     },
-    config::AUDIT_FILE_DEFAULT,
+    config::{AUDIT_FILE_DEFAULT, KeyFlags, KeySetting},
     server,
     store::{
         Store,
@@ -32,9 +32,8 @@ pub(super) struct Offline {
     /// Directory of the store
     #[arg(long, value_name = "DIR", env = "COFFER_SERVER_DATA")]
     pub(super) data: PathBuf,
-    /// File with the root key: 64 hex digits, for its owner only. Without it nothing in the store can be read
-    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_KEY_FILE")]
-    pub(super) key_file: PathBuf,
+    #[command(flatten)]
+    pub(super) key: KeyFlags,
     /// Who the operator is: users/ID or services/ID
     #[arg(long, value_name = "PRINCIPAL", default_value = "users/operator")]
     pub(super) operator: String,
@@ -59,7 +58,7 @@ impl Offline {
     }
 
     /// Says where the token is, and what to do before it ends.
-    pub(super) fn tell_token(&self) {
+    pub(super) fn tell_token(&self, key: &KeySetting) {
         match &self.token_file {
             Some(file) => print::note(&format!("the operator's token is in {}", file.display())),
             None => print::note("the operator's token is printed this once and never again: keep it"),
@@ -67,13 +66,13 @@ impl Offline {
         print::note(&format!(
             "it ends after {} days; if no operator has a token left, stop the server and run: coffer-server operator {}",
             SERVICE_TOKEN_TTL_DEFAULT.as_secs() / (24 * 60 * 60),
-            self.flags()
+            self.flags(key)
         ));
     }
 
     /// What says the same to another command.
-    pub(super) fn flags(&self) -> String {
-        format!("--data {} --key-file {}", self.data.display(), self.key_file.display())
+    pub(super) fn flags(&self, key: &KeySetting) -> String {
+        format!("--data {} {}", self.data.display(), key.flag())
     }
 }
 

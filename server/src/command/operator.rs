@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    seal::source::KeyFile,
-    server::{self, seal_mark},
+    config::KeySetting,
+    server::{self, key, seal_mark},
     store::embedded::OpenError,
     vault,
 };
@@ -26,12 +26,13 @@ pub(super) struct Operator {
 impl Operator {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let operator = self.offline.operator()?;
+        let key = self.offline.key.setting()?;
         let outlet = self.offline.outlet()?;
-        let Offline { data, key_file, audit_file, .. } = &self.offline;
-        let admitted = admit(data, key_file, audit_file.as_deref(), &operator).await;
-        outlet.hand_out(admitted.map_err(|error| failure(error.in_key_file(key_file))))?;
+        let Offline { data, audit_file, .. } = &self.offline;
+        let admitted = admit(data, &key, audit_file.as_deref(), &operator).await;
+        outlet.hand_out(admitted.map_err(failure))?;
         print::note(&format!("{operator} is an operator of the store in {}", data.display()));
-        self.offline.tell_token();
+        self.offline.tell_token(&key);
         Ok(())
     }
 }
@@ -39,17 +40,19 @@ impl Operator {
 /// Makes `operator` an operator, unless it is one, and issues it a token.
 async fn admit(
     data: &Path,
-    key_file: &Path,
+    key: &KeySetting,
     audit_file: Option<&Path>,
     operator: &Principal,
 ) -> Result<Token, server::Error> {
-    let key = KeyFile::open(key_file)?;
-    seal_mark::check(data, &key)?;
+    let key = key::open(key)?;
+    seal_mark::check(data, key.as_ref())?;
+    key.status().await?;
     let open = OpenStore::open(data, audit_file).await?;
-    let admitted = vault::admit_operator(open.store(), &key, open.audit(), Arc::new(SystemClock), operator).await;
+    let admitted =
+        vault::admit_operator(open.store(), key.as_ref(), open.audit(), Arc::new(SystemClock), operator).await;
     open.close().await;
     let token = admitted?;
-    seal_mark::set(data, &key)?;
+    seal_mark::set(data, key.as_ref())?;
     Ok(token)
 }
 
@@ -68,11 +71,15 @@ mod tests {
     use std::{fs, path::PathBuf};
 
     use super::{
-        super::{init::NewStore, provision::provision},
+        super::{
+            init::{NewKey, NewStore},
+            provision::provision,
+        },
         *,
     };
     use crate::{
-        config::{self, Flags},
+        config::{self, Flags, KeyFlags},
+        seal::source::KeyFile,
         server::Server,
     };
 
@@ -84,7 +91,7 @@ mod tests {
         async fn with_store() -> Self {
             let home = Self { dir: tempfile::tempdir().expect("a directory") };
             let (data, key_file, audit) = (home.path("data"), home.path("key"), home.path("audit.jsonl"));
-            let new = NewStore { data: &data, key_file: &key_file, generate_key: true, audit_file: Some(&audit) };
+            let new = NewStore { data: &data, key: NewKey::Generated(&key_file), audit_file: Some(&audit) };
             new.create(&principal("users/first")).await.map(drop).expect("a store");
             home
         }
@@ -95,7 +102,7 @@ mod tests {
 
         async fn admit(&self, operator: &str) -> Result<Token, server::Error> {
             let (data, key_file, audit) = (self.path("data"), self.path("key"), self.path("audit.jsonl"));
-            admit(&data, &key_file, Some(&audit), &principal(operator)).await
+            admit(&data, &KeySetting::File(key_file), Some(&audit), &principal(operator)).await
         }
 
         async fn server(&self) -> Server {
@@ -149,7 +156,7 @@ mod tests {
         KeyFile::generate(&home.path("key")).expect("another");
         let offline = Offline {
             data: home.path("data"),
-            key_file: home.path("key"),
+            key: KeyFlags { key_file: Some(home.path("key")), ..KeyFlags::default() },
             operator: "users/first".to_owned(),
             token_file: Some(home.path("token")),
             audit_file: None,

@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        command::init::NewStore,
+        command::init::{NewKey, NewStore},
         config::{self, Flags},
         server::Server,
     };
@@ -85,7 +85,7 @@ mod tests {
     async fn the_starter_gives_tokens_to_workloads_and_to_nobody_else() {
         let home = tempfile::tempdir().expect("a directory");
         let (data, key_file) = (home.path().join("data"), home.path().join("key"));
-        let new = NewStore { data: &data, key_file: &key_file, generate_key: true, audit_file: None };
+        let new = NewStore { data: &data, key: NewKey::Generated(&key_file), audit_file: None };
         let operator = new.create(&Principal::parse("users/dev").expect("a principal")).await.expect("a store");
         let text = |path: &std::path::Path| path.to_str().map(str::to_owned);
         let flags = Flags { data: text(&data), key_file: text(&key_file), ..Flags::default() };

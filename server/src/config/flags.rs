@@ -13,9 +13,16 @@ pub struct Flags {
     /// Directory of the store, made by `coffer-server init`
     #[arg(long, value_name = "DIR")]
     pub data: Option<String>,
-    /// File with the root key
+    /// File with the key that opens the store: 64 hex digits, for its owner only. This, --key-credential or --key-kms is
+    /// needed, but in a systemd unit with the credential coffer.key
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<String>,
+    /// The same as a credential of systemd (LoadCredential=, LoadCredentialEncrypted=), by its name
+    #[arg(long, value_name = "NAME")]
+    pub key_credential: Option<String>,
+    /// Socket of a KMS v2 plugin of Kubernetes, which wraps the key of the store: unix:///path. Who serves it holds the key
+    #[arg(long, value_name = "ADDR")]
+    pub key_kms: Option<String>,
     /// Where to listen: IP:PORT (0 is any free port) or unix:/path; may be repeated [default: 127.0.0.1:7470]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
@@ -57,6 +64,8 @@ impl Flags {
         let switch = |on: bool| if on { vec!["true".to_owned()] } else { Vec::new() };
         give(Item::Data, one(&self.data));
         give(Item::KeyFile, one(&self.key_file));
+        give(Item::KeyCredential, one(&self.key_credential));
+        give(Item::KeyKms, one(&self.key_kms));
         give(Item::Listen, self.listen.clone());
         give(Item::TlsCert, one(&self.tls_cert));
         give(Item::TlsKey, one(&self.tls_key));

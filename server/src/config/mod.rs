@@ -8,6 +8,7 @@ mod environment;
 mod file;
 mod flags;
 mod help;
+mod key;
 mod memory;
 mod resolve;
 mod setting;
@@ -20,6 +21,7 @@ use tracing_subscriber::filter::Targets;
 pub use address::{InvalidListenAddress, ListenAddress};
 pub use flags::Flags;
 pub use help::settings_help;
+pub use key::{CREDENTIAL_DEFAULT, KeyFlags, KeySetting};
 pub use resolve::load;
 
 /// Where the server listens when nothing says otherwise.
@@ -36,8 +38,8 @@ pub const LISTENERS_MAX: usize = 16;
 pub struct Config {
     /// The directory of the store.
     pub data: PathBuf,
-    /// The file of the root key.
-    pub key_file: PathBuf,
+    /// What wraps the root key.
+    pub key: KeySetting,
     /// Where to listen: at least one address. Plaintext ones are loopback or unix sockets.
     pub listen: Vec<ListenAddress>,
     /// Certificate and key; with them every TCP listener speaks TLS. Unix sockets never do.

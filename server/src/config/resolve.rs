@@ -5,8 +5,8 @@ use std::{ffi::OsString, fmt::Display, path::PathBuf, str::FromStr, time::Durati
 use tracing_subscriber::filter::Targets;
 
 use super::{
-    AUDIT_FILE_DEFAULT, AuditLog, Config, Flags, History, LISTEN_DEFAULT, LISTENERS_MAX, LOG_FILTER_DEFAULT, Limits,
-    ListenAddress, Log, LogFormat, Mistakes, Tls, environment, file, memory,
+    AUDIT_FILE_DEFAULT, AuditLog, Config, Flags, History, KeySetting, LISTEN_DEFAULT, LISTENERS_MAX,
+    LOG_FILTER_DEFAULT, Limits, ListenAddress, Log, LogFormat, Mistakes, Tls, environment, file, key, memory,
     setting::{Given, Item, Setting, Source},
 };
 
@@ -25,13 +25,15 @@ const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// what is wrong with settings that a stronger source overrides.
 pub fn load(flags: &Flags, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, Mistakes> {
     let mut mistakes = Vec::new();
+    let variables: Vec<_> = variables.into_iter().collect();
+    let credentials = key::credentials(&variables);
     let environment = environment::read(variables, &mut mistakes);
     let mut given = flags.given();
     given.extend(environment.given);
     if let Some(path) = flags.config.as_ref().or(environment.config.as_ref()) {
         given.extend(file::read(path, &mut mistakes));
     }
-    let mut resolver = Resolver { given, mistakes };
+    let mut resolver = Resolver { given, credentials, mistakes };
     let config = resolver.config();
     match config {
         Some(config) if resolver.mistakes.is_empty() => Ok(config),
@@ -42,6 +44,8 @@ pub fn load(flags: &Flags, variables: impl IntoIterator<Item = (OsString, OsStri
 struct Resolver {
     /// Strongest first.
     given: Vec<Given>,
+    /// Where systemd put the unit's credentials.
+    credentials: Option<PathBuf>,
     mistakes: Vec<String>,
 }
 
@@ -49,8 +53,7 @@ impl Resolver {
     fn config(&mut self) -> Option<Config> {
         let data = self.path(Item::Data);
         self.require(Item::Data);
-        let key_file = self.path(Item::KeyFile);
-        self.require(Item::KeyFile);
+        let key = self.key();
         let tls = self.tls();
         let listen = self.listen(tls.is_some());
         let address_file = self.path(Item::AddressFile);
@@ -71,7 +74,7 @@ impl Resolver {
                 keep_files: audit_keep_files,
             },
             data,
-            key_file: key_file?,
+            key: key?,
             listen,
             tls: tls.flatten(),
             address_file,
@@ -115,6 +118,31 @@ impl Resolver {
             text if text.contains('\0') => Err(vec!["the path contains NUL".to_owned()]),
             text => Ok(PathBuf::from(text)),
         })
+    }
+
+    /// One source of the root key: two are a mistake, whoever names them.
+    fn key(&mut self) -> Option<KeySetting> {
+        let file = self.path(Item::KeyFile).map(KeySetting::File);
+        let credentials = self.credentials.clone();
+        let read =
+            |texts: &[String]| key::credential(single(texts), credentials.as_deref()).map_err(|error| vec![error]);
+        let credential = self.pick(Item::KeyCredential, read);
+        let kms = self.pick(Item::KeyKms, |texts| key::kms(single(texts)).map_err(|error| vec![error]));
+        let names =
+            [Item::KeyFile, Item::KeyCredential, Item::KeyKms].map(|item| self.source(item).map(ToString::to_string));
+        let given = names.iter().flatten().map(String::as_str).collect::<Vec<_>>();
+        if let Err(mistake) = key::check_one(&given) {
+            self.mistakes.push(mistake);
+            return None;
+        }
+        if !given.is_empty() {
+            return file.or(credential).or(kms);
+        }
+        let default = key::default(credentials.as_deref());
+        if default.is_none() {
+            self.mistakes.push(key::NONE.to_owned());
+        }
+        default
     }
 
     fn switch(&mut self, key: Item) -> bool {
@@ -286,7 +314,7 @@ mod tests {
         let environment = [("COFFER_SERVER_LOG", "debug"), ("COFFER_SERVER_LISTEN", "127.0.0.1:2, [::1]:3")];
         let config = load(&flags(&["--config", file, "--log", "trace"]), variables(&environment)).expect("good");
         assert_eq!(config.data, directory.path().join("from-file"), "relative to the file");
-        assert_eq!(config.key_file, Path::new("/keys/root"));
+        assert_eq!(config.key, KeySetting::File("/keys/root".into()));
         let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
         assert_eq!(listen, ["127.0.0.1:2", "[::1]:3"]);
         assert_eq!((config.log.filter.as_str(), config.log.format), ("trace", LogFormat::Json));
@@ -299,6 +327,29 @@ mod tests {
         let again = directory.path().join("again.toml");
         let again = load(&flags(&["--config", again.to_str().expect("UTF-8")]), []).expect("what is shown is a file");
         assert_eq!(again, config);
+    }
+
+    #[test]
+    fn the_root_key_has_one_source() {
+        let credentials = tempfile::tempdir().expect("a directory");
+        let directory = [("CREDENTIALS_DIRECTORY", credentials.path().to_str().expect("UTF-8"))];
+        let key =
+            |texts: &[&str]| load(&flags(&[&["--data", "d"], texts].concat()), variables(&directory)).map(|c| c.key);
+        assert!(key(&[]).expect_err("none").0[0].contains("--key-kms is needed"));
+        assert_eq!(key(&["--key-kms", "unix:///run/kms.sock"]), Ok(KeySetting::Kms("/run/kms.sock".into())));
+        let named = |name: &str| KeySetting::Credential { directory: credentials.path().into(), name: name.to_owned() };
+        assert_eq!(key(&["--key-credential", "other"]), Ok(named("other")));
+        fs::write(credentials.path().join("coffer.key"), "").expect("written");
+        assert_eq!(key(&[]), Ok(named("coffer.key")), "by itself");
+        assert_eq!(key(&["--key-file", "k"]), Ok(KeySetting::File("k".into())), "what is named wins");
+        let both = key(&["--key-file", "k", "--key-kms", "unix:///s"]).expect_err("two").0;
+        assert!(both.len() == 1 && both[0].starts_with("--key-file and --key-kms: "), "{both:?}");
+        for bad in [["--key-kms", "127.0.0.1:1"], ["--key-kms", "unix:s"], ["--key-credential", "../k"]] {
+            let all = key(&bad).expect_err("bad").0;
+            assert!(all.len() == 1 && all[0].starts_with(bad[0]), "{all:?}");
+        }
+        let all = mistakes(&["--data", "d", "--key-credential", "k"], &[]);
+        assert!(all.len() == 1 && all[0].contains("CREDENTIALS_DIRECTORY"), "{all:?}");
     }
 
     #[test]
@@ -340,7 +391,7 @@ mod tests {
             "`limits.memory_bytes` in ",
             "`other` in ",
             "--data, COFFER_SERVER_DATA or `data` in the configuration file is needed",
-            "--key-file, COFFER_SERVER_KEY_FILE or `key_file` in the configuration file is needed",
+            "--key-file, --key-credential or --key-kms is needed",
             "COFFER_SERVER_TLS_KEY: a key needs its certificate",
             "--listen: \"nowhere\" is no address",
             "--listen: \"unix:x\" names a unix socket by a relative path",

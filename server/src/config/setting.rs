@@ -7,6 +7,8 @@ use std::{fmt, path::PathBuf};
 pub(super) enum Item {
     Data,
     KeyFile,
+    KeyCredential,
+    KeyKms,
     Listen,
     TlsCert,
     TlsKey,
@@ -65,6 +67,14 @@ const fn in_file(key: Item, shape: Shape, file: (&'static str, &'static str)) ->
 pub(super) const SETTINGS: &[Setting] = &[
     everywhere(Item::Data, Shape::Path, "--data", "COFFER_SERVER_DATA", ("", "data")),
     everywhere(Item::KeyFile, Shape::Path, "--key-file", "COFFER_SERVER_KEY_FILE", ("", "key_file")),
+    everywhere(
+        Item::KeyCredential,
+        Shape::Text,
+        "--key-credential",
+        "COFFER_SERVER_KEY_CREDENTIAL",
+        ("", "key_credential"),
+    ),
+    everywhere(Item::KeyKms, Shape::Text, "--key-kms", "COFFER_SERVER_KEY_KMS", ("", "key_kms")),
     everywhere(Item::Listen, Shape::List, "--listen", "COFFER_SERVER_LISTEN", ("", "listen")),
     everywhere(Item::TlsCert, Shape::Path, "--tls-cert", "COFFER_SERVER_TLS_CERT", ("tls", "cert")),
     everywhere(Item::TlsKey, Shape::Path, "--tls-key", "COFFER_SERVER_TLS_KEY", ("tls", "key")),

@@ -2,13 +2,17 @@
 
 use std::{fmt, path::Path};
 
-use super::Config;
+use super::{Config, KeySetting};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listen: Vec<_> = self.listen.iter().map(|address| quoted(&address.to_string())).collect();
         writeln!(f, "data = {}", path(&self.data))?;
-        writeln!(f, "key_file = {}", path(&self.key_file))?;
+        match &self.key {
+            KeySetting::File(file) => writeln!(f, "key_file = {}", path(file))?,
+            KeySetting::Credential { name, .. } => writeln!(f, "key_credential = {}", quoted(name))?,
+            KeySetting::Kms(socket) => writeln!(f, "key_kms = {}", quoted(&format!("unix://{}", socket.display())))?,
+        }
         writeln!(f, "listen = [{}]", listen.join(", "))?;
         if let Some(file) = &self.address_file {
             writeln!(f, "address_file = {}", path(file))?;

@@ -15,14 +15,17 @@ mod listener;
 mod methods;
 mod taken;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http::{Request, Response};
 
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{service::Routes, transport::Server};
+use tonic::{body::Body, transport::Server};
+use tower::Service;
 
 use self::{accept::Acceptor, admission::Admission, calls::CallsLayer};
 
@@ -138,15 +141,19 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves `routes` on `listeners` until `stage` says otherwise, then drains. TCP listeners speak TLS if there are
+/// Serves `service` on `listeners` until `stage` says otherwise, then drains. TCP listeners speak TLS if there are
 /// `certificates`; unix sockets never do.
-pub async fn serve(
+pub async fn serve<S>(
     listeners: Vec<Listener>,
-    routes: Routes,
+    service: S,
     limits: Limits,
     certificates: Option<Arc<Certificates>>,
     mut stage: watch::Receiver<Stage>,
-) -> Result<End, ServeError> {
+) -> Result<End, ServeError>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     let (cut, is_cut) = watch::channel(false);
     let (handshaken, incoming) = mpsc::channel(HANDSHAKEN_QUEUE_MAX);
     let acceptor = Acceptor {
@@ -172,8 +179,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
         .layer(calls.clone())
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
+        .serve_with_incoming_shutdown(service, ReceiverStream::new(incoming), async move {
             wait(&mut draining, Stage::Draining).await;
         });
     let mut server = Box::pin(server);

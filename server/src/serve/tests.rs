@@ -20,6 +20,8 @@ use tonic_health::pb::{
     health_server::{Health, HealthServer},
 };
 
+use tonic::service::Routes;
+
 use super::*;
 use crate::config::ListenAddress;
 

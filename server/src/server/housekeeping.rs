@@ -8,10 +8,25 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{audit::file::AuditFile, serve::Certificates};
+use crate::{audit::file::AuditFile, seal::source::KeySource, serve::Certificates, vault::Vault};
 
 /// How often the certificate files are looked at.
 const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the key source is looked at.
+const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Looks after the key source, at once and then again and again, until it is aborted.
+pub(super) fn look_after_key(vault: Vault, source: Arc<dyn KeySource>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(KEY_CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            vault.look_after_key(source.as_ref()).await;
+        }
+    })
+}
 
 /// Runs until it is aborted.
 pub(super) fn start(

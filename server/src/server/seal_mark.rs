@@ -11,23 +11,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::seal::source::{self, KeyFile};
+use crate::seal::source::{self, KeySource};
 
 const NAME: &str = "sealed-with";
 /// Longest mark read, in bytes.
 const MARK_BYTES_MAX: u64 = 1_024;
 
 /// Refuses a key that the mark says is another. No mark says nothing.
-pub(crate) fn check(data: &Path, key: &KeyFile) -> Result<(), source::Error> {
+pub(crate) fn check(data: &Path, key: &dyn KeySource) -> Result<(), source::Error> {
     match read(&path(data)) {
-        Ok(wanted) if wanted.trim_end() != key.label() => Err(source::Error::WrongKey {
+        Ok(wanted) if wanted.trim_end() != key.mark() => Err(source::Error::WrongKey {
+            name: key.name().to_owned(),
             // The file could hold anything by now; a terminal must not obey it.
             wanted: wanted.trim_end().chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect(),
-            given: key.label(),
+            given: key.mark(),
         }),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(source::Error::Io { path: path(data), error }),
+        Err(error) => Err(source::Error::Io { what: "mark", path: path(data), error }),
     }
 }
 
@@ -49,14 +50,14 @@ pub(crate) fn is_marked(data: &Path) -> bool {
 }
 
 /// Marks a store that this key opens, unless it is marked.
-pub(crate) fn set(data: &Path, key: &KeyFile) -> Result<(), source::Error> {
-    let io = |error| source::Error::Io { path: path(data), error };
+pub(crate) fn set(data: &Path, key: &dyn KeySource) -> Result<(), source::Error> {
+    let io = |error| source::Error::Io { what: "mark", path: path(data), error };
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path(data)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(io(error)),
     };
-    let written = writeln!(file, "{}", key.label()).and_then(|()| file.sync_all());
+    let written = writeln!(file, "{}", key.mark()).and_then(|()| file.sync_all());
     written.and_then(|()| fs::File::open(data)?.sync_all()).map_err(|error| {
         // Half a mark would refuse the right key.
         let _ = fs::remove_file(path(data));
@@ -71,6 +72,7 @@ fn path(data: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::source::KeyFile;
 
     #[test]
     fn a_marked_store_refuses_another_key_and_an_unmarked_one_says_nothing() {

@@ -12,7 +12,11 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::*;
-use crate::config::{self, Flags};
+use crate::{
+    clock::SystemClock,
+    config::{self, Flags},
+    seal::source::KeyFile,
+};
 
 struct Running {
     home: tempfile::TempDir,

@@ -22,6 +22,7 @@ mod operations;
 mod page;
 mod read;
 mod redact;
+mod rewrap;
 mod scopes;
 mod secrets;
 mod session;
@@ -78,6 +79,7 @@ struct Inner {
     soft: soft::Soft,
     resolutions: watch::Resolutions,
     healthy: tokio::sync::watch::Sender<bool>,
+    keys: crate::seal::source::KeyHealth,
 }
 
 impl Vault {

@@ -243,6 +243,7 @@ impl Vault {
             soft: soft::Soft::default(),
             resolutions: Default::default(),
             healthy: watch::Sender::new(true),
+            keys: Default::default(),
         });
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));
         tokio::spawn(expiry::sweep(Arc::downgrade(&inner)));

@@ -1,9 +1,6 @@
 //! `coffer-server audit verify`: is the log as it was written?
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write as _, path::Path};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -14,7 +11,8 @@ use crate::{
         verify::{self, ChainReport, End, Finding, Note, Report, Witness},
     },
     command::print,
-    seal::source::KeyFile,
+    config::KeyFlags,
+    server::key,
 };
 
 pub(super) const AFTER_HELP: &str = "\
@@ -31,9 +29,8 @@ Exit codes:
 pub(super) struct Verify {
     #[command(flatten)]
     log: Log,
-    /// File with the root key
-    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_KEY_FILE")]
-    key_file: PathBuf,
+    #[command(flatten)]
+    key: KeyFlags,
     /// A line that must be there, as the server's status told it earlier; may be repeated
     #[arg(long, value_name = "CHAIN:SEQUENCE:MAC")]
     head: Vec<String>,
@@ -44,14 +41,14 @@ impl Verify {
         let heads = self.head.iter().map(|text| text.parse::<Mark>().map_err(|error| format!("--head {error}")));
         let heads = heads.collect::<Result<Vec<_>, _>>().map_err(|mistake| Failure::usage(vec![mistake]))?;
         let configured = self.log.configured()?;
-        let source = KeyFile::open(&self.key_file).map_err(|error| Failure::new(format!("key file {error}")))?;
+        let source = key::open(&self.key.setting()?).map_err(Failure::new)?;
         let mut witnesses: Vec<_> = heads.into_iter().map(Witness::Given).collect();
         // Before the files: what is written meanwhile is in the files and not yet in the note.
         witnesses.extend(note(configured.as_deref())?);
         let files = self.log.open(configured.as_deref())?;
         let names: Vec<_> = files.iter().map(|file| escape::text(&file.path.display().to_string())).collect();
         let bar = progress_bar(files.iter().map(|file| file.bytes).sum());
-        let report = verify::verify(files, witnesses, &source, |bytes| bar.inc(bytes)).await;
+        let report = verify::verify(files, witnesses, source.as_ref(), |bytes| bar.inc(bytes)).await;
         bar.finish_and_clear();
         let report = report.map_err(|(path, error)| Failure::new(format!("audit log {}: {error}", path.display())))?;
         print::data(&told(&report, &names)).map_err(Failure::new)?;

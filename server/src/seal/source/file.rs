@@ -1,10 +1,10 @@
-//! What wraps the root key. The store's header says which source wrapped it; without the source nothing opens.
+//! A key in a file: 64 hexadecimal digits. systemd hands a credential over as a file, too.
 
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use async_trait::async_trait;
@@ -12,73 +12,48 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{Field, KeyId, NoRandomness, Place, Uid, envelope, hex, key::SecretKey};
+use super::{
+    super::{Field, KeyId, Place, Uid, envelope, hex, key::SecretKey},
+    Error, KeySource, RootKeyBytes, WrappedKey, wanted,
+};
 
 /// Length of a key file's text, in hexadecimal digits.
 const KEY_FILE_DIGITS: usize = 64;
 /// Longest key file read: the digits and a line end or two, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 128;
 
-/// The root key, wrapped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrappedKey {
-    /// Which kind of source wrapped it: `file`.
-    pub source: String,
-    /// Which of the source's keys wrapped it. Not secret.
-    pub key_id: String,
-    /// The wrapped bytes.
-    pub bytes: Vec<u8>,
+/// Whose file it is, and who may read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Readable by its owner only.
+    File,
+    /// Readable by nobody else, but by the group where the mode says so: systemd lets a service's user in by an access
+    /// control list, whose mask stands where the group's bits do, and nobody outside of the unit reaches the directory.
+    /// <https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#Credentials>
+    Credential,
 }
 
-/// The root key, on its way between a source and the keyring. Wiped when dropped.
-pub struct RootKeyBytes(pub(super) Zeroizing<Vec<u8>>);
+impl Kind {
+    fn what(self) -> &'static str {
+        match self {
+            Kind::File => "key file",
+            Kind::Credential => "key credential",
+        }
+    }
 
-/// Something that can wrap and unwrap the root key.
-#[async_trait]
-pub trait KeySource: Send + Sync {
-    /// Wraps the root key of a store.
-    async fn wrap(&self, store: Uid, root: &RootKeyBytes) -> Result<WrappedKey, Error>;
-    /// Unwraps it, or says why not.
-    async fn unwrap(&self, store: Uid, wrapped: &WrappedKey) -> Result<RootKeyBytes, Error>;
+    /// The bits of a mode that must not be set, and what to say if one is.
+    fn forbidden(self) -> (u32, &'static str) {
+        match self {
+            Kind::File => (0o077, "a key file must be readable by its owner only: chmod 600"),
+            Kind::Credential => (0o037, "a key credential must not be readable by others, nor writable by its group"),
+        }
+    }
 }
 
-/// Why a key source cannot be used. Never says anything of a key.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file cannot be read or written.
-    #[error("{}: {error}", path.display())]
-    Io {
-        /// The key file.
-        path: PathBuf,
-        /// What the operating system said.
-        error: io::Error,
-    },
-    /// The file is not one that may hold a key.
-    #[error("{}: {reason}", path.display())]
-    Unfit {
-        /// The key file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// Another key wrapped this store's root key.
-    #[error("wrong key: this store was sealed with {wanted}, the key given is {given}")]
-    WrongKey {
-        /// The source and key id in the store's header.
-        wanted: String,
-        /// The source and key id of the source given.
-        given: String,
-    },
-    /// The key is the right one, but the wrapped root key does not open: the store's header is damaged.
-    #[error("the store's header is damaged: its root key does not open with the right key")]
-    Damaged,
-    /// No randomness.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-}
-
-/// A key in a file of its own: 64 hexadecimal digits, readable by its owner only.
+/// A key in a file of its own.
 pub struct KeyFile {
+    kind: Kind,
+    name: String,
     id: KeyId,
     key: SecretKey,
 }
@@ -86,8 +61,19 @@ pub struct KeyFile {
 impl KeyFile {
     /// Reads a key file. It must be a regular file of this process's user or root, with no rights for group and others.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |error| Error::Io { path: path.to_owned(), error };
-        let unfit = |reason| Error::Unfit { path: path.to_owned(), reason };
+        Self::read(path, Kind::File)
+    }
+
+    /// Reads a credential of systemd, the same but for its rights: a file `name` in the directory that systemd names in
+    /// `CREDENTIALS_DIRECTORY`. The same bytes are the same key as in a key file, so that one can take the other's place.
+    pub fn credential(directory: &Path, name: &str) -> Result<Self, Error> {
+        Self::read(&directory.join(name), Kind::Credential)
+    }
+
+    fn read(path: &Path, kind: Kind) -> Result<Self, Error> {
+        let what = kind.what();
+        let io = |error| Error::Io { what, path: path.to_owned(), error };
+        let unfit = |reason| Error::Unfit { what, path: path.to_owned(), reason };
         // O_NONBLOCK: opening a FIFO must not wait for a writer; it is refused below.
         let file = OpenOptions::new()
             .read(true)
@@ -102,20 +88,22 @@ impl KeyFile {
         if metadata.uid() != me && metadata.uid() != 0 {
             return Err(unfit("a key file must belong to the user the server runs as, or to root"));
         }
-        if metadata.mode() & 0o077 != 0 {
-            return Err(unfit("a key file must be readable by its owner only: chmod 600"));
+        let (forbidden, complaint) = kind.forbidden();
+        if metadata.mode() & forbidden != 0 {
+            return Err(unfit(complaint));
         }
         if metadata.len() > KEY_FILE_BYTES_MAX {
             return Err(unfit("a key file holds 64 hexadecimal digits and nothing else"));
         }
         let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES_MAX as usize));
         io::Read::read_to_string(&mut io::Read::take(file, KEY_FILE_BYTES_MAX), &mut text).map_err(io)?;
-        Self::from_text(&text).ok_or_else(|| unfit("a key file holds 64 hexadecimal digits and nothing else"))
+        let key = parse(&text).ok_or_else(|| unfit("a key file holds 64 hexadecimal digits and nothing else"))?;
+        Ok(Self::new(kind, path, key))
     }
 
     /// Makes a new random key and writes it to a new file, mode 0600. Never overwrites one.
     pub fn generate(path: &Path) -> Result<Self, Error> {
-        let io = |error| Error::Io { path: path.to_owned(), error };
+        let io = |error| Error::Io { what: Kind::File.what(), path: path.to_owned(), error };
         let key = SecretKey::generate()?;
         let mut text = Zeroizing::new(hex(key.bytes()));
         text.push('\n');
@@ -123,33 +111,16 @@ impl KeyFile {
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(io)?;
-        Ok(Self::from_key(key))
-    }
-
-    /// Which key it is, in words that are not secret: they tell two keys apart and say nothing of either.
-    pub fn label(&self) -> String {
-        format!("{SOURCE} key {}", self.id)
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        let digits = text.trim_end_matches(['\n', '\r']);
-        if digits.len() != KEY_FILE_DIGITS || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut bytes = Zeroizing::new([0; 32]);
-        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        SecretKey::from_slice(bytes.as_slice()).map(Self::from_key)
+        Ok(Self::new(Kind::File, path, key))
     }
 
     /// The id is a keyed digest of a constant: it tells two keys apart and says nothing of either.
-    fn from_key(key: SecretKey) -> Self {
+    fn new(kind: Kind, path: &Path, key: SecretKey) -> Self {
         let mut mac = Hmac::<Sha256>::new_from_slice(key.bytes()).expect("HMAC takes keys of any length");
         mac.update(b"coffer key file id 1");
         let mut id = [0; 8];
         id.copy_from_slice(&mac.finalize().into_bytes()[..8]);
-        Self { id: KeyId(id), key }
+        Self { kind, name: format!("{} {}", kind.what(), path.display()), id: KeyId(id), key }
     }
 
     fn place(store: Uid) -> Place<'static> {
@@ -165,31 +136,58 @@ impl KeyFile {
     }
 }
 
-const SOURCE: &str = "file";
+fn parse(text: &str) -> Option<SecretKey> {
+    let digits = text.trim_end_matches(['\n', '\r']);
+    if digits.len() != KEY_FILE_DIGITS || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = Zeroizing::new([0; 32]);
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    SecretKey::from_slice(bytes.as_slice())
+}
+
+const FILE: &str = "file";
+const CREDENTIAL: &str = "credential";
 
 #[async_trait]
 impl KeySource for KeyFile {
+    fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::File => FILE,
+            Kind::Credential => CREDENTIAL,
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same for a file and a credential.
+    fn mark(&self) -> String {
+        format!("file key {}", self.id)
+    }
+
+    /// The key was read at the start: it is there.
+    async fn status(&self) -> Result<String, Error> {
+        Ok(self.id.to_string())
+    }
+
     async fn wrap(&self, store: Uid, root: &RootKeyBytes) -> Result<WrappedKey, Error> {
         let bytes = envelope::seal(self.id, &self.key, &Self::place(store), &root.0)?;
-        Ok(WrappedKey { source: SOURCE.to_owned(), key_id: self.id.to_string(), bytes })
+        let (source, key_id) = (self.kind().to_owned(), self.id.to_string());
+        Ok(WrappedKey { source, key_id, bytes, annotations: Vec::new() })
     }
 
     async fn unwrap(&self, store: Uid, wrapped: &WrappedKey) -> Result<RootKeyBytes, Error> {
-        if wrapped.source != SOURCE || wrapped.key_id != self.id.to_string() {
-            return Err(Error::WrongKey {
-                wanted: format!("{} key {}", printable(&wrapped.source), printable(&wrapped.key_id)),
-                given: self.label(),
-            });
+        if ![FILE, CREDENTIAL].contains(&wrapped.source.as_str()) || wrapped.key_id != self.id.to_string() {
+            let given = format!("{} key {}", self.kind(), self.id);
+            return Err(Error::WrongKey { name: self.name.clone(), wanted: wanted(wrapped), given });
         }
         let root = envelope::open(self.id, &self.key, &Self::place(store), &wrapped.bytes);
         root.map(RootKeyBytes).map_err(|_| Error::Damaged)
     }
-}
-
-/// The store is untrusted: what it says of itself must not reach a terminal as it is.
-fn printable(text: &str) -> String {
-    const SHOWN_CHARS: usize = 64;
-    text.chars().take(SHOWN_CHARS).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
 impl std::fmt::Debug for KeyFile {
@@ -232,8 +230,29 @@ mod tests {
             write(bad, 0o600);
             assert!(matches!(KeyFile::open(&path), Err(Error::Unfit { .. })), "{} digits", bad.len());
         }
+        // A credential may have the mask of an access control list where a group's rights stand, and no more.
+        for (mode, is_fit) in [(0o400, true), (0o440, true), (0o600, true), (0o444, false), (0o460, false)] {
+            write(&good, mode);
+            assert_eq!(KeyFile::credential(dir.path(), "key").is_ok(), is_fit, "{mode:o}");
+        }
+        write(&good, 0o600);
         assert!(matches!(KeyFile::open(dir.path()), Err(Error::Unfit { .. })), "a directory");
         assert!(matches!(KeyFile::open(&dir.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_file_and_a_credential_with_the_same_bytes_are_one_key() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = KeyFile::generate(&dir.path().join("key")).expect("made");
+        let credential = KeyFile::credential(dir.path(), "key").expect("read");
+        let store = Uid([5; 16]);
+        let root = RootKeyBytes(Zeroizing::new(vec![7; 32]));
+        for (wraps, unwraps) in [(&file, &credential), (&credential, &file)] {
+            let wrapped = wraps.wrap(store, &root).await.expect("wrapped");
+            assert_eq!(wrapped.source, wraps.kind());
+            assert_eq!(unwraps.unwrap(store, &wrapped).await.map(|root| root.0.to_vec()).expect("opens"), vec![7; 32]);
+        }
+        assert_eq!(file.mark(), credential.mark());
     }
 
     #[tokio::test]
@@ -249,7 +268,7 @@ mod tests {
         assert!(matches!(right.unwrap(Uid([6; 16]), &wrapped).await, Err(Error::Damaged)), "another store's header");
         let forged = WrappedKey { key_id: "\u{1b}[2J".repeat(1_000), ..wrapped.clone() };
         let told = right.unwrap(store, &forged).await.map(drop).expect_err("another key").to_string();
-        assert!(told.len() < 200 && !told.contains('\u{1b}'), "{told}");
+        assert!(told.len() < 300 && !told.contains('\u{1b}'), "{told}");
         *wrapped.bytes.last_mut().expect("bytes") ^= 1;
         assert!(matches!(right.unwrap(store, &wrapped).await, Err(Error::Damaged)));
     }

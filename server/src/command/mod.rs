@@ -17,6 +17,7 @@ mod restore;
 mod run;
 mod signals;
 mod token;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,8 @@ enum Command {
     Run(Box<Flags>),
     /// Make a new store of a backup, or of what another store was at a position or time
     Restore(restore::Restore),
+    /// Say whether a backup or a store is whole and everything in it opens; prints no value
+    Verify(verify::Verify),
     /// Serve from a new, empty store that is gone at the end, with commands to paste
     Dev(dev::Dev),
     /// Say whether the configuration is good and print it
@@ -73,6 +76,7 @@ pub async fn main() -> ExitCode {
         Command::Audit(audit) => audit.run().await,
         Command::Run(flags) => run::run(&flags).await,
         Command::Restore(restore) => restore.run().await,
+        Command::Verify(verify) => verify.run().await,
         Command::Dev(dev) => dev.run().await,
         Command::CheckConfig(flags) => check_config::run(&flags).await,
     };

@@ -6,6 +6,7 @@
 
 mod apply;
 mod declared;
+mod examine;
 mod follow;
 mod soft;
 mod state;
@@ -25,6 +26,7 @@ use crate::{
 
 pub use apply::ENTRY_BYTES;
 pub use declared::{Declaration, Declared};
+pub use examine::Examiner;
 pub use follow::{LoadError, follow};
 pub use soft::{LastUsed, Start, Starts, Used};
 pub use state::{Counts, Grant, OwnedSecret, ScopeState, SecretEntry, StartToken, State, TokenEntry};

@@ -1,0 +1,113 @@
+//! `coffer-server verify`: is a backup, or a store, whole, and does everything in it open? Prints no value.
+
+use std::path::{Path, PathBuf};
+
+use super::{Failure, print, progress::Progress};
+use crate::{
+    config::KeyFlags,
+    record,
+    seal::header,
+    server::key,
+    store::{
+        Record,
+        embedded::{OpenError, Verified, verify},
+    },
+    view::Examiner,
+};
+
+/// Flags of `verify`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// A backup's file, or the directory of a store that no server has open
+    source: PathBuf,
+    /// Check the bytes only, without the key: not whether the records open
+    #[arg(long, conflicts_with_all = ["key_file", "key_credential", "key_kms"])]
+    without_key: bool,
+    #[command(flatten)]
+    key: KeyFlags,
+}
+
+impl Verify {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let Self { source, without_key, key } = self;
+        let examiner = match without_key {
+            true => None,
+            false => Some(examiner(&source, &key).await?),
+        };
+        let progress = Progress::new("verify");
+        let path = source.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut wrong = None;
+            let mut check = |record: &Record| {
+                if let (None, Some(examiner)) = (&wrong, &examiner) {
+                    wrong = examiner.check(record).err();
+                }
+            };
+            let verified = verify(&path, &mut |done, total| progress.of(done, total), &mut check);
+            (verified, wrong)
+        });
+        let (verified, wrong) = looked.await.map_err(|_| Failure::new("the verification ended by itself"))?;
+        let verified = verified.map_err(failure)?;
+        if let Some(wrong) = wrong {
+            return Err(Failure::new(format!("{}: {wrong}", source.display())));
+        }
+        tell(&verified, without_key)
+    }
+}
+
+/// What opens the records: their keys are read first, because some records stand before them.
+async fn examiner(source: &Path, flags: &KeyFlags) -> Result<Examiner, Failure> {
+    let key = key::open(&flags.setting()?)?;
+    let path = source.to_owned();
+    let keys = tokio::task::spawn_blocking(move || {
+        let mut keys = Vec::new();
+        let progress = Progress::new("keys");
+        let mut collect = |record: &Record| {
+            if Examiner::is_key(record) {
+                keys.push(record.clone());
+            }
+        };
+        verify(&path, &mut |done, total| progress.of(done, total), &mut collect).map(|_| keys)
+    });
+    let keys = keys.await.map_err(|_| Failure::new("the verification ended by itself"))?.map_err(failure)?;
+    let source = source.display();
+    let header = keys.iter().find(|record| record.key.as_str() == record::key::HEADER);
+    let header = header.ok_or_else(|| Failure::new(format!("{source}: there is no header: nothing in it can be opened")))?;
+    let opened = header::open(key.as_ref(), &header.value).await;
+    let keyring = opened.map_err(|error| Failure::new(format!("{source}: {error}")))?;
+    let mut examiner = Examiner::new(keyring);
+    for record in &keys {
+        examiner.learn(record).map_err(|error| Failure::new(format!("{source}: {error}")))?;
+    }
+    Ok(examiner)
+}
+
+fn tell(verified: &Verified, without_key: bool) -> Result<(), Failure> {
+    let Verified { position, time, records, snapshots, segments, unfinished_bytes } = *verified;
+    let of = time.map_or(String::new(), |time| format!(" of {}", humantime::format_rfc3339_millis(time)));
+    let opened = if without_key { "not opened" } else { "all open" };
+    let parts = match segments {
+        0 => "a backup".to_owned(),
+        _ => format!("{snapshots} snapshots and {segments} segments of the log"),
+    };
+    print::data(&format!("whole: {position}{of}, {records} records, {opened}; {parts}\n")).map_err(Failure::new)?;
+    if unfinished_bytes > 0 {
+        print::note(&format!(
+            "{unfinished_bytes} bytes at the end of the log were never finished, as a crash leaves them: the next start cuts them off"
+        ));
+    }
+    Ok(())
+}
+
+fn failure(error: OpenError) -> Failure {
+    let hint = match &error {
+        OpenError::InUse(_) => Some("stop its server first, or verify a backup: `coffer store backup`"),
+        OpenError::Damaged { .. } => Some("`coffer-server restore --to-position` may have what stands before the damage"),
+        _ => None,
+    };
+    let failure = Failure::new(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -21,17 +21,34 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("identity", &["record", "view"]),
     ("access", &["identity", "record", "view"]),
     ("vault", &["access", "audit", "clock", "identity", "record", "seal", "store", "view"]),
-    ("api", &["access", "audit", "clock", "identity", "record", "serve", "vault", "view"]),
+    ("api", &["access", "audit", "clock", "identity", "process", "record", "serve", "vault", "view"]),
     ("config", &[]),
     ("telemetry", &["config"]),
+    ("process", &[]),
     ("serve", &["config"]),
     (
         "server",
-        &["access", "api", "audit", "clock", "config", "identity", "record", "seal", "serve", "store", "vault", "view"],
+        &[
+            "access", "api", "audit", "clock", "config", "identity", "process", "record", "seal", "serve", "store",
+            "vault", "view",
+        ],
     ),
     (
         "command",
-        &["audit", "clock", "config", "record", "seal", "serve", "server", "store", "telemetry", "vault", "view"],
+        &[
+            "audit",
+            "clock",
+            "config",
+            "process",
+            "record",
+            "seal",
+            "serve",
+            "server",
+            "store",
+            "telemetry",
+            "vault",
+            "view",
+        ],
     ),
 ];
 

@@ -5,7 +5,7 @@
 //! - [`input`]: values, confirmations, files to import.
 //! - [`view`]: what is shown, as a table for people and as JSON for programs.
 //! - [`print`](mod@print): the only module that writes to the terminal.
-//! - [`session`]: the connection; [`failure`]: errors, hints and exit codes.
+//! - [`session`]: the connection; [`failure`]: errors, hints and exit codes; `panics`: what a panic may say.
 //!
 //! A value never comes from the command line, and no error shows one.
 
@@ -15,6 +15,7 @@ mod dotenv;
 mod failure;
 mod input;
 mod options;
+mod panics;
 mod print;
 mod session;
 mod usage;
@@ -25,7 +26,12 @@ use std::process::ExitCode;
 use failure::Failure;
 use session::Session;
 
+/// A freed value is overwritten, whichever buffer of whichever crate held it.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
+    panics::install();
     match usage::parse(std::env::args_os()) {
         Ok(args) => exit(run(args)),
         Err(usage::Early::Help(text)) => exit(print::data(&text).map(|()| false)),

@@ -4,7 +4,7 @@ use std::{convert::Infallible, ffi::CString, io, os::unix::ffi::OsStrExt as _};
 
 use nix::unistd::execve;
 
-use crate::{Command, Environment, Exit, Failure, command, descriptor};
+use crate::{Command, Environment, Exit, Failure, command, cores, descriptor};
 
 /// Becomes the command; returns only with why that failed.
 ///
@@ -35,5 +35,5 @@ fn try_exec(command: &Command, environment: Environment) -> io::Result<Infallibl
     let words = words.collect::<Result<Vec<_>, _>>()?;
     let variables = environment.into_strings()?;
     descriptor::restore_sigpipe()?;
-    execve(&path, &words, &variables).map_err(io::Error::from)
+    cores::allowed(|| execve(&path, &words, &variables)).map_err(io::Error::from)
 }

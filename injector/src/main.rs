@@ -10,13 +10,14 @@
 //! - [`deliver`]: which secret goes where: variables, files, rendered templates.
 //! - [`environment`], [`size`]: what the workload will see, and whether the kernel takes it.
 //! - [`exec`]: the point of no return; [`supervise`]: what stays instead where that was asked for. [`table`]: what a dry run prints instead.
-//! - [`exit`], [`report`], [`panics`]: how it ends otherwise. [`descriptor`] is the one module with unsafe code.
+//! - [`exit`], [`report`], [`panics`], [`cores`]: how it ends otherwise. [`descriptor`] is the one module with unsafe code.
 //!
 //! Nothing is started with an incomplete set of secrets, and no line it prints holds a value.
 
 mod args;
 mod cache;
 mod command;
+mod cores;
 mod credential;
 mod deliver;
 mod descriptor;
@@ -42,8 +43,13 @@ use environment::{Environment, Inherited};
 use exit::{Exit, Failure};
 use settings::Settings;
 
+/// A freed value is overwritten, whichever buffer of whichever crate held it.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
     panics::install();
+    let _ = cores::forbid();
     let end = match args::parse(std::env::args_os()) {
         Ok(Asked::Run(args)) => run(args),
         Ok(Asked::Print(text)) => report::print(&text).map(|()| 0),

@@ -20,7 +20,8 @@
 //! - [`audit`]: who did what, before it is done; each line linked to all before it.
 //! - [`seal`]: the only module that sees keys: key sources, keyring, cipher, envelope.
 //! - [`store`]: durable, ordered transactions on sealed records; it never sees a value.
-//! - [`config`]: flags, environment and file; [`telemetry`]: logs and what a panic may say; [`clock`]: the time.
+//! - [`config`]: flags, environment and file; [`telemetry`]: logs and what a panic may say; [`clock`]: the time;
+//!   [`process`]: what the process does to itself first, so that its memory stays its own.
 //!
 //! Dependencies point down this list; a test holds the direction. Only `vault` sees a value and a store at once.
 
@@ -31,6 +32,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod identity;
+pub mod process;
 pub mod record;
 pub mod seal;
 pub mod serve;

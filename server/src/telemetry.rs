@@ -5,7 +5,7 @@
 //! crate (sled, rustls) are not collected at all.
 
 use std::{
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     panic,
 };
 
@@ -23,12 +23,11 @@ use crate::config::{Log, LogFormat};
 /// Targets of this project begin so: crates are `coffer_…`.
 const OWN_PREFIX: &str = "coffer_";
 
-/// Starts logging to stderr and puts the panic hook in place. Only the first call of a process has an effect.
+/// Starts logging to stderr. Only the first call of a process has an effect.
 pub fn start(log: &Log, has_no_color: bool) {
     let has_color = !has_no_color && io::stderr().is_terminal();
-    if tracing::subscriber::set_global_default(subscriber(log, has_color, io::stderr)).is_ok() {
-        hide_panic_payloads();
-    }
+    // An error says that it has started already.
+    let _ = tracing::subscriber::set_global_default(subscriber(log, has_color, io::stderr));
 }
 
 fn subscriber<W>(log: &Log, has_color: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
@@ -55,11 +54,16 @@ fn filter(targets: Targets) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
     })
 }
 
-/// A panic's message may quote what the code was working on, so only its place is told.
-fn hide_panic_payloads() {
+/// A panic's message may quote what the code was working on, so from here on only its place is told, whatever thread or
+/// task it ends: in the log, and on stderr where none has started.
+pub fn hide_panic_payloads() {
     panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(location, "a task of the server panicked, which is a mistake in coffer");
+        if tracing::event_enabled!(Level::ERROR) {
+            tracing::error!(location, "a task of the server panicked, which is a mistake in coffer");
+        } else {
+            let _ = writeln!(io::stderr(), "error: coffer-server panicked at {location}, which is a mistake in coffer");
+        }
     }));
 }
 

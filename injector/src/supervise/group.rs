@@ -19,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Command, Environment};
+use crate::{Command, Environment, cores};
 
 /// What a shell adds to the number of the signal that ended a command.
 const SIGNALED: i32 = 128;
@@ -71,7 +71,7 @@ impl Group {
                 actions.add_dup2(output.as_raw_fd(), number)?;
             }
         }
-        let pid = posix_spawn(path.as_c_str(), &actions, &attributes, &words, &variables)?;
+        let pid = cores::allowed(|| posix_spawn(path.as_c_str(), &actions, &attributes, &words, &variables))?;
         Ok(Self(pid))
     }
 

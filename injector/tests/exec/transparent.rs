@@ -1,8 +1,11 @@
 //! The workload cannot tell that it was started by the injector: compared with the same command started directly.
 
 use std::{
-    io::{Read as _, Write as _},
-    os::unix::process::ExitStatusExt as _,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::{
+        fs::MetadataExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
     process::{Command, Stdio},
 };
 
@@ -12,6 +15,9 @@ use crate::{
     fake::{Fake, Script},
     run::{INJECTOR, bare, injector, run, succeeds, text, token},
 };
+
+/// A user without rights.
+const ANYBODY: u32 = 65534;
 
 /// The same words, started directly and by the injector, each by a shell that first does `setup`.
 fn both(server: &Fake, setup: &str, words: &[&str]) -> (String, String) {
@@ -54,6 +60,49 @@ fn signals_and_umask_are_passed_on() {
     assert_eq!(mask("SigBlk:") & bit(Signal::SIGUSR2), bit(Signal::SIGUSR2));
     assert_eq!(mask("SigIgn:") & bit(Signal::SIGHUP), bit(Signal::SIGHUP));
     assert_eq!(mask("SigIgn:") & bit(Signal::SIGPIPE), 0);
+}
+
+/// The injector forbids itself core files; the workload must not notice, however it is started.
+#[test]
+fn the_limit_of_core_files_is_passed_on() {
+    let server = Script::of(&[]).start();
+    let ask = "ulimit -S -c; ulimit -H -c; readlink /proc/self/fd/0 >/dev/null && echo readable";
+    for setup in ["ulimit -S -c 100", "ulimit -c 200", "ulimit -S -c 0"] {
+        let (direct, injected) = both(&server, setup, &["sh", "-c", ask]);
+        assert_eq!(injected, direct);
+        let script = format!("{setup}; exec {INJECTOR} --on-change signal -- sh -c '{ask}'");
+        let mut supervised = bare("/bin/sh");
+        supervised.env("COFFER_ADDRESS", &server.address).env("COFFER_TOKEN", token()).args(["-c", &script]);
+        assert_eq!(text(&succeeds(&mut supervised)), direct);
+    }
+}
+
+/// A supervisor, which stays, and which other processes of its user may neither attach to nor read.
+#[test]
+fn the_injector_itself_writes_no_core_file_and_cannot_be_read() {
+    let server = Script::of(&[]).start();
+    let mut command = injector(&server);
+    command.args(["--on-change", "signal", "--", "sh", "-c", "echo started; read end"]);
+    let is_root = rustix::process::geteuid().is_root();
+    // Without other rights than anybody's: what belongs to root below /proc then tells that it is not dumpable.
+    if is_root {
+        command.uid(ANYBODY).gid(ANYBODY);
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
+    assert_eq!(line, "started\n");
+    let supervisor = format!("/proc/{}", child.id());
+    let limits = std::fs::read_to_string(format!("{supervisor}/limits")).expect("readable");
+    let limit = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a line");
+    assert_eq!(limit.split_whitespace().nth(4), Some("0"), "{limit}");
+    let children = std::fs::read_to_string(format!("{supervisor}/task/{}/children", child.id())).expect("readable");
+    let workload = format!("/proc/{}", children.trim());
+    let owner = |process: &str| std::fs::metadata(format!("{process}/environ")).expect("it runs").uid();
+    let runs_as = if is_root { ANYBODY } else { rustix::process::geteuid().as_raw() };
+    assert_eq!((owner(&supervisor), owner(&workload)), (0, runs_as), "undumpable is root's, the workload its user's");
+    drop(child.stdin.take());
+    child.wait().expect("ended");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use tonic::{Request, Response, Status};
 use super::{Api, convert::signed, open, status, streams::Messages};
 use crate::{
     audit::Head,
-    vault::{self, Error, Snapshot, Writes},
+    process::{self, Guarded},
+    vault::{self, Error, KeySourceHealth, Snapshot, Writes},
 };
 
 #[tonic::async_trait]
@@ -22,11 +23,11 @@ impl Operations for Api {
         let audit = status.audit.map(to_audit);
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            start_time: None,
+            start_time: Some(time(status.opened)),
             store: Some(to_store(status)),
-            keys: None,
+            keys: Some(to_keys(self.vault.key_health())),
             audit,
-            process: None,
+            process: process::guarded().map(to_process),
         }))
     }
 
@@ -116,6 +117,26 @@ fn to_store(status: vault::Status) -> v1::StoreStatus {
         oldest_time: oldest_time.flatten().map(time),
         history_bytes: signed(condition.history_bytes),
         free_bytes: signed(condition.free_bytes.unwrap_or_default()),
+    }
+}
+
+fn to_keys(health: KeySourceHealth) -> v1::KeyStatus {
+    v1::KeyStatus {
+        source: health.source.to_owned(),
+        key_id: health.key_id,
+        source_problem: health.problem.unwrap_or_default(),
+        source_check_time: health.good_time.map(time),
+        root_key_id: String::new(),
+        rotation: None,
+    }
+}
+
+fn to_process(guarded: &Guarded) -> v1::ProcessStatus {
+    v1::ProcessStatus {
+        memory_locked: guarded.memory_locked,
+        memory_lock_problem: guarded.memory_lock_problem.clone(),
+        core_dumps_off: guarded.core_dumps_off,
+        undumpable: guarded.undumpable,
     }
 }
 

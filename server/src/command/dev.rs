@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config::{self, Flags},
+    process,
     server::Server,
 };
 
@@ -55,6 +56,7 @@ impl Dev {
         start_logging(&config.log);
         let signals = signals::handle(signals::Hangup::End).map_err(Failure::new)?;
         raise_descriptor_limit();
+        process::guard().log();
         let operator = if files.store.exists() { None } else { Some(files.create().await?) };
         let server = Server::open(config).await?;
         if let Some(operator) = operator {

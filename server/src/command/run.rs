@@ -5,6 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{Failure, signals, start_logging};
 use crate::{
     config::{self, Config, Flags},
+    process,
     server::{Server, Signals},
 };
 
@@ -17,6 +18,7 @@ pub(super) async fn run(flags: &Flags) -> Result<(), Failure> {
 
 async fn serve(config: Config, signals: Signals) -> Result<(), Failure> {
     raise_descriptor_limit();
+    process::guard().log();
     Server::open(config).await?.bind().await?.run(signals).await?;
     Ok(())
 }

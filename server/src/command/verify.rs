@@ -7,7 +7,7 @@ use crate::{
     config::KeyFlags,
     record,
     seal::header,
-    server::key,
+    server::{self, key},
     store::{
         Record,
         embedded::{OpenError, Verified, verify},
@@ -57,7 +57,7 @@ impl Verify {
 
 /// What opens the records: their keys are read first, because some records stand before them.
 async fn examiner(source: &Path, flags: &KeyFlags) -> Result<Examiner, Failure> {
-    let key = key::open(&flags.setting()?)?;
+    let key = key::open(&flags.setting()?).map_err(server::Error::from)?;
     let path = source.to_owned();
     let keys = tokio::task::spawn_blocking(move || {
         let mut keys = Vec::new();
@@ -72,7 +72,8 @@ async fn examiner(source: &Path, flags: &KeyFlags) -> Result<Examiner, Failure> 
     let keys = keys.await.map_err(|_| Failure::new("the verification ended by itself"))?.map_err(failure)?;
     let source = source.display();
     let header = keys.iter().find(|record| record.key.as_str() == record::key::HEADER);
-    let header = header.ok_or_else(|| Failure::new(format!("{source}: there is no header: nothing in it can be opened")))?;
+    let header =
+        header.ok_or_else(|| Failure::new(format!("{source}: there is no header: nothing in it can be opened")))?;
     let opened = header::open(key.as_ref(), &header.value).await;
     let keyring = opened.map_err(|error| Failure::new(format!("{source}: {error}")))?;
     let mut examiner = Examiner::new(keyring);
@@ -102,7 +103,9 @@ fn tell(verified: &Verified, without_key: bool) -> Result<(), Failure> {
 fn failure(error: OpenError) -> Failure {
     let hint = match &error {
         OpenError::InUse(_) => Some("stop its server first, or verify a backup: `coffer store backup`"),
-        OpenError::Damaged { .. } => Some("`coffer-server restore --to-position` may have what stands before the damage"),
+        OpenError::Damaged { .. } => {
+            Some("`coffer-server restore --to-position` may have what stands before the damage")
+        }
         _ => None,
     };
     let failure = Failure::new(error);

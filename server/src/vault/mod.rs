@@ -39,6 +39,7 @@ use tokio::sync::Mutex;
 
 use crate::{audit::Audit, clock::Clock, store::Store, view::View};
 
+pub use crate::seal::source::Health as KeySourceHealth;
 pub use call::Call;
 pub use clone::{Clone as CloneRequest, Cloned};
 pub use declarations::{NewDeclaration, ShownDeclaration};
@@ -73,6 +74,7 @@ struct Inner {
     audit: Arc<dyn Audit>,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    opened: std::time::SystemTime,
     locks: Vec<Arc<Mutex<()>>>,
     line_hasher: RandomState,
     strangers: strangers::Strangers,

@@ -231,12 +231,14 @@ impl Vault {
     ) -> Result<Self, OpenError> {
         let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
         audit.begin(chain).await?;
+        let opened = clock.now();
         let inner = Arc::new(Inner {
             store,
             view,
             audit,
             clock,
             limits,
+            opened,
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             line_hasher: RandomState::new(),
             strangers: Strangers::default(),

@@ -21,6 +21,8 @@ pub use crate::store::{Snapshot, Writes};
 /// How the vault and its store are.
 #[derive(Debug)]
 pub struct Status {
+    /// When the vault was opened.
+    pub opened: std::time::SystemTime,
     /// The store's identity.
     pub store: Uid,
     /// What the view shows.
@@ -49,6 +51,7 @@ impl Vault {
         let condition = self.0.store.condition().await;
         let memory_bytes_max = self.0.limits.memory_bytes;
         Ok(Status {
+            opened: self.0.opened,
             store,
             position,
             counts,

@@ -62,6 +62,9 @@ use crate::clock::{Clock, SystemClock};
 /// How much of the past is kept for followers.
 const HISTORY: Limits = Limits { commits: 8_192, bytes: 32 << 20 };
 
+/// How often it is looked whether a snapshot is due, and what is too old.
+const LOOKS_EVERY: Duration = Duration::from_secs(60);
+
 /// What can be configured.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -100,11 +103,14 @@ struct Ground {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     history: Limits,
+    /// How often it is looked whether a snapshot is due, and what is too old.
+    looks_every: Duration,
 }
 
 impl Default for Ground {
     fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock), history: HISTORY }
+        let (disk, clock) = (Arc::new(RealDisk), Arc::new(SystemClock));
+        Self { disk, clock, history: HISTORY, looks_every: LOOKS_EVERY }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn create(dir: PathBuf, disk: &dyn Disk) -> Result<(), OpenError> {
 }
 
 pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Embedded, OpenError> {
-    let Ground { disk, clock, history } = ground;
+    let Ground { disk, clock, history, looks_every } = ground;
     let layout = Layout::new(dir);
     let instance = layout.instance()?;
     let lock = Arc::new(layout.lock()?);
@@ -81,6 +81,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         clock: Arc::clone(&clock),
         instance,
         retention: Retention { time: options.retention, bytes_max: options.history_bytes_max },
+        looks_every,
         progress: Arc::clone(&progress),
         writer: requests.downgrade(),
         lock,

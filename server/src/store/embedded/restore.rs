@@ -138,7 +138,7 @@ impl Restore<'_> {
         }
         match failed {
             Some(error) => Err(error.into()),
-            None => Err(self.out_of_reach("neither its snapshots nor its log reach back so far".into())),
+            None => Err(self.out_of_reach(before_everything(&layout)?)),
         }
     }
 
@@ -161,16 +161,26 @@ impl Restore<'_> {
         let after = base.map_or(Revision(0), |base| base.position.revision);
         let mut overlay = match base {
             Some(kept) => Overlay::after(kept.open(Some(instance))?.header()),
-            None => Overlay::begin(),
+            None => Overlay::begin(instance),
         };
         let until = match self.target {
             Target::Newest => Until::Revision(Revision(u64::MAX)),
             Target::Position(wanted) => Until::Revision(wanted.revision),
             Target::Time(wanted) => Until::Time(Millis::from(wanted)),
         };
-        let needed = snapshots::needed(segments.to_vec(), after).unwrap_or_default();
+        let target = self.target;
+        let is_reached = |at: Revision| matches!(target, Target::Position(wanted) if wanted.revision == at);
+        let needed = match snapshots::needed(segments.to_vec(), after) {
+            Some(needed) => needed,
+            None if is_reached(after) => Vec::new(),
+            None => {
+                let what =
+                    format!("it has nothing of what follows revision {}, up to which there is a snapshot", after.0);
+                return Err(OpenError::damaged(&layout.log(), what).into());
+            }
+        };
         for (at, first) in needed.iter().enumerate() {
-            if !overlay.add(&layout.log(), *first, at + 1 == needed.len(), until)? {
+            if is_reached(overlay.last) || !overlay.add(&layout.log(), *first, at + 1 == needed.len(), until)? {
                 break;
             }
         }
@@ -250,6 +260,14 @@ impl Restore<'_> {
     fn out_of_reach(&self, what: String) -> RestoreError {
         RestoreError::OutOfReach { source_path: self.source.into(), what }
     }
+}
+
+fn before_everything(layout: &Layout) -> Result<String, OpenError> {
+    let what = "neither its snapshots nor its log reach back so far";
+    Ok(match snapshots::list(&layout.snapshots())?.first() {
+        Some(first) => format!("{what}: it begins at {}", shown(first.position, first.open(None)?.header().time)),
+        None => what.into(),
+    })
 }
 
 fn shown(position: Position, time: Millis) -> String {

@@ -188,7 +188,7 @@ impl Store {
         }
         let mut overlay = match base {
             Some(base) => Overlay::after(base.open(Some(self.instance))?.header()),
-            None => Overlay::begin(),
+            None => Overlay::begin(self.instance),
         };
         let firsts = snapshots::needed(self.recovered.firsts(), after(base)).unwrap_or_default();
         for (at, first) in firsts.iter().enumerate() {

@@ -33,8 +33,6 @@ use crate::{
 
 /// Callers that may wait for a snapshot.
 const ASKING_MAX: usize = 64;
-/// How often it is looked whether a snapshot is due, and what is too old.
-const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// A snapshot is due when the log since the last one has this many bytes, and half as many as that one.
 const DUE_BYTES: u64 = 64 << 20;
 /// And when the last one is so old and something was committed since.
@@ -60,6 +58,7 @@ pub(in super::super) struct KeeperParts {
     pub(in super::super) clock: Arc<dyn Clock>,
     pub(in super::super) instance: [u8; 16],
     pub(in super::super) retention: Retention,
+    pub(in super::super) looks_every: Duration,
     pub(in super::super) progress: Arc<Progress>,
     /// Weak, so that the store ends when nobody else asks.
     pub(in super::super) writer: mpsc::WeakSender<Request>,
@@ -122,7 +121,7 @@ impl Worker {
         tidy(&self.snapshots, &*self.parts.disk);
         self.retain();
         loop {
-            match asked.recv_timeout(CHECK_INTERVAL) {
+            match asked.recv_timeout(self.parts.looks_every) {
                 Ok(ask) => {
                     let made = self.snapshot();
                     self.retain();
@@ -193,7 +192,7 @@ impl Worker {
         let Some(segments) = segments else { return Ok(None) };
         let mut overlay = match base {
             Some(kept) => Overlay::after(kept.open(Some(self.parts.instance))?.header()),
-            None => Overlay::begin(),
+            None => Overlay::begin(self.parts.instance),
         };
         let until = Until::Revision(boundary.position.revision);
         for first in segments.into_iter().filter(|first| *first <= boundary.position.revision) {

@@ -29,6 +29,7 @@ pub(in super::super) struct Overlay {
     /// What was deleted with all that begins so; none begins with another.
     prefixes: BTreeSet<Key>,
     segments: Vec<(PathBuf, File)>,
+    instance: [u8; 16],
     /// Where the log must go on: the next segment's first revision, and the checksum that it continues.
     next: Option<(Epoch, Revision, u32)>,
     /// The last revision taken in.
@@ -48,19 +49,20 @@ struct Place {
 }
 
 impl Overlay {
-    /// Nothing, from the very beginning on.
-    pub(in super::super) fn begin() -> Self {
-        Self::new(Revision(0), Millis(0), None)
+    /// Nothing, from the very beginning of a store on.
+    pub(in super::super) fn begin(instance: [u8; 16]) -> Self {
+        Self::new(instance, Revision(0), Millis(0), None)
     }
 
     /// Nothing, after a snapshot.
     pub(in super::super) fn after(header: &Header) -> Self {
-        let Header { position: Position { epoch, revision }, time, chain, .. } = *header;
-        Self::new(revision, time, Some((epoch, Revision(revision.0 + 1), chain)))
+        let Header { instance, position: Position { epoch, revision }, time, chain } = *header;
+        Self::new(instance, revision, time, Some((epoch, Revision(revision.0 + 1), chain)))
     }
 
-    fn new(after: Revision, time: Millis, next: Option<(Epoch, Revision, u32)>) -> Self {
-        Self { changes: BTreeMap::new(), prefixes: BTreeSet::new(), segments: Vec::new(), next, last: after, time }
+    fn new(instance: [u8; 16], last: Revision, time: Millis, next: Option<(Epoch, Revision, u32)>) -> Self {
+        let (changes, prefixes, segments) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        Self { changes, prefixes, segments, instance, next, last, time }
     }
 
     /// Takes in a segment. `false`: the rest of the log is after the end.
@@ -77,6 +79,9 @@ impl Overlay {
         self.segments.push((path.clone(), file));
         let mut goes_on = true;
         let header = segment::decode_header(&bytes).map_err(|damage| OpenError::damaged(&path, damage))?;
+        if header.instance != self.instance {
+            return Err(OpenError::damaged(&path, "it belongs to another store"));
+        }
         let begins = (header.epoch, header.first, header.chain);
         if self.next.is_some_and(|next| next != begins) {
             return Err(OpenError::damaged(&path, "it does not go on where what is before it ends"));

@@ -15,6 +15,7 @@ use super::super::disk::{Disk, DiskFile, RealDisk, Room};
 pub(super) enum On {
     Log,
     Sled,
+    Snapshot,
 }
 
 /// What goes wrong, once.
@@ -91,7 +92,11 @@ impl TestDisk {
 }
 
 fn on(path: &Path) -> On {
-    if path.extension().is_some_and(|extension| extension == "log") { On::Log } else { On::Sled }
+    match path.parent().and_then(Path::file_name).and_then(|parent| parent.to_str()) {
+        Some("log") => On::Log,
+        Some("snapshots") => On::Snapshot,
+        _ => On::Sled,
+    }
 }
 
 impl Disk for TestDisk {

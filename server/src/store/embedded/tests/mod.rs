@@ -6,6 +6,7 @@ mod disk;
 mod faults;
 mod files;
 mod golden;
+mod keeping;
 mod opening;
 mod random;
 mod restored;

@@ -136,3 +136,56 @@ async fn a_snapshot_of_a_store_in_which_nothing_happened_since_it_was_closed() {
     }
     assert_eq!(shown(&open(dir.path()).await).await, expected, "only the snapshot has it");
 }
+
+#[tokio::test]
+async fn what_lacks_a_part_is_refused_and_never_passes_for_less() {
+    let history = || async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = create(dir.path()).await;
+        for begin in [0, 3, 6] {
+            fill(&store, begin..begin + 3).await;
+            store.snapshot().await.expect("snapshot");
+        }
+        fill(&store, 9..11).await;
+        store.close().await.expect("close");
+        dir
+    };
+    let refused = |dir: &Path, target: Target| {
+        let to = tempfile::tempdir().expect("a directory");
+        let error = restore(dir, &to.path().join("new"), target, &mut |_, _| {}).expect_err("refused").to_string();
+        assert!(error.starts_with(&dir.display().to_string()), "{error}");
+        error
+    };
+    let position = |revision| Target::Position(Position { epoch: Epoch(1), revision: Revision(revision) });
+    let remove = |dir: &Path, name: &str| fs::remove_file(dir.join(name)).expect("remove");
+    let snapshot = |revision: u64| format!("snapshots/0000000001-{revision:020}.snapshot");
+
+    let dir = history().await;
+    remove(dir.path(), "log/00000000000000000007.log");
+    remove(dir.path(), &snapshot(9));
+    refused(dir.path(), Target::Newest);
+    refused(dir.path(), position(8));
+    assert_eq!(restored(dir.path(), position(6)).await.1.len(), 6, "what is before the gap is there");
+
+    let dir = history().await;
+    let elsewhere = history().await;
+    for segment in ["00000000000000000010.log", "00000000000000000001.log"] {
+        let path = Path::new("log").join(segment);
+        fs::copy(elsewhere.path().join(&path), dir.path().join(&path)).expect("copy");
+    }
+    assert!(
+        refused(dir.path(), Target::Newest).contains("log: damaged")
+            || refused(dir.path(), Target::Newest).contains(".log")
+    );
+    assert!(refused(dir.path(), position(2)).contains("belongs to another store"));
+
+    let dir = history().await;
+    remove(dir.path(), "log/00000000000000000001.log");
+    remove(dir.path(), "log/00000000000000000004.log");
+    remove(dir.path(), &snapshot(3));
+    let error = refused(dir.path(), position(2));
+    assert!(error.contains("it begins at 1.6 of 20"), "{error}");
+    let dir = history().await;
+    fs::remove_dir_all(dir.path().join("log")).expect("remove");
+    refused(dir.path(), Target::Newest);
+}

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use coffer_proto::v1::{self, SecretKind};
 use prost::Message as _;
 
 use super::truth::methods;
-use crate::harness::{Raw, Server, secret};
+use crate::harness::{Raw, Server, holds, refused, secret};
 
 const EXISTS: &str = "projects/exists";
 const ABSENT: &str = "projects/absent";
@@ -298,6 +299,65 @@ async fn with_rights_absent_is_not_found() {
     let server = Server::start();
     let owner = server.manager(&[EXISTS]).await;
     let request = v1::GetSecretRequest { name: format!("{EXISTS}/secrets/NONE") };
-    let refusal = crate::harness::refused(owner.secrets().get_secret(request).await);
+    let refusal = refused(owner.secrets().get_secret(request).await);
     assert_eq!(refusal.why(), (tonic::Code::NotFound, "SECRET_NOT_FOUND"));
+}
+
+/// The first entry of a list of all plugins, and the token of the next page.
+async fn first_page(
+    client: &coffer_client::Client,
+    list: &str,
+    token: String,
+) -> Result<(String, String), tonic::Status> {
+    const PLUGINS: &str = "accounts/-/plugins/-";
+    let (page_size, page_token) = (1, token);
+    match list {
+        "secrets" => {
+            let request = v1::ListSecretsRequest { parent: PLUGINS.into(), page_size, page_token };
+            let page = client.secrets().list_secrets(request).await?.into_inner();
+            Ok((page.secrets[0].name.clone(), page.next_page_token))
+        }
+        "scopes" => {
+            let request = v1::ListScopesRequest { pattern: PLUGINS.into(), page_size, page_token };
+            let page = client.scopes().list_scopes(request).await?.into_inner();
+            Ok((page.scopes[0].name.clone(), page.next_page_token))
+        }
+        _ => {
+            let parent = PLUGINS.into();
+            let request = v1::ListInstancesRequest { parent, page_size, page_token, ..Default::default() };
+            let page = client.instances().list_instances(request).await?.into_inner();
+            Ok((page.workloads[0].workload.clone(), page.next_page_token))
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_ends_at_something_hidden_does_not_tell_what_it_is() {
+    let long = format!("accounts/m{0}/plugins/hidden{0}", "-long".repeat(11));
+    let mut lengths = Vec::new();
+    for hidden in ["accounts/m/plugins/hidden", &long] {
+        let server = Server::start();
+        let scopes = ["accounts/a/plugins/mine", hidden, "accounts/z/plugins/mine"];
+        let manager = server.manager(&scopes).await;
+        let starter = server.with("services/starter", &[("secrets:inject", "accounts/-/plugins/-")]).await;
+        for scope in scopes {
+            manager.secrets().create_secret(secret(scope, "KEY", "v")).await.expect("created");
+            let request = v1::FetchEnvironmentRequest { workload: format!("{scope}/servers/s"), ..Default::default() };
+            starter.workloads().fetch_environment(request).await.expect("started");
+        }
+        let mine = [("secrets:read", "accounts/-/plugins/mine")];
+        let (reader, other) = (server.with("users/reader", &mine).await, server.with("users/other", &mine).await);
+        for list in ["secrets", "scopes", "instances"] {
+            let (first, token) = first_page(&reader, list, String::new()).await.expect("a page");
+            assert!(first.starts_with("accounts/a/"), "{list}: {first}");
+            let decoded = URL_SAFE_NO_PAD.decode(&token).expect("base64");
+            assert!(!holds(&decoded, b"hidden") && !holds(&decoded, b"accounts"), "{list} tells where it ends");
+            lengths.push(token.len());
+            let of_another = refused(first_page(&other, list, token.clone()).await);
+            assert_eq!(of_another.why().1, "PAGE_TOKEN_INVALID", "{list}");
+            let (second, end) = first_page(&reader, list, token).await.expect("a page");
+            assert!(second.starts_with("accounts/z/") && end.is_empty(), "{list}: {second}");
+        }
+    }
+    assert!(lengths.iter().all(|length| *length == lengths[0]), "tokens tell the length of names: {lengths:?}");
 }

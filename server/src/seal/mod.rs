@@ -10,6 +10,7 @@
 //! - [`envelope`]: one sealed value: XChaCha20-Poly1305, associated data that names its place.
 //! - [`digest`]: the keyed digest behind environment revisions.
 //! - [`chain`]: the keyed chain of an audit log.
+//! - [`Marks`]: what callers keep for the server without learning what it is: where a page ended.
 
 pub mod chain;
 pub mod digest;
@@ -17,11 +18,13 @@ mod envelope;
 pub mod header;
 mod key;
 pub mod keyring;
+mod mark;
 pub mod source;
 
 pub use envelope::{Field, OpenFailed, Place};
 pub use key::{DataKey, KeyId};
 pub use keyring::Keyring;
+pub use mark::Marks;
 
 /// Random bytes that name something for ever: a store, a scope, a secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

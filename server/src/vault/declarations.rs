@@ -96,7 +96,7 @@ impl Vault {
     ) -> Result<Page<ShownDeclaration>, Error> {
         self.read(call, vec![parent.to_string()], |state, caller| {
             let permit = permit_on(state, caller, Permission::SecretsRead, &parent)?;
-            let page = page?;
+            let page = page?.open(state, caller)?;
             let mut all: Vec<&Arc<Declaration>> = match parent.as_scope() {
                 Some(scope) => applying(state, kind, &scope).collect(),
                 None => state.declarations_on(kind, parent.as_str()).collect(),
@@ -104,7 +104,7 @@ impl Vault {
             all.retain(|declaration| declaration.name.as_str() > page.after());
             all.sort_by(|a, b| a.name.cmp(&b.name));
             let entries = all.into_iter().map(|one| (one.name.to_string(), shown_bytes(one), one));
-            let page = page.take(entries).try_map(|one| Ok::<_, Error>(ShownDeclaration::from(one.as_ref())))?;
+            let page = page.take(entries)?.try_map(|one| Ok::<_, Error>(ShownDeclaration::from(one.as_ref())))?;
             Ok(Answer::new(&permit, page))
         })
         .await

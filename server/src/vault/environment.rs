@@ -236,7 +236,7 @@ impl Vault {
         let (page, revision) = self
             .read(call, vec![scope.to_string()], |state, caller| {
                 let permit = permit_read(state, caller, &scope)?;
-                let page = page?;
+                let page = page?.open(state, caller)?;
                 let environment = Environment::of(state, &scope);
                 let revision = environment.revision(state)?;
                 let parent = scope.inherits_from();
@@ -262,7 +262,7 @@ impl Vault {
                 let page = page.take(rest.map(|(key, entry)| {
                     let bytes = if entry.2 { shown_bytes(&entry.0) } else { HIDDEN_BYTES };
                     (key, bytes, entry)
-                }));
+                }))?;
                 Ok(Answer::new(&permit, (page, revision)))
             })
             .await?;

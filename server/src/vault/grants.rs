@@ -146,7 +146,7 @@ impl Vault {
     ) -> Result<Page<Arc<Grant>>, Error> {
         let names = pattern.iter().cloned().collect();
         self.read(call, names, |state, caller| {
-            let page = page?;
+            let page = page?.open(state, caller)?;
             let wanted = |grant: &Grant| {
                 pattern.as_ref().is_none_or(|pattern| within(pattern, &grant.pattern))
                     && principal.as_ref().is_none_or(|principal| *principal == grant.principal)
@@ -157,7 +157,7 @@ impl Vault {
             let page = page
                 .scan(grants.map(|(key, grant)| {
                     (key.as_str().to_owned(), wanted(grant).then(|| (SHOWN_BYTES, grant.clone())))
-                }));
+                }))?;
             Ok(Answer::new(&access::permit_self(caller), page))
         })
         .await
@@ -174,7 +174,7 @@ impl Vault {
             let permit = access::permit(state, caller, Permission::AccessManage, &Target::Scope(&scope))
                 .or_else(|| access::permit_operator(state, caller))
                 .ok_or(Error::Denied)?;
-            let page = page?;
+            let page = page?.open(state, caller)?;
             let mut entries = Vec::new();
             let reaching =
                 covering(&Target::Scope(&scope)).into_iter().flat_map(|pattern| key::grants_within(&pattern));
@@ -200,7 +200,7 @@ impl Vault {
             let mut entries: Vec<_> = entries.into_iter().map(|entry| (key(&entry), entry)).collect();
             entries.sort_by(|(a, _), (b, _)| a.cmp(b));
             let rest = entries.into_iter().filter(|(key, _)| key.as_str() > page.after());
-            Ok(Answer::new(&permit, page.take(rest.map(|(key, entry)| (key, SHOWN_BYTES, entry)))))
+            Ok(Answer::new(&permit, page.take(rest.map(|(key, entry)| (key, SHOWN_BYTES, entry)))?))
         })
         .await
     }

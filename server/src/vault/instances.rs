@@ -60,7 +60,7 @@ impl Vault {
         let (candidates, page) = self
             .read(call, vec![parent.to_string()], |state, caller| {
                 let readable = Readable::new(state, caller, parent.scope())?;
-                let page = page?;
+                let page = page?.open(state, caller)?;
                 if !page.after().is_empty() {
                     Workload::parse(page.after()).map_err(|_| Error::PageToken)?;
                 }
@@ -84,7 +84,7 @@ impl Vault {
                 }
             }
         });
-        let page = page.scan_part(looks, goes_on);
+        let page = page.scan_part(looks, goes_on)?;
         failed.map_or(Ok(page), Err)
     }
 

@@ -36,7 +36,7 @@ impl Vault {
         let found = self
             .read(call, vec![parent.to_string()], |state, caller| {
                 let readable = Readable::new(state, caller, &parent)?;
-                let page = page?;
+                let page = page?.open(state, caller)?;
                 let after = split_key(page.after())?;
                 let amid = after.as_ref().filter(|(_, variable)| variable.is_some());
                 let resumed = amid.and_then(|(scope, _)| state.scope(scope));
@@ -48,7 +48,7 @@ impl Vault {
                     let secrets = secrets.into_iter().filter(move |secret| past.as_ref() < Some(&secret.variable));
                     let secrets = secrets.map(|secret| (join_key(&secret), Some((shown_bytes(&secret), secret))));
                     secrets.chain([(format!("{}:", scope.name), None)])
-                }));
+                }))?;
                 Ok(Answer::new(&readable.permit, page))
             })
             .await?;

@@ -48,7 +48,7 @@ impl Vault {
     ) -> Result<Page<ShownScope>, Error> {
         let names = pattern.iter().map(ToString::to_string).collect();
         self.read(call, names, |state, caller| {
-            let page = page?;
+            let page = page?.open(state, caller)?;
             let after = match page.after() {
                 "" => None,
                 after => Some(Scope::parse(after).map_err(|_| Error::PageToken)?),
@@ -63,7 +63,7 @@ impl Vault {
                 let matches = pattern.as_ref().is_none_or(|pattern| pattern.matches(&scope.name));
                 let shown = if matches { shown(state, caller, scope) } else { None };
                 (scope.name.to_string(), shown.map(|shown| (SHOWN_BYTES, shown)))
-            }));
+            }))?;
             Ok(Answer::new(&access::permit_self(caller), page))
         })
         .await

@@ -128,7 +128,7 @@ impl Vault {
         let now = self.now();
         let names = principal.iter().map(ToString::to_string).collect();
         self.read(call, names, |state, caller| {
-            let page = page?;
+            let page = page?.open(state, caller)?;
             let named = principal.as_ref().map_or_else(|| "token/".to_owned(), |p| key::tokens_of(p).as_str().into());
             let spans = access::within(access::revocable_tokens(state, caller), &Span::prefix(named));
             let tokens = spans.iter().flat_map(|span| state.tokens_from(span.text(), page.after()));

@@ -127,42 +127,55 @@ async fn a_stream_names_its_workload_once() {
     assert_eq!(other.code, Code::PermissionDenied);
 }
 
+/// A stream that has got its first answer, kept open; an error if there is no room for it.
+async fn open(client: &Client) -> Result<impl Sized + use<>, Status> {
+    let (sender, parts) = tokio::sync::mpsc::channel(1);
+    let first = v1::RedactStreamRequest { workload: String::new(), part: b"text ".to_vec() };
+    sender.send(first).await.expect("open");
+    let parts = tokio_stream::wrappers::ReceiverStream::new(parts);
+    let mut answer = client.redactions().redact_stream(parts).await?.into_inner();
+    assert_eq!(answer.message().await?.expect("a part").part, b"text ");
+    Ok((sender, answer))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_are_bounded_and_free_their_room_when_the_caller_goes_away() {
+async fn streams_of_a_tenant_have_a_part_of_the_room_and_free_it_when_the_caller_goes_away() {
     let server = Server::start();
-    // Eight streams of a principal at once, so that the room of 256 is shared by 32 of them.
-    let mut open = Vec::new();
-    let mut overloaded = 0;
-    for n in 0..33 {
-        let token = server.workload_token(&format!("projects/p/servers/s{n}")).await;
-        let client = server.client(&token);
-        for _ in 0..8 {
-            let (sender, parts) = tokio::sync::mpsc::channel(1);
-            sender
-                .send(v1::RedactStreamRequest { workload: String::new(), part: b"text ".to_vec() })
-                .await
-                .expect("open");
-            let parts = tokio_stream::wrappers::ReceiverStream::new(parts);
-            let mut answer = client.redactions().redact_stream(parts).await.expect("begun").into_inner();
-            match answer.message().await {
-                Ok(message) => {
-                    assert_eq!(message.expect("a part").part, b"text ");
-                    open.push((sender, answer));
-                }
-                Err(status) => {
-                    assert_eq!(refused::<()>(Err(status)).why(), (Code::ResourceExhausted, "OVERLOADED"));
-                    overloaded += 1;
+    let manager = server.manager(&[PROJECT]).await;
+    manager.secrets().create_secret(secret(PROJECT, "KEY", VALUE)).await.expect("created");
+    let mut streams = Vec::new();
+    // Eight streams of a principal at once, and each environment is another tenant's by its project only.
+    let refusal = 'full: {
+        for n in 0..8 {
+            let workload = format!("projects/p/environments/e{n}/servers/s");
+            let client = server.client(&server.workload_token(&workload).await);
+            for _ in 0..8 {
+                match open(&client).await {
+                    Ok(stream) => streams.push(stream),
+                    Err(status) => break 'full status,
                 }
             }
         }
-    }
-    assert_eq!((open.len(), overloaded), (256, 8));
-    drop(open);
-    let token = server.workload_token("projects/p/servers/later").await;
-    let client = server.client(&token);
-    until_async("room", async || {
-        let parts = vec![v1::RedactStreamRequest { workload: String::new(), part: b"text".to_vec() }];
-        redact_stream(&client, parts).await.ok()
-    })
-    .await;
+        panic!("64 streams of one project");
+    };
+    assert_eq!(refused::<()>(Err(refusal)).why(), (Code::ResourceExhausted, "OVERLOADED"));
+    assert!((16..=32).contains(&streams.len()), "{} streams of one project", streams.len());
+
+    let other = server.client(&server.workload_token("projects/other/servers/s").await);
+    let of_another = open(&other).await.expect("another project has its own part");
+    drop(of_another);
+    drop(streams);
+    let client = server.client(&server.workload_token("projects/p/servers/later").await);
+    until_async("room", async || open(&client).await.ok()).await;
+}
+
+#[tokio::test]
+async fn users_are_refused_before_anything_is_read() {
+    let server = Server::start();
+    let user = server.with("users/u", &[("secrets:manage", PROJECT)]).await;
+    // Nothing of the request ever comes.
+    let (_sender, parts) = tokio::sync::mpsc::channel::<v1::RedactStreamRequest>(1);
+    let parts = tokio_stream::wrappers::ReceiverStream::new(parts);
+    let denied = refused(user.redactions().redact_stream(parts).await);
+    assert_eq!(denied.why(), (Code::PermissionDenied, "PERMISSION_DENIED"));
 }

@@ -87,12 +87,14 @@ pub const RENDERED_BYTES: usize = 2 * 1024 * 1024;
 pub const REDACTED_VALUE_CHARS_MIN: usize = 8;
 /// How long a redaction stream may be without a part.
 pub const REDACT_STREAM_IDLE: Duration = Duration::from_secs(60);
+/// How long a redaction stream may go on.
+pub const REDACT_STREAM_TTL: Duration = Duration::from_secs(60 * 60);
 /// Most redactions worked on at once by the whole server; further ones wait.
 pub const REDACTIONS_AT_ONCE: usize = 4;
-/// What all redaction streams of a server may look for together, in KiB of values. Each counts at least 64: looking for a
-/// value takes up to a hundred times its memory, and a part that is being read up to 4 MiB.
+/// What all redaction streams of a server may look for together, in KiB of values, each of which takes up to a hundred times
+/// as much memory: a server with little memory allows less. Values that several look for count once.
 pub const REDACT_STREAMS_KIB: usize = 16 * 1024;
-/// The least that a redaction stream counts as, in KiB.
+/// What each redaction stream counts as, in KiB, beside its values: a part that is being read has up to 4 MiB.
 pub const REDACT_STREAM_KIB_MIN: usize = 64;
 /// Shortest nonce of ExchangeStartToken, in bytes.
 pub const NONCE_BYTES_MIN: usize = 16;

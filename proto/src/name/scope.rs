@@ -136,6 +136,11 @@ impl Scope {
         Some(Scope { text, kind })
     }
 
+    /// The account, project or organization that it is or lies in: whose it is.
+    pub fn top(&self) -> Scope {
+        self.parent().unwrap_or_else(|| self.clone())
+    }
+
     /// The scope whose secrets its workloads also receive.
     pub fn inherits_from(&self) -> Option<Scope> {
         if self.kind.inherits() { self.parent() } else { None }

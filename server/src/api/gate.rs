@@ -41,7 +41,7 @@ pub(super) const METHODS: &[&str] = &[
     "coffer.v1.Operations/ListSnapshots",
     "coffer.v1.Operations/RotateKeys",
     "coffer.v1.Operations/StreamBackup",
-    "coffer.v1.Redactions/RedactStream",
+    REDACT_STREAM,
     REDACT,
     "coffer.v1.References/DeleteReference",
     "coffer.v1.References/ListReferences",
@@ -67,13 +67,14 @@ pub(super) const METHODS: &[&str] = &[
 ];
 const IMPORT: &str = "coffer.v1.Imports/ImportSecrets";
 const REDACT: &str = "coffer.v1.Redactions/RedactText";
+const REDACT_STREAM: &str = "coffer.v1.Redactions/RedactStream";
 /// Those whose answer goes on: they are counted apart, and few of one principal.
 const STREAMS: &[&str] = &[
     "coffer.v1.Instances/WatchInstances",
     "coffer.v1.Operations/CreateSnapshot",
     "coffer.v1.Operations/RotateKeys",
     "coffer.v1.Operations/StreamBackup",
-    "coffer.v1.Redactions/RedactStream",
+    REDACT_STREAM,
     "coffer.v1.Workloads/WatchEnvironment",
 ];
 
@@ -137,6 +138,10 @@ impl Guard {
         let places = match method {
             // Workloads are without number, and none may ever import: they must not take the few places there are.
             IMPORT if principal.as_workload().is_some() => return Err(self.vault.deny(call, principal).await),
+            // Nor may users ever redact, of whom there may be many: they must not take the room.
+            REDACT_STREAM if matches!(principal, Principal::User(_)) => {
+                return Err(self.vault.deny(call, principal).await);
+            }
             IMPORT => &self.imports,
             REDACT => &self.redactions,
             _ => return Ok(None),

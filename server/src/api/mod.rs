@@ -8,6 +8,7 @@ mod imports;
 mod instances;
 mod operations;
 mod redactions;
+mod room;
 mod scopes;
 mod secrets;
 mod status;
@@ -16,6 +17,8 @@ mod templates;
 mod tokens;
 mod turns;
 mod workloads;
+
+use std::sync::Arc;
 
 use coffer_proto::{
     limits,
@@ -29,7 +32,7 @@ use coffer_proto::{
 use tokio::sync::watch;
 use tonic::{Request, Status, service::Routes};
 
-use self::gate::Guard;
+use self::{gate::Guard, room::Matchers};
 use crate::{
     serve::Stage,
     vault::{Call, Error, Vault},
@@ -40,12 +43,14 @@ use crate::{
 struct Api {
     vault: Vault,
     stage: watch::Receiver<Stage>,
+    matchers: Arc<Matchers>,
 }
 
 /// The services of coffer, each behind its gate and with its message limits. Streams end when the drain begins.
 pub fn routes(vault: Vault, stage: watch::Receiver<Stage>) -> Routes {
     let guard = Guard::new(vault.clone());
-    let api = Api { vault, stage };
+    let matchers = Arc::new(Matchers::new(vault.memory_bytes_max()));
+    let api = Api { vault, stage, matchers };
     macro_rules! guarded {
         ($server:ident, $request_bytes:expr) => {
             guard.before(

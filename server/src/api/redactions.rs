@@ -10,19 +10,17 @@ use coffer_proto::{
     v1::{self, redactions_server::Redactions},
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::Semaphore,
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, convert::name, convert::signed, open, status, streams::Messages, streams::Outlet};
+use super::{Api, convert::name, convert::signed, open, room::Matchers, status, streams::Messages, streams::Outlet};
 use crate::vault::{Call, Error, Vault};
 
 /// Places of those that are worked on, of the whole process.
 static PLACES: Semaphore = Semaphore::const_new(limits::REDACTIONS_AT_ONCE);
-/// Room for what streams look for, in KiB, of the whole process.
-static ROOM: Semaphore = Semaphore::const_new(limits::REDACT_STREAMS_KIB);
 /// A stream is worked on in parts of so many bytes: each may become 17 times as long.
 const PART_BYTES: usize = 64 * 1024;
 /// Largest part of an answer, in bytes.
@@ -57,8 +55,8 @@ impl Redactions for Api {
         request: Request<Streaming<v1::RedactStreamRequest>>,
     ) -> Result<Response<Self::RedactStreamStream>, Status> {
         let (call, opening, parts) = self.open_stream(request)?;
-        let vault = self.vault.clone();
-        Ok(opening.begin(move |outlet| stream(vault, call, parts, outlet)))
+        let (vault, matchers) = (self.vault.clone(), Arc::clone(&self.matchers));
+        Ok(opening.begin(move |outlet| stream(vault, matchers, call, parts, outlet)))
     }
 }
 
@@ -102,19 +100,20 @@ fn clean(matcher: &Arc<Matcher>, texts: Vec<Vec<u8>>) -> Result<v1::RedactTextRe
 /// Cleans parts as they come, and reads the next one when the one before has been taken.
 async fn stream(
     vault: Vault,
+    matchers: Arc<Matchers>,
     call: Call,
     mut parts: Streaming<v1::RedactStreamRequest>,
     mut outlet: Outlet<v1::RedactStreamResponse>,
 ) -> Result<(), Status> {
-    // Before anything of a part is read.
-    let _least = room(limits::REDACT_STREAM_KIB_MIN)?;
-    let first = next(&mut parts).await?;
+    let ends = Instant::now() + limits::REDACT_STREAM_TTL;
+    // Before anything of a part is read. Who may never redact has not come past the gate.
+    let tenant = vault.redacting_tenant(&call).await.map_err(status::of)?;
+    let _held = matchers.room.hold(&tenant, limits::REDACT_STREAM_KIB_MIN)?;
+    let first = next(parts.message(), ends).await?;
     let first = first.ok_or_else(|| status::of(Error::field("workload", "must be said in a first message")))?;
     let redaction = vault.redact(&call, workload(&first.workload)?, Ok(())).await.map_err(status::of)?;
-    let kib = usize::try_from(redaction.value_bytes().div_ceil(1024)).unwrap_or(usize::MAX);
-    let _rest = room(kib.saturating_sub(limits::REDACT_STREAM_KIB_MIN))?;
-    let matcher = work(move || redaction.matcher()).await?;
-    let mut redactor = Redactor::new(Arc::new(matcher));
+    let shared = matchers.share(&redaction)?;
+    let mut redactor = Redactor::new(shared.matcher(work(move || redaction.matcher())).await?);
     let mut part = first.part;
     loop {
         let (mut at, all) = (0, Arc::new(part));
@@ -131,7 +130,7 @@ async fn stream(
             redactor = back;
             send(&mut outlet, out, replaced).await?;
         }
-        match next(&mut parts).await? {
+        match next(parts.message(), ends).await? {
             None => break,
             Some(next) if next.workload.is_empty() => part = next.part,
             Some(_) => return Err(status::of(Error::field("workload", "must be empty after the first message"))),
@@ -146,15 +145,11 @@ async fn stream(
     send(&mut outlet, out, replaced).await
 }
 
-/// Holds so much of the room, or says that there is none.
-fn room(kib: usize) -> Result<SemaphorePermit<'static>, Status> {
-    let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-    ROOM.try_acquire_many(kib).map_err(|_| status::of(Error::Overloaded("so many redaction streams")))
-}
-
-async fn next(parts: &mut Streaming<v1::RedactStreamRequest>) -> Result<Option<v1::RedactStreamRequest>, Status> {
+/// The next part, if it comes in time.
+async fn next<T>(part: impl Future<Output = Result<Option<T>, Status>>, ends: Instant) -> Result<Option<T>, Status> {
     let idle = |_| Status::deadline_exceeded("no part came for 60 seconds");
-    timeout(limits::REDACT_STREAM_IDLE, parts.message()).await.map_err(idle)?
+    let old = |_| Status::deadline_exceeded("a stream takes at most an hour: begin another");
+    timeout_at(ends, timeout(limits::REDACT_STREAM_IDLE, part)).await.map_err(old)?.map_err(idle)?
 }
 
 async fn send(outlet: &mut Outlet<v1::RedactStreamResponse>, out: Vec<u8>, replaced: u64) -> Result<(), Status> {
@@ -164,4 +159,29 @@ async fn send(outlet: &mut Outlet<v1::RedactStreamResponse>, out: Vec<u8>, repla
         outlet.send(message).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_gives_a_byte_now_and_then_ends_nevertheless() {
+        let (began, ends) = (Instant::now(), Instant::now() + limits::REDACT_STREAM_TTL);
+        let slow = || async {
+            tokio::time::sleep(Duration::from_secs(59)).await;
+            Ok(Some(7))
+        };
+        let end = loop {
+            match next(slow(), ends).await {
+                Ok(part) => assert_eq!(part, Some(7)),
+                Err(end) => break end,
+            }
+        };
+        assert!(end.message().contains("an hour"), "{end}");
+        assert_eq!((end.code(), began.elapsed()), (tonic::Code::DeadlineExceeded, limits::REDACT_STREAM_TTL));
+        let idle = next(std::future::pending::<Result<Option<u8>, Status>>(), Instant::now() + Duration::from_secs(90));
+        assert!(idle.await.expect_err("idle").message().contains("60 seconds"));
+    }
 }

@@ -90,6 +90,11 @@ impl Vault {
         self.0.healthy.subscribe()
     }
 
+    /// The memory ceiling, in bytes.
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.0.limits.memory_bytes
+    }
+
     /// The view, for status and tests.
     pub fn view(&self) -> &View {
         &self.0.view

@@ -26,6 +26,8 @@ struct TokenView {
     description: String,
     single_use: bool,
     used: bool,
+    session: String,
+    start: String,
 }
 
 /// A new token.
@@ -52,6 +54,8 @@ impl From<v1::Token> for TokenView {
             description: token.description,
             single_use: token.single_use,
             used: token.used,
+            session: token.session,
+            start: token.start,
         }
     }
 }
@@ -67,6 +71,7 @@ impl View for TokenList {
         let mut table =
             Table::new(&["PRINCIPAL", "TOKEN", "EXPIRES (UTC)", "CREATED (UTC)", "BY", "SINGLE USE", "DESCRIPTION"]);
         for token in &self.tokens {
+            let of_start = format!("session of {}", token.start);
             table.row([
                 &token.principal,
                 &token.name,
@@ -74,6 +79,7 @@ impl View for TokenList {
                 &short(token.create_time.as_deref()),
                 &token.issuer,
                 match (token.single_use, token.used) {
+                    (false, _) if !token.start.is_empty() => &of_start,
                     (false, _) => "",
                     (true, false) => "unused",
                     (true, true) => "used",

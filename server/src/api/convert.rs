@@ -2,6 +2,7 @@
 
 use coffer_proto::{
     name::{InvalidName, Scope, ScopeKind},
+    token::TokenId,
     v1,
 };
 use tonic::Status;
@@ -117,8 +118,10 @@ pub(super) fn to_grant(grant: &Grant) -> v1::Grant {
 }
 
 pub(super) fn to_token(token: &TokenEntry) -> v1::Token {
+    let name = |id: &TokenId| format!("tokens/{id}");
+    let session = token.start.as_ref().and_then(|start| start.session_id.as_ref());
     v1::Token {
-        name: format!("tokens/{}", token.id),
+        name: name(&token.id),
         principal: token.principal.to_string(),
         create_time: Some(token.create_time),
         expire_time: Some(token.expire_time),
@@ -126,6 +129,8 @@ pub(super) fn to_token(token: &TokenEntry) -> v1::Token {
         description: token.description.clone(),
         single_use: token.start.is_some(),
         used: token.start.as_ref().is_some_and(|start| !start.nonce_hash.is_empty()),
+        session: session.map(name).unwrap_or_default(),
+        start: token.start_id.as_ref().map(name).unwrap_or_default(),
     }
 }
 

@@ -87,6 +87,12 @@ pub struct TokenRecord {
     /// SHA-256 of the nonce that a start token was exchanged with; empty as long as it was not.
     #[prost(bytes = "vec", tag = "11")]
     pub nonce_hash: Vec<u8>,
+    /// Of a start token that was exchanged: the id of the session token.
+    #[prost(string, tag = "12")]
+    pub session_id: String,
+    /// Of a session token: the id of the start token it was exchanged for.
+    #[prost(string, tag = "13")]
+    pub start_id: String,
 }
 
 /// The hash of a presented token, compared in constant time.

@@ -147,6 +147,8 @@ impl Admitted {
             by_operator: true,
             session_ttl_seconds: 0,
             nonce_hash: Vec::new(),
+            session_id: String::new(),
+            start_id: String::new(),
         };
         let put = |key: Key, plaintext: &[u8]| -> Result<Change, NoRandomness> {
             let sealed = seal_system(store, system, &key, plaintext)?;

@@ -93,6 +93,8 @@ fn plan(context: &Context<'_>, nonce: &[u8]) -> Result<Plan<IssuedToken>, Error>
         by_operator: false,
         session_ttl_seconds: 0,
         nonce_hash: Vec::new(),
+        session_id: String::new(),
+        start_id: entry.id.to_string(),
     };
     let used = TokenRecord {
         id: entry.id.to_string(),
@@ -106,6 +108,8 @@ fn plan(context: &Context<'_>, nonce: &[u8]) -> Result<Plan<IssuedToken>, Error>
         by_operator: entry.by_operator,
         session_ttl_seconds: start.session_ttl_seconds,
         nonce_hash,
+        session_id: token.id().to_string(),
+        start_id: String::new(),
     };
     // The permit rests on the start token's record as it is: of several exchanges at once, one commits.
     plan.put_system(state, entry.at.key.clone(), &used)?;
@@ -124,6 +128,7 @@ fn plan(context: &Context<'_>, nonce: &[u8]) -> Result<Plan<IssuedToken>, Error>
         by_operator: false,
         description: stored.description,
         start: None,
+        start_id: Some(entry.id.clone()),
         at: At { key: record_key, revision: Revision::default() },
     };
     Ok(plan.with_answer(IssuedToken { token, entry: Arc::new(session) }))

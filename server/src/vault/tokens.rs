@@ -86,6 +86,8 @@ impl Vault {
                 by_operator,
                 session_ttl_seconds: new.start.map_or(0, |ttl| ttl.as_secs()),
                 nonce_hash: Vec::new(),
+                session_id: String::new(),
+                start_id: String::new(),
             };
             let record_key = key::token(&principal, token.id());
             plan.expect(record_key.clone(), Expect::Absent);
@@ -110,7 +112,12 @@ impl Vault {
                 issuer: stored.issuer,
                 by_operator,
                 description: stored.description,
-                start: new.start.map(|ttl| StartToken { session_ttl_seconds: ttl.as_secs(), nonce_hash: Vec::new() }),
+                start: new.start.map(|ttl| StartToken {
+                    session_ttl_seconds: ttl.as_secs(),
+                    nonce_hash: Vec::new(),
+                    session_id: None,
+                }),
+                start_id: None,
                 at: At { key: record_key, revision: Revision::default() },
             };
             Ok(plan.with_answer(IssuedToken { token, entry: Arc::new(entry) }))
@@ -138,13 +145,14 @@ impl Vault {
             let page = page
                 .scan(tokens.map(|(key, token)| {
                     (key.as_str().to_owned(), wanted(token).then(|| (SHOWN_BYTES, token.clone())))
-                }));
+                }))?;
             Ok(Answer::new(&access::permit_self(caller), page))
         })
         .await
     }
 
-    /// Revokes a token. A pure delete: it passes when the disk is full.
+    /// Revokes a token, and with a start token the session that it was exchanged for. A pure delete: it passes when the
+    /// disk is full.
     pub async fn revoke_token(&self, call: &Call, id: TokenId) -> Result<(), Error> {
         self.write(call, &format!("tokens/{id}"), vec![format!("tokens/{id}")], move |context| {
             let Some(token) = context.state.token(&id) else {
@@ -157,6 +165,12 @@ impl Vault {
             plan.details = vec![("bearer", token.principal.to_string())];
             plan.expect(token.at.key.clone(), Expect::At(token.at.revision));
             plan.delete(token.at.key.clone());
+            let session = token.start.as_ref().and_then(|start| start.session_id.as_ref());
+            if let Some(session) = session.and_then(|session| context.state.token(session)) {
+                plan.subjects.push(named(format!("tokens/{}", session.id)));
+                plan.expect(session.at.key.clone(), Expect::At(session.at.revision));
+                plan.delete(session.at.key.clone());
+            }
             Ok(plan)
         })
         .await

@@ -186,7 +186,9 @@ impl State {
             start: (stored.session_ttl_seconds > 0).then_some(StartToken {
                 session_ttl_seconds: stored.session_ttl_seconds,
                 nonce_hash: stored.nonce_hash,
+                session_id: token_id(&stored.session_id)?,
             }),
+            start_id: token_id(&stored.start_id)?,
             at,
         };
         let key = token.at.key.clone();
@@ -270,6 +272,12 @@ impl State {
 fn entry_bytes(record: &SecretRecord, meta: &SecretMeta) -> u64 {
     let metadata = (record.bytes().len() as u64).saturating_sub(meta.value_bytes);
     ENTRY_BYTES + record.bytes().len() as u64 + metadata
+}
+
+/// A token's id; none if there is none.
+fn token_id(text: &str) -> Result<Option<TokenId>, record::Error> {
+    let parse = |text| TokenId::parse(text).map_err(|_| record::Error::NotUnderstood);
+    (!text.is_empty()).then(|| parse(text)).transpose()
 }
 
 /// An absent uid is stored as no bytes.

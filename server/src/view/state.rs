@@ -132,6 +132,8 @@ pub struct TokenEntry {
     pub start: Option<StartToken>,
     /// Its record.
     pub at: At,
+    /// The start token that it was exchanged for.
+    pub start_id: Option<TokenId>,
 }
 
 /// What a start token has beyond other tokens.
@@ -143,6 +145,8 @@ pub struct StartToken {
     pub nonce_hash: Vec<u8>,
 }
 
+    /// The session token that it was exchanged for.
+    pub session_id: Option<TokenId>,
 impl State {
     pub(super) fn new(store: Uid, position: Position) -> Self {
         Self {

@@ -4,7 +4,7 @@ use coffer_proto::v1::RevokeTokenRequest;
 
 use crate::{failure::Failure, print::Report, session::Session, view::Done};
 
-/// Revoke a token, from the next call on
+/// Revoke a token, from the next call on; with a start token its session, too
 #[derive(clap::Args)]
 pub(crate) struct Revoke {
     /// tokens/ID, as `coffer token list` shows it; never the token itself

@@ -82,6 +82,34 @@ async fn a_lost_answer_is_given_again_by_any_replica_and_after_a_restart() {
 }
 
 #[tokio::test]
+async fn with_a_start_token_its_session_is_revoked() {
+    let (world, vault) = world().await;
+    let revoker = world.call(&vault, "services/s").await;
+    let start = start_token(&world, &vault, Duration::from_secs(60)).await;
+    let session = exchange(&vault, &start, 1).await.expect("exchanged");
+    let other = start_token(&world, &vault, Duration::from_secs(60)).await;
+    let of_other = exchange(&vault, &other, 1).await.expect("exchanged");
+    // By any replica, and after a restart.
+    let replica = world.vault().await;
+    {
+        let state = replica.view().read();
+        let known = |token: &Token| state.token(token.id()).expect("there").clone();
+        assert_eq!(known(&session).start_id.as_ref(), Some(start.id()));
+        assert_eq!(known(&start).start.as_ref().and_then(|start| start.session_id.as_ref()), Some(session.id()));
+    }
+    replica.revoke_token(&revoker, start.id().clone()).await.expect("revoked");
+    for vault in [&vault, &replica] {
+        let refused = fetch(vault, &call("test", &session), SERVER).await;
+        assert_eq!(refused, Err(Error::Unauthenticated(identity::Error::Invalid)));
+        assert!(fetch(vault, &call("test", &of_other), SERVER).await.is_ok(), "another start's stays");
+    }
+    // The other way round the start token stays, for whoever presents a copy of it.
+    vault.revoke_token(&revoker, of_other.id().clone()).await.expect("revoked");
+    assert_eq!(exchange(&vault, &other, 1).await.map(drop), Err(Error::StartTokenUsed));
+    vault.revoke_token(&revoker, other.id().clone()).await.expect("its session is gone already");
+}
+
+#[tokio::test]
 async fn a_copy_is_refused_and_raises_an_alarm() {
     let (world, vault) = world().await;
     let start = start_token(&world, &vault, Duration::from_secs(60)).await;

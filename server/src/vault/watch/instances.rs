@@ -7,7 +7,7 @@ use std::{
 
 use coffer_proto::{
     limits,
-    name::{ResourcePattern, Workload},
+    name::{ResourcePattern, Scope, Workload},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -124,8 +124,9 @@ impl InstancesWatch {
                 }
             }
             let _turn = turn().await?;
-            if self.left.is_none() {
-                self.look().await?;
+            match self.left {
+                None => self.look().await?,
+                Some(_) => self.check_left()?,
             }
             if let Some(change) = self.tell().await? {
                 return Ok(change);
@@ -165,6 +166,27 @@ impl InstancesWatch {
         let forgotten: Vec<_> = forgotten.cloned().collect();
         self.told.retain(|workload, _| forgotten.binary_search(workload).is_err());
         self.left = Some(Left { workloads, forgotten });
+        Ok(())
+    }
+
+    /// What is left of the last look may have been found long ago, where messages are taken slowly: nothing of it is told
+    /// that the caller may not know any more.
+    fn check_left(&mut self) -> Result<(), Error> {
+        let view = &self.vault.0.view;
+        let state = view.read();
+        let caller = self.call.caller(&state, self.vault.now())?;
+        let readable = Readable::new(&state, &caller, self.parent.scope())?;
+        check(view)?;
+        let Some(left) = &mut self.left else { return Ok(()) };
+        let mut last: Option<(Scope, bool)> = None;
+        left.workloads.retain(|workload| match &last {
+            Some((scope, may_read)) if scope == workload.scope() => *may_read,
+            _ => {
+                let may_read = readable.reads(&state, workload.scope());
+                last = Some((workload.scope().clone(), may_read));
+                may_read
+            }
+        });
         Ok(())
     }
 

@@ -257,6 +257,36 @@ async fn an_instances_watch_ends_with_its_right_and_a_wildcard_shows_less() {
     assert_eq!(denied, Some(Error::Denied));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_read_any_more_is_not_told_while_a_listing_is_taken_slowly() {
+    let (world, vault) = world().await;
+    let service = world.call(&vault, SERVICE).await;
+    for n in 0..=limits::PAGE_ENTRIES {
+        for scope in ["projects/p", "projects/p/environments/e"] {
+            fetch(&vault, &service, &format!("{scope}/servers/s{n:03}")).await.expect("fetched");
+        }
+    }
+    let operator = world.call(&vault, OPERATOR).await;
+    let mut grants = Vec::new();
+    for scope in ["projects/p", "projects/p/environments/e"] {
+        grants.push(world.grant(&vault, "users/b", Permission::SecretsRead, scope).await);
+    }
+    let reader = world.call(&vault, "users/b").await;
+    let mut one = vault.watch_instances(&reader, pattern("projects/p")).await.expect("a watch");
+    let mut many = vault.watch_instances(&reader, pattern("projects/-/environments/-")).await.expect("a watch");
+    for watch in [&mut one, &mut many] {
+        let (first, _, synced) = told(watch).await;
+        assert_eq!((first.len(), synced), (limits::PAGE_ENTRIES, false), "there is more");
+    }
+    for grant in grants {
+        vault.delete_grant(&operator, grant).await.expect("deleted");
+    }
+    assert_eq!(timeout(LONG, one.next()).await.expect("in time"), Err(Error::Denied));
+    assert_eq!(told(&mut many).await, (vec![], vec![], true), "the rest is not told");
+    let (workloads, forgotten, _) = told(&mut many).await;
+    assert_eq!((workloads, forgotten.len()), (vec![], limits::PAGE_ENTRIES), "and what was is taken back");
+}
+
 #[tokio::test]
 async fn a_flood_of_changes_is_told_in_few_looks_and_by_its_end() {
     let (world, vault) = world().await;

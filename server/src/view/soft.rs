@@ -95,14 +95,26 @@ impl State {
         self.soft_bytes
     }
 
-    fn add_soft(&mut self, bytes: u64) {
-        self.memory_bytes += bytes;
-        self.soft_bytes += bytes;
+    /// The part of it that one account, project or organization takes.
+    pub fn soft_bytes_of(&self, top: &Scope) -> u64 {
+        self.soft_bytes_of.get(top).copied().unwrap_or(0)
     }
 
-    fn remove_soft(&mut self, bytes: u64) {
+    fn add_soft(&mut self, top: Scope, bytes: u64) {
+        self.memory_bytes += bytes;
+        self.soft_bytes += bytes;
+        *self.soft_bytes_of.entry(top).or_default() += bytes;
+    }
+
+    fn remove_soft(&mut self, top: &Scope, bytes: u64) {
         self.memory_bytes -= bytes;
         self.soft_bytes -= bytes;
+        if let Some(of_top) = self.soft_bytes_of.get_mut(top) {
+            *of_top -= bytes;
+            if *of_top == 0 {
+                self.soft_bytes_of.remove(top);
+            }
+        }
     }
 
     pub(super) fn put_starts(&mut self, key: &Key, bytes: &[u8]) -> Result<(), record::Error> {
@@ -120,14 +132,14 @@ impl State {
             token_replay_time: stored.token_replay_time,
         };
         self.delete_starts(key);
-        self.add_soft(starts_bytes(&starts));
+        self.add_soft(top_of(key).ok_or(understood)?, starts.bytes());
         self.starts.insert(key.clone(), Arc::new(starts));
         Ok(())
     }
 
     pub(super) fn delete_starts(&mut self, key: &Key) {
-        if let Some(old) = self.starts.remove(key) {
-            self.remove_soft(starts_bytes(&old));
+        if let (Some(old), Some(top)) = (self.starts.remove(key), top_of(key)) {
+            self.remove_soft(&top, old.bytes());
         }
     }
 
@@ -147,14 +159,14 @@ impl State {
         let secrets = stored.secrets.into_iter().map(secret).collect();
         let used = Used { scope_uid: uid(&stored.scope_uid)?, secrets };
         self.delete_used(&scope);
-        self.add_soft(used_bytes(&used));
+        self.add_soft(scope.top(), used_bytes(&used));
         self.used.insert(scope, Arc::new(used));
         Ok(())
     }
 
     pub(super) fn delete_used(&mut self, scope: &Scope) {
         if let Some(old) = self.used.remove(scope) {
-            self.remove_soft(used_bytes(&old));
+            self.remove_soft(&scope.top(), used_bytes(&old));
         }
     }
 }
@@ -164,8 +176,19 @@ const START_BYTES: u64 = 400;
 /// About what a used secret takes, in a map and in the record.
 const USED_BYTES: u64 = 100;
 
-fn starts_bytes(starts: &Starts) -> u64 {
-    ENTRY_BYTES + START_BYTES * starts.starts.len() as u64
+impl Starts {
+    /// About what they take, in bytes.
+    pub fn bytes(&self) -> u64 {
+        ENTRY_BYTES + START_BYTES * self.starts.len() as u64
+    }
+}
+
+/// Whose the starts are that have this key.
+fn top_of(key: &Key) -> Option<Scope> {
+    match key::parse(key) {
+        Some(key::Kind::Starts(workload)) => Some(workload.scope().top()),
+        _ => None,
+    }
 }
 
 fn used_bytes(used: &Used) -> u64 {

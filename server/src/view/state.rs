@@ -37,6 +37,8 @@ pub struct State {
     pub(super) used: HashMap<Scope, Arc<Used>>,
     pub(super) memory_bytes: u64,
     pub(super) soft_bytes: u64,
+    /// The same by account, project and organization.
+    pub(super) soft_bytes_of: HashMap<Scope, u64>,
 }
 
 /// A scope's data key, and the incarnation it seals for.
@@ -130,10 +132,10 @@ pub struct TokenEntry {
     pub description: String,
     /// What makes it a start token.
     pub start: Option<StartToken>,
-    /// Its record.
-    pub at: At,
     /// The start token that it was exchanged for.
     pub start_id: Option<TokenId>,
+    /// Its record.
+    pub at: At,
 }
 
 /// What a start token has beyond other tokens.
@@ -143,10 +145,10 @@ pub struct StartToken {
     pub session_ttl_seconds: u64,
     /// SHA-256 of the nonce it was exchanged with; empty as long as it was not.
     pub nonce_hash: Vec<u8>,
-}
-
     /// The session token that it was exchanged for.
     pub session_id: Option<TokenId>,
+}
+
 impl State {
     pub(super) fn new(store: Uid, position: Position) -> Self {
         Self {
@@ -167,6 +169,7 @@ impl State {
             used: HashMap::new(),
             memory_bytes: 0,
             soft_bytes: 0,
+            soft_bytes_of: HashMap::new(),
         }
     }
 

@@ -1,6 +1,10 @@
 //! Writes soft state behind, and forgets what is too old.
 
-use std::{collections::BTreeMap, sync::Weak, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Weak,
+    time::Duration,
+};
 
 use coffer_proto::{limits, name::Scope};
 use prost::Message;
@@ -12,7 +16,7 @@ use crate::{
     seal::Uid,
     store::{Change, Expect, Key, Transaction, TransactionId},
     vault::Error,
-    view::{ENTRY_BYTES, Starts, State, Used},
+    view::{Starts, State, Used},
 };
 
 /// How often what is new is written.
@@ -84,25 +88,36 @@ impl Vault {
     }
 
     fn starts_to_write(&self, state: &State, pending: &Pending) -> Result<Vec<Write>, Error> {
-        let room = (self.0.limits.memory_bytes / 100 * MEMORY_PERCENT).saturating_sub(state.soft_bytes());
-        let mut room = room / ENTRY_BYTES;
+        let mut room = Room::new(self.0.limits.memory_bytes / 100 * MEMORY_PERCENT, state);
+        let mut without_room = 0_usize;
         let mut writes = Vec::new();
         let mut scopes: BTreeMap<&Scope, usize> = BTreeMap::new();
         for workload in pending.starts.keys() {
             let scope = state.scope(workload.scope());
             let written = state.starts(workload).map(|starts| starts.as_ref().clone());
-            let is_new = written.is_none();
+            let (is_new, old_bytes) = (written.is_none(), written.as_ref().map_or(0, Starts::bytes));
             let Some(merged) = pending.merged(workload, scope.map(|scope| scope.uid), written) else { continue };
-            if is_new && room == 0 {
-                continue;
+            let mut merged = without_old(merged, self.now());
+            if !room.take(workload.scope(), old_bytes, merged.bytes()) {
+                // By the newest one it is told whether it must be restarted.
+                merged.starts.truncate(1);
+                if !room.take(workload.scope(), old_bytes, merged.bytes()) {
+                    without_room += 1;
+                    continue;
+                }
             }
             if is_new {
-                room -= 1;
                 *scopes.entry(workload.scope()).or_default() += 1;
             }
             let record_key = key::starts(workload);
-            let change = self.put(state, record_key, &starts_record(&without_old(merged, self.now())))?;
+            let change = self.put(state, record_key, &starts_record(&merged))?;
             writes.push(Write { change, scope: scope.map(|scope| scope.at.key.clone()) });
+        }
+        if without_room > 0 {
+            tracing::warn!(
+                workloads = without_room,
+                "no room to remember that these were started: raise limits.memory_bytes"
+            );
         }
         for (scope, new) in scopes {
             writes.extend(self.crowded_out(state, scope, new));
@@ -167,6 +182,33 @@ impl Vault {
         let plaintext = Zeroizing::new(message.encode_to_vec());
         let sealed = seal_system(state.store(), system, &key, &plaintext)?;
         Ok(Change::Put(key, sealed.into()))
+    }
+}
+
+/// What starts may still take. However many workloads one account, project or organization starts, as much as it takes is
+/// left for all others: alone it has half of the room.
+struct Room<'a> {
+    left: u64,
+    state: &'a State,
+    taken: HashMap<Scope, u64>,
+}
+
+impl<'a> Room<'a> {
+    fn new(bytes: u64, state: &'a State) -> Self {
+        Self { left: bytes.saturating_sub(state.soft_bytes()), state, taken: HashMap::new() }
+    }
+
+    /// Takes what a record needs that is written over an old one, if there is so much. What shrinks always fits.
+    fn take(&mut self, scope: &Scope, old: u64, new: u64) -> bool {
+        let more = new.saturating_sub(old);
+        let top = scope.top();
+        let of_top = self.taken.entry(top).or_insert_with_key(|top| self.state.soft_bytes_of(top));
+        let fits = more == 0 || *of_top + more <= self.left.saturating_sub(more);
+        if fits {
+            *of_top += more;
+            self.left -= more;
+        }
+        fits
     }
 }
 

@@ -33,7 +33,8 @@ pub(crate) struct DeliveryArgs {
     pub(crate) templates: Vec<TemplateArg>,
 
     /// Replace encrypted values of 8 characters or more in the command's stdout and stderr by {{NAME}}, in the usual
-    /// encodings too. A stream that is a terminal is left as it is
+    /// encodings too; not in UTF-16, in other encodings or with something in between, like a time before each line. A
+    /// stream that is a terminal is left as it is
     #[arg(long)]
     pub(crate) mask: bool,
 

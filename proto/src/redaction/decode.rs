@@ -5,8 +5,10 @@
 pub(super) const NO_BYTE: u8 = 0xff;
 /// Most bytes of text that one byte of a value is written as. Longer ways exist and nothing writes them.
 const WRITTEN_BYTES_MAX: u64 = 12;
-/// Line breaks in a row that are skipped within digits: CR LF.
-const BREAKS_MAX: u8 = 2;
+/// Bytes in a row that are skipped within digits: CR LF, as it is and JSON-escaped, also twice.
+const BREAK_BYTES_MAX: u8 = 6;
+/// Most bytes of text that a line break and the indentation after it are written as.
+const INDENTED_BREAK_BYTES_MAX: u64 = 64;
 
 /// A byte, and the text it was written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +188,57 @@ fn nibble(byte: u8) -> Option<u8> {
     }
 }
 
+/// Line breaks, each read as LF: CR LF is one, and the blanks after one are its own, as where text is indented.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines {
+    /// A CR that an LF may follow.
+    cr: Option<Byte>,
+    /// Where the line break begins whose indentation is being read.
+    since: Option<u64>,
+}
+
+impl Lines {
+    /// Where what is held back begins.
+    pub(super) fn pending(&self) -> Option<u64> {
+        self.cr.map(|cr| cr.start)
+    }
+
+    pub(super) fn take(&mut self, byte: Byte, sink: &mut impl Sink) {
+        if let Some(cr) = self.cr.take() {
+            if byte.byte == b'\n' {
+                self.since = Some(cr.start);
+                return sink(Byte { start: cr.start, ..byte });
+            }
+            sink(cr);
+        }
+        if let Some(since) = self.since {
+            let is_blank = matches!(byte.byte, b' ' | b'\t');
+            if is_blank && byte.end - since <= INDENTED_BREAK_BYTES_MAX {
+                return;
+            }
+            self.since = None;
+            if is_blank {
+                return sink(Byte { byte: NO_BYTE, ..byte });
+            }
+        }
+        match byte.byte {
+            b'\r' => self.cr = Some(byte),
+            b'\n' => {
+                self.since = Some(byte.start);
+                sink(byte);
+            }
+            _ => sink(byte),
+        }
+    }
+
+    /// The text has ended: what is held back stands for itself.
+    pub(super) fn end(&mut self, sink: &mut impl Sink) {
+        if let Some(cr) = self.cr.take() {
+            sink(cr);
+        }
+    }
+}
+
 /// The 64 digits of base64, of the standard and of the URL alphabet (RFC 4648, 4 and 5).
 fn sextet(byte: u8) -> Option<u8> {
     match byte {
@@ -198,7 +251,8 @@ fn sextet(byte: u8) -> Option<u8> {
     }
 }
 
-/// Runs of digits of 4 or 6 bits, of which any may be the first of a byte; line breaks within a run do not count.
+/// Runs of digits of 4 or 6 bits, of which any may be the first of a byte; line breaks within a run do not count, nor do
+/// their escapes in JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Digits {
     /// 4 or 6.
@@ -212,13 +266,16 @@ pub(super) struct Digits {
     /// Bits of the next digit that belong to a byte whose beginning is not there.
     skipping: u8,
     in_run: bool,
-    breaks: u8,
+    /// Bytes skipped since the last digit, and whether the last one began an escape.
+    skipped: u8,
+    in_escape: bool,
 }
 
 impl Digits {
     /// `skip`: a multiple of 2, less than 8.
     pub(super) fn new(bits: u8, skip: u8) -> Self {
-        Self { bits, skip, partial: 0, known: 0, start: 0, skipping: skip, in_run: false, breaks: 0 }
+        let (partial, known, start, skipped) = (0, 0, 0, 0);
+        Self { bits, skip, partial, known, start, skipping: skip, in_run: false, skipped, in_escape: false }
     }
 
     /// The first bits of the byte that is being read, how many these are, and where they are written.
@@ -227,17 +284,22 @@ impl Digits {
     }
 
     pub(super) fn take(&mut self, at: u64, byte: u8, sink: &mut impl Sink) {
+        if self.skips(byte) {
+            return;
+        }
         let digit = if self.bits == 4 { nibble(byte) } else { sextet(byte) };
+        // Only a slash is written as itself behind a backslash.
+        let digit = digit.filter(|_| !self.in_escape || byte == b'/');
         let Some(digit) = digit else {
-            if self.in_run && matches!(byte, b'\r' | b'\n') && self.breaks < BREAKS_MAX {
-                self.breaks += 1;
-            } else if self.in_run {
+            if self.in_run {
                 *self = Self::new(self.bits, self.skip);
                 sink(Byte { byte: NO_BYTE, start: at, end: at + 1 });
+                // What ended the run by being no escape may begin another.
+                self.take(at, byte, sink);
             }
             return;
         };
-        (self.in_run, self.breaks) = (true, 0);
+        (self.in_run, self.skipped, self.in_escape) = (true, 0, false);
         // Bits that end a byte of which the run lacks the beginning.
         let lost = self.skipping.min(self.bits);
         self.skipping -= lost;
@@ -258,6 +320,24 @@ impl Digits {
         let done = (u16::from(self.partial) << wanted | u16::from(fresh >> left)) as u8;
         sink(Byte { byte: done, start: self.start, end: at + 1 });
         (self.partial, self.known, self.start) = (fresh & low(left), left, at);
+    }
+}
+
+impl Digits {
+    /// Whether a byte belongs to a line break within a run.
+    fn skips(&mut self, byte: u8) -> bool {
+        let is_break = match byte {
+            b'\r' | b'\n' => !self.in_escape,
+            b'\\' => true,
+            b'r' | b'n' => self.in_escape,
+            _ => false,
+        };
+        if !self.in_run || !is_break || self.skipped == BREAK_BYTES_MAX {
+            return false;
+        }
+        self.skipped += 1;
+        self.in_escape = byte == b'\\';
+        true
     }
 }
 

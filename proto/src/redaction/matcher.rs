@@ -9,6 +9,9 @@ use aho_corasick::{
     nfa::contiguous,
 };
 
+use zeroize::Zeroizing;
+
+use super::decode::{Byte, Lines, NO_BYTE};
 use crate::{limits, name::VariableName, value::SecretValue};
 
 /// Up to so many bytes of values, in all, there is a table of every step, which is faster and far larger.
@@ -29,6 +32,7 @@ pub struct Matcher {
     names: Vec<(usize, VariableName)>,
     /// Whether a value may begin with a byte whose first 2, 4 and 6 bits are these.
     begins: [u64; 3],
+    has_lines: bool,
 }
 
 pub(super) enum Search {
@@ -51,11 +55,14 @@ pub(super) struct State {
 
 impl Matcher {
     /// Looks for these values, but for those of less than [`limits::REDACTED_VALUE_CHARS_MIN`] characters. Of equal values
-    /// the first name is written.
+    /// the first name is written. One with line breaks is also looked for as it is where text is indented or trimmed.
     pub fn new<'a>(values: impl IntoIterator<Item = (&'a VariableName, &'a SecretValue)>) -> Self {
+        let given: Vec<_> = values.into_iter().map(|(name, value)| (name, value.expose())).collect();
+        let has_lines = given.iter().any(|(_, text)| text.contains('\n'));
+        let trimmed: Vec<_> = given.iter().filter_map(|(name, text)| Some((*name, trimmed(text)?))).collect();
         let mut unique = BTreeMap::new();
-        for (name, value) in values {
-            let text = value.expose();
+        let all = given.iter().copied().chain(trimmed.iter().map(|(name, text)| (*name, text.as_str())));
+        for (name, text) in all {
             if text.chars().nth(limits::REDACTED_VALUE_CHARS_MIN - 1).is_some() {
                 let named: &mut &VariableName = unique.entry(text).or_insert(name);
                 *named = name.min(*named);
@@ -75,12 +82,17 @@ impl Matcher {
             }
         }
         let names = unique.into_iter().map(|(text, name)| (text.len(), name.clone())).collect();
-        Self { search, states, shift, names, begins }
+        Self { search, states, shift, names, begins, has_lines }
     }
 
     /// Whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// Whether a value has more than one line.
+    pub(super) fn has_lines(&self) -> bool {
+        self.has_lines
     }
 
     pub(super) fn search(&self) -> &Search {
@@ -103,6 +115,26 @@ impl Matcher {
     pub(super) fn may_begin(&self, bits: u8, known: u8) -> bool {
         known > 0 && self.begins[usize::from(known / 2 - 1)] & (1 << bits) != 0
     }
+}
+
+/// A value of more than one line, its line breaks read as [`Lines`] reads those of a text, without blanks and line breaks
+/// around it.
+fn trimmed(text: &str) -> Option<Zeroizing<String>> {
+    if !text.contains('\n') {
+        return None;
+    }
+    // The exact capacity, so that no copy is left behind while it grows.
+    let mut read = Zeroizing::new(Vec::with_capacity(text.len()));
+    let (mut lines, mut sink) = (Lines::default(), |byte: Byte| read.push(byte.byte));
+    for (at, byte) in (0..).zip(text.bytes()) {
+        lines.take(Byte { byte, start: at, end: at + 1 }, &mut sink);
+    }
+    lines.end(&mut sink);
+    if read.contains(&NO_BYTE) {
+        return None;
+    }
+    let read = std::str::from_utf8(&read).ok()?;
+    Some(Zeroizing::new(read.trim_matches([' ', '\t', '\r', '\n']).to_owned()))
 }
 
 impl Search {

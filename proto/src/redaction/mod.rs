@@ -2,7 +2,8 @@
 //!
 //! One automaton ([`Matcher`]) runs over several readings of the text side by side: as it is, JSON-unescaped once and
 //! twice, percent-decoded with `+` as itself and as a space, from hexadecimal at both alignments and from base64 at all
-//! four. Each reading decodes a byte at a time and knows where each decoded byte is written, so that time is linear in the
+//! four. Where values have line breaks, the texts of the first five are also read with each line break, and the indentation
+//! after it, as one byte. Each reading decodes a byte at a time and knows where each decoded byte is written, so that time is linear in the
 //! text, memory is bounded by the longest value, and a value is found however its escapes are mixed.
 //!
 //! The text itself is in the hands of whoever gives it; parts of it that are held back are not wiped.
@@ -27,7 +28,7 @@ const RELEASED_CHARS_MAX: u32 = 4;
 
 /// One text that is being cleaned.
 ///
-/// It holds back what may become a value: at most 12 bytes for each byte of the longest one, and what the decoders are in
+/// It holds back what may become a value: at most 14 bytes for each byte of the longest one, 64 for each line break, and what the decoders are in
 /// the middle of.
 pub struct Redactor {
     matcher: Arc<Matcher>,
@@ -46,7 +47,7 @@ pub struct Redactor {
 impl Redactor {
     /// Begins a text.
     pub fn new(matcher: Arc<Matcher>) -> Self {
-        let views = if matcher.is_empty() { Vec::new() } else { view::all() };
+        let views = if matcher.is_empty() { Vec::new() } else { view::all(matcher.has_lines()) };
         let (text, runs, found) = (VecDeque::new(), Runs::default(), Vec::new());
         Self { matcher, views, text, given: 0, read: 0, runs, found, untold: 0 }
     }

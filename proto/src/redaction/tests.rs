@@ -109,6 +109,60 @@ fn escapes_may_be_mixed() {
     assert_eq!(cleaned(&[("KEY", "12345678/+")], "?a=1%32345678%2f+&b"), "?a={{KEY}}&b");
 }
 
+const KEY_FILE: &str = "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\n  Zm9v YmFy\n\nqux=\n-----END KEY-----\n";
+
+/// The lines of a value, each behind a line break and an indentation.
+fn indented(value: &str, line_break: &str) -> String {
+    value.trim_end().split('\n').map(|line| format!("{line_break}{line}")).collect()
+}
+
+#[test]
+fn a_value_of_many_lines_is_found_as_terminals_mails_and_yaml_write_it() {
+    let crlf = KEY_FILE.replace('\n', "\r\n");
+    let ways = [
+        ("CR LF", format!("<{crlf}>")),
+        ("YAML", format!("<key: |{}>", indented(KEY_FILE, "\n    "))),
+        ("tabs and CR LF", format!("<{}>", indented(KEY_FILE, "\r\n\t\t"))),
+        ("without the last line break", format!("<{}>", KEY_FILE.trim_end())),
+    ];
+    for (way, text) in &ways {
+        let encoded = [text.clone(), json(text), json(&json(text)), percent(text, "%20"), percent(text, "+")];
+        for text in encoded {
+            let cleaned = cleaned(&[("KEY", KEY_FILE)], &text);
+            assert!(cleaned.contains("{{KEY}}"), "{way}: {cleaned}");
+            for line in KEY_FILE.lines().filter(|line| !line.is_empty()) {
+                assert!(!cleaned.contains(line.trim()), "{way}: {cleaned}");
+            }
+        }
+    }
+    // The other way round, and a line break that is none of the value's.
+    assert_eq!(cleaned(&[("KEY", &crlf)], &format!("<{KEY_FILE}>")), "<{{KEY}}\n>");
+    assert_eq!(cleaned(&[("KEY", "12345678")], "1234\n5678"), "1234\n5678");
+    // What begins and ends with blanks, within an indented text.
+    assert_eq!(
+        cleaned(&[("KEY", "  key: x\n  other: y\n")], "a:\n  b:\n    key: x\n    other: y"),
+        "a:\n  b:\n    {{KEY}}"
+    );
+    let deep = format!("12345678\n{}90", " ".repeat(70));
+    assert_eq!(cleaned(&[("KEY", "12345678\n90")], &deep), deep, "deeper than anybody indents");
+    assert_eq!(cleaned(&[("KEY", &deep)], &deep), "{{KEY}}");
+}
+
+#[test]
+fn wrapped_digits_are_found_within_json() {
+    let base64 = wrapped(&general_purpose::STANDARD.encode(KEY_FILE), 16, "\r\n");
+    let hex = wrapped(&hex(KEY_FILE), 16, "\n");
+    for text in [&base64, &hex].into_iter().flat_map(|text| [json(text), json(&json(text))]) {
+        let cleaned = cleaned(&[("KEY", KEY_FILE)], &format!("\"{text}\""));
+        assert!(cleaned.starts_with("\"{{KEY}}") && cleaned.len() < 16, "{text}: {cleaned}");
+    }
+    let slashes = general_purpose::STANDARD.encode("????????????");
+    assert_eq!(cleaned(&[("KEY", "????????????")], &slashes.replace('/', "\\/")), "{{KEY}}");
+    // A backslash that is no escape of a line break ends the digits.
+    let text = hex.replace('\n', "\\x");
+    assert_eq!(cleaned(&[("KEY", KEY_FILE)], &text), text);
+}
+
 #[test]
 fn base64_is_found_at_any_alignment() {
     for before in 0..4 {
@@ -157,7 +211,9 @@ fn what_is_counted_is_what_is_written() {
 fn a_cut_anywhere_changes_nothing() {
     let values = [("KEY", HARD), ("B", "😀%41é~/1234"), ("C", "wo/rd\\\n{")];
     let matcher = matcher(&values);
-    for (way, text) in ways(&format!("{HARD}/1234 {HARD}")) {
+    let lines = format!("{HARD} {HARD}").replace('\n', "\r\n   ");
+    let ways = ways(&format!("{HARD}/1234 {HARD}")).into_iter();
+    for (way, text) in ways.chain([("indented", lines.clone()), ("indented in JSON", json(&lines))]) {
         let text = format!("x{text}y");
         let whole = clean(&matcher, &[text.as_bytes()]);
         for at in 0..=text.len() {
@@ -180,10 +236,20 @@ fn what_is_held_is_bounded() {
             redactor.push(part, &mut out);
             most = most.max(redactor.held());
         }
-        assert!(most <= 12 * value.len(), "{way}: {most}");
+        assert!(most <= 14 * value.len(), "{way}: {most}");
         redactor.finish(&mut out);
         assert_eq!(out, text.as_bytes(), "{way}");
     }
+    // Line breaks, each as deep as it is followed.
+    let value = format!("{}12345678", "\n".repeat(100));
+    let (mut redactor, mut out) = (Redactor::new(matcher(&[("A", &format!("x{value}"))])), Vec::new());
+    let text = format!("x{}", format!("\n{}", " ".repeat(63)).repeat(1_000));
+    for part in text.as_bytes().chunks(100) {
+        redactor.push(part, &mut out);
+        assert!(redactor.held() <= 64 * value.len() + 100, "{}", redactor.held());
+    }
+    redactor.finish(&mut out);
+    assert_eq!(out, text.as_bytes());
     // Replaced text is not held, however long it is.
     let (mut redactor, mut out) = (Redactor::new(matcher(&[("A", "aaaaaaaa")])), Vec::new());
     (0..1000).for_each(|_| {

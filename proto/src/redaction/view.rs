@@ -8,7 +8,7 @@ use aho_corasick::{
 };
 
 use super::{
-    decode::{Byte, Digits, Escape, Escapes},
+    decode::{Byte, Digits, Escape, Escapes, Lines},
     matcher::{Matcher, Search},
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Found {
 #[derive(Clone, Debug)]
 pub(super) struct View {
     decoder: Decoder,
+    /// Reads line breaks alike, however they are written.
+    lines: Option<Lines>,
     track: Track,
 }
 
@@ -44,20 +46,19 @@ struct Track {
     starts: VecDeque<u64>,
 }
 
-/// Every way in which values are found.
-pub(super) fn all() -> Vec<View> {
+/// Every way in which values are found. `lines`: some have more than one.
+pub(super) fn all(lines: bool) -> Vec<View> {
     let once = |escape| Decoder::Once(Escapes::new(escape));
     let twice = Decoder::Twice(Escapes::new(Escape::Json), Escapes::new(Escape::Json));
     let hex = [0, 4].map(|skip| Decoder::Digits(Digits::new(4, skip)));
     let base64 = [0, 2, 4, 6].map(|skip| Decoder::Digits(Digits::new(6, skip)));
     let percent = [b'+', b' '].map(|plus| once(Escape::Percent { plus }));
-    [Decoder::Raw, once(Escape::Json), twice]
-        .into_iter()
-        .chain(percent)
-        .chain(hex)
-        .chain(base64)
-        .map(|decoder| View { decoder, track: Track { state: None, starts: VecDeque::new() } })
-        .collect()
+    let texts: Vec<_> = [Decoder::Raw, once(Escape::Json), twice].into_iter().chain(percent).collect();
+    let view =
+        |decoder, lines: Option<Lines>| View { decoder, lines, track: Track { state: None, starts: VecDeque::new() } };
+    let normal = texts.iter().filter(|_| lines).cloned().map(|decoder| view(decoder, Some(Lines::default())));
+    let normal: Vec<_> = normal.collect();
+    texts.into_iter().chain(hex).chain(base64).map(|decoder| view(decoder, None)).chain(normal).collect()
 }
 
 impl View {
@@ -74,22 +75,29 @@ impl View {
     pub(super) fn end(&mut self, matcher: &Matcher, found: &mut Vec<Found>) {
         match matcher.search() {
             Search::Nothing => {}
-            Search::Table(search) => self.decoder.end(&mut |byte| self.track.step(matcher, search, byte, found)),
-            Search::Compact(search) => self.decoder.end(&mut |byte| self.track.step(matcher, search, byte, found)),
+            Search::Table(search) => self.run_end(matcher, search, found),
+            Search::Compact(search) => self.run_end(matcher, search, found),
+        }
+    }
+
+    fn run_end(&mut self, matcher: &Matcher, search: &impl Automaton, found: &mut Vec<Found>) {
+        let Self { decoder, lines, track } = self;
+        let mut step = |byte| track.step(matcher, search, byte, found);
+        match lines {
+            None => decoder.end(&mut step),
+            Some(lines) => {
+                decoder.end(&mut |byte| lines.take(byte, &mut step));
+                lines.end(&mut step);
+            }
         }
     }
 
     fn run(&mut self, matcher: &Matcher, search: &impl Automaton, at: u64, part: &[u8], found: &mut Vec<Found>) {
-        let Self { decoder, track } = self;
-        let mut sink = |byte| track.step(matcher, search, byte, found);
-        for (at, byte) in (at..).zip(part.iter().copied()) {
-            let written = Byte { byte, start: at, end: at + 1 };
-            match decoder {
-                Decoder::Raw => sink(written),
-                Decoder::Once(escapes) => escapes.take(written, &mut sink),
-                Decoder::Twice(first, second) => first.take(written, &mut |byte| second.take(byte, &mut sink)),
-                Decoder::Digits(digits) => digits.take(at, byte, &mut sink),
-            }
+        let Self { decoder, lines, track } = self;
+        let mut step = |byte| track.step(matcher, search, byte, found);
+        match lines {
+            None => decoder.read(at, part, &mut step),
+            Some(lines) => decoder.read(at, part, &mut |byte| lines.take(byte, &mut step)),
         }
     }
 
@@ -104,7 +112,9 @@ impl View {
                 matcher.may_begin(bits, known).then_some(start)
             }
         };
-        self.track.starts.front().copied().or(decoding)
+        // Only at the beginning of a value: within one, that begins before.
+        let line = self.lines.as_ref().and_then(Lines::pending).filter(|_| matcher.may_begin(b'\n' >> 2, 6));
+        self.track.starts.front().copied().or(line).or(decoding)
     }
 
     /// How many characters of a value match so far that is not complete.
@@ -115,6 +125,18 @@ impl View {
 }
 
 impl Decoder {
+    fn read(&mut self, at: u64, part: &[u8], sink: &mut impl FnMut(Byte)) {
+        for (at, byte) in (at..).zip(part.iter().copied()) {
+            let written = Byte { byte, start: at, end: at + 1 };
+            match self {
+                Decoder::Raw => sink(written),
+                Decoder::Once(escapes) => escapes.take(written, sink),
+                Decoder::Twice(first, second) => first.take(written, &mut |byte| second.take(byte, sink)),
+                Decoder::Digits(digits) => digits.take(at, byte, sink),
+            }
+        }
+    }
+
     fn end(&mut self, sink: &mut impl FnMut(Byte)) {
         match self {
             Decoder::Raw | Decoder::Digits(_) => {}

@@ -49,7 +49,7 @@ async fn admit(
     key.status().await?;
     let open = OpenStore::open(data, audit_file).await?;
     let admitted =
-        vault::admit_operator(open.store(), key.as_ref(), open.audit(), Arc::new(SystemClock), operator).await;
+        vault::admit_operator(open.store(), key.clone(), open.audit(), Arc::new(SystemClock), operator).await;
     open.close().await;
     let token = admitted?;
     seal_mark::set(data, key.as_ref())?;

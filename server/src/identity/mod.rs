@@ -36,7 +36,7 @@ pub struct Caller {
 pub enum Error {
     /// Nothing was presented.
     Missing,
-    /// What was presented is malformed, unknown, revoked, or of a deleted scope.
+    /// What was presented is malformed, unknown, revoked, of a deleted scope, or of before a restore.
     Invalid,
     /// It was right but has ended.
     Expired,
@@ -102,6 +102,10 @@ impl Caller {
 pub fn authenticate(state: &State, credential: &Credential, now: SystemTime) -> Result<Caller, Error> {
     let entry = state.token(&credential.id).ok_or(Error::Invalid)?;
     if !credential.hash.matches(&entry.hash) {
+        return Err(Error::Invalid);
+    }
+    // It was issued before a restore: whether it was consumed or revoked since, nobody knows any more.
+    if !state.is_of_now(entry) {
         return Err(Error::Invalid);
     }
     if SystemTime::try_from(entry.expire_time).map_or(true, |end| end <= now) {

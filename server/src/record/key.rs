@@ -6,7 +6,7 @@
 //!   key/scope/{scope}                         scope/{scope}     secret/{scope}:{NAME}
 //!   grant/{pattern}:{principal}:{permission}  token/{principal}:{id}
 //!   reference/{pattern}:{id}                  manifest/{pattern}:{id}           pattern/{pattern}
-//!   start/{workload}                          used/{scope}
+//!   start/{workload}                          used/{scope}      rotation
 //! ```
 //!
 //! What is sealed under a key sorts after `key/`, so that a load, which comes in order, can open it; `digest` and `grant`
@@ -28,6 +28,10 @@ pub const HEADER: &str = "header";
 pub const DIGEST: &str = "digest";
 /// The system's data key.
 pub const SYSTEM_KEY: &str = "key/system";
+/// The last rotation of keys.
+pub const ROTATION: &str = "rotation";
+/// The prefix of all data keys.
+pub const DATA_KEYS: &str = "key/";
 
 /// What a key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub enum Kind {
     Digest,
     /// [`SYSTEM_KEY`].
     SystemKey,
+    /// [`ROTATION`].
+    Rotation,
     /// A scope's data key.
     ScopeKey(Scope),
     /// A scope.
@@ -180,6 +186,7 @@ pub fn parse(key: &Key) -> Option<Kind> {
         HEADER => return Some(Kind::Header),
         DIGEST => return Some(Kind::Digest),
         SYSTEM_KEY => return Some(Kind::SystemKey),
+        ROTATION => return Some(Kind::Rotation),
         _ => {}
     }
     let (collection, rest) = key.as_str().split_once('/')?;
@@ -204,6 +211,11 @@ pub fn parse(key: &Key) -> Option<Kind> {
 fn parse_declaration(kind: DeclarationKind, rest: &str) -> Option<DeclarationName> {
     let (pattern, id) = rest.split_once(':')?;
     DeclarationName::parse(&format!("{pattern}/{}/{id}", kind.collection())).ok()
+}
+
+/// Whether the record is sealed under the system key.
+pub fn is_of_system(key: &Key) -> bool {
+    key.as_str() != HEADER && !key.as_str().starts_with(DATA_KEYS) && !key.as_str().starts_with("secret/")
 }
 
 /// Whether the record must be read before others of the same commit or page: keys open the rest.

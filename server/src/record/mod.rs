@@ -3,11 +3,13 @@
 
 mod declared;
 pub mod key;
+mod rotation;
 mod secret;
 mod soft;
 mod system;
 
 pub use declared::{DeclarationRecord, DeclaredVariable, PatternRecord};
+pub use rotation::RotationRecord;
 pub use secret::{Hint, Host, Kind, SecretMeta, SecretRecord, SharedWith, Sharing, Stamp};
 pub use soft::{StartRecord, StartsRecord, UsedRecord, UsedSecretRecord};
 pub use system::{GrantRecord, ScopeRecord, TokenRecord, TokenSecretHash, open_system, seal_system};

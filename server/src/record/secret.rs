@@ -212,6 +212,18 @@ impl SecretRecord {
         SecretValue::new(std::mem::take(&mut *plaintext)).map_err(|_| Error::NotUnderstood)
     }
 
+    /// Seals the same under the key's newest; nothing that anybody sees changes.
+    pub fn reseal(&self, store: Uid, scope: Uid, key: &DataKey, record: &Key) -> Result<Self, Error> {
+        let meta = self.open_metadata(store, scope, key, record)?;
+        let value = self.open_value(store, scope, key, record)?;
+        Ok(Self::seal(store, scope, key, record, &meta, &value)?)
+    }
+
+    /// Whether metadata and value are sealed by the key that seals now.
+    pub fn is_current(&self, key: &DataKey) -> bool {
+        self.parts().is_some_and(|parts| key.is_current(parts.metadata) && key.is_current(parts.value))
+    }
+
     fn parts(&self) -> Option<Parts<'_>> {
         let (head, rest) = self.0.split_at_checked(HEADER)?;
         if head[0] != FORMAT {
@@ -328,7 +340,7 @@ mod tests {
         let source = KeyFile::generate(&dir.path().join("key")).expect("a key");
         let (keyring, _) = header::create(&source).await.expect("a keyring");
         let scope = Uid([4; 16]);
-        let (key, _) = keyring.create_data_key("key/scope/projects/p", scope).expect("randomness");
+        let (key, _) = keyring.create_data_key("key/scope/projects/p", scope, 0).expect("randomness");
         let record = Key::new("secret/projects/p:A");
         let stamp = Stamp { time: prost_types::Timestamp { seconds: 1, nanos: 0 }, principal: "users/a".into() };
         let meta = SecretMeta {

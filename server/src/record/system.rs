@@ -93,6 +93,9 @@ pub struct TokenRecord {
     /// Of a session token: the id of the start token it was exchanged for.
     #[prost(string, tag = "13")]
     pub start_id: String,
+    /// The store's epoch in which it was issued: after a restore it is nobody's.
+    #[prost(uint64, tag = "14")]
+    pub epoch: u64,
 }
 
 /// The hash of a presented token, compared in constant time.

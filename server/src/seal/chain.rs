@@ -108,9 +108,10 @@ impl fmt::Debug for Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::key::Key;
 
     fn keyring(store: u8) -> Keyring {
-        Keyring::new(Uid([store; 16]), SecretKey::generate().expect("randomness"))
+        Keyring::new(Uid([store; 16]), vec![std::sync::Arc::new(Key::generate(0).expect("randomness"))])
     }
 
     #[test]

@@ -71,6 +71,12 @@ pub(super) fn seal(id: KeyId, key: &SecretKey, place: &Place<'_>, plaintext: &[u
     Ok(envelope)
 }
 
+/// The key that an envelope says it was sealed by.
+pub(super) fn key_id(envelope: &[u8]) -> Option<KeyId> {
+    let id = envelope.get(1..=KEY_ID)?;
+    id.try_into().ok().map(KeyId)
+}
+
 pub(super) fn open(
     id: KeyId,
     key: &SecretKey,

@@ -1,23 +1,29 @@
-//! The open root key, and the data keys it wraps.
+//! The open root keys, and the data keys they wrap.
+
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{DataKey, Field, KeyId, NoRandomness, OpenFailed, Place, Uid, envelope, key::SecretKey};
+use super::{
+    DataKey, Field, KeyId, NoRandomness, OpenFailed, Place, Uid,
+    envelope::{self, key_id},
+    key::{Key, SecretKey},
+};
 
-/// Names the root key in the envelopes of data keys. There is one root key until rotation makes others.
-const ROOT: KeyId = KeyId(*b"root\0\0\0\x01");
-
-/// The keys of one store, open.
+/// The root keys of one store, open. The first wraps; the others, which there are only during a rotation, still unwrap.
+#[derive(Clone)]
 pub struct Keyring {
     store: Uid,
-    root: SecretKey,
+    roots: Vec<Arc<Key>>,
 }
 
 impl Keyring {
-    pub(super) fn new(store: Uid, root: SecretKey) -> Self {
-        Self { store, root }
+    /// The first of the roots is the current one; there must be one.
+    pub(super) fn new(store: Uid, roots: Vec<Arc<Key>>) -> Self {
+        assert!(!roots.is_empty(), "a keyring has a root key");
+        Self { store, roots }
     }
 
     /// The store's identity.
@@ -27,7 +33,7 @@ impl Keyring {
 
     /// Another key, for one purpose and context: as secret as the root key, and telling nothing of it.
     pub(super) fn derive(&self, purpose: &str, context: &[&[u8]]) -> SecretKey {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.root.bytes()).expect("HMAC takes keys of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.roots[0].key.bytes()).expect("HMAC takes keys of any length");
         for part in [purpose.as_bytes()].iter().chain(context) {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
@@ -35,26 +41,61 @@ impl Keyring {
         SecretKey::from_slice(&mac.finalize().into_bytes()).expect("a digest has the length of a key")
     }
 
-    /// Makes a data key and the record that holds it, wrapped. `scope` is the scope it seals for, or none.
-    pub fn create_data_key(&self, record: &str, scope: Uid) -> Result<(DataKey, Vec<u8>), NoRandomness> {
-        let data = DataKey { id: KeyId::random()?, key: SecretKey::generate()? };
-        let mut plaintext = Zeroizing::new(Vec::with_capacity(40));
-        plaintext.extend_from_slice(&data.id.0);
-        plaintext.extend_from_slice(data.key.bytes());
-        let envelope = envelope::seal(ROOT, &self.root, &self.key_place(record, scope), &plaintext)?;
+    /// The name of the root key that wraps.
+    pub fn root_id(&self) -> KeyId {
+        self.roots[0].id
+    }
+
+    pub(super) fn root(&self, id: KeyId) -> Option<&Arc<Key>> {
+        self.roots.iter().find(|root| root.id == id)
+    }
+
+    /// Whether it holds the same roots as another, in the same order.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.roots.iter().map(|root| root.id).eq(other.roots.iter().map(|root| root.id))
+    }
+
+    /// The roots of both, this one's first: for the time in which it is not known which of them the store has.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let more = other.roots.iter().filter(|root| self.root(root.id).is_none());
+        Self { store: self.store, roots: self.roots.iter().chain(more).cloned().collect() }
+    }
+
+    /// Makes a data key and the record that holds it, wrapped. `scope` is the scope it seals for, or none; `generation`
+    /// the number of the last rotation of data keys.
+    pub fn create_data_key(
+        &self,
+        record: &str,
+        scope: Uid,
+        generation: u32,
+    ) -> Result<(DataKey, Vec<u8>), NoRandomness> {
+        let data = DataKey::generate(generation)?;
+        let bytes = self.wrap_data_key(record, scope, &data)?;
+        Ok((data, bytes))
+    }
+
+    /// Makes the record that holds a data key, wrapped by the current root key.
+    pub fn wrap_data_key(&self, record: &str, scope: Uid, data: &DataKey) -> Result<Vec<u8>, NoRandomness> {
+        let root = &self.roots[0];
+        let envelope = envelope::seal(root.id, &root.key, &self.key_place(record, scope), &data.to_sealable())?;
         let mut bytes = scope.0.to_vec();
         bytes.extend_from_slice(&envelope);
-        Ok((data, bytes))
+        Ok(bytes)
     }
 
     /// Opens the record of a data key. Answers the scope it seals for, too.
     pub fn open_data_key(&self, record: &str, bytes: &[u8]) -> Result<(DataKey, Uid), OpenFailed> {
         let (scope, envelope) = bytes.split_first_chunk::<16>().ok_or(OpenFailed)?;
         let scope = Uid(*scope);
-        let plaintext = envelope::open(ROOT, &self.root, &self.key_place(record, scope), envelope)?;
-        let (id, key) = plaintext.split_first_chunk::<8>().ok_or(OpenFailed)?;
-        let key = SecretKey::from_slice(key).ok_or(OpenFailed)?;
-        Ok((DataKey { id: KeyId(*id), key }, scope))
+        let root = key_id(envelope).and_then(|id| self.root(id)).ok_or(OpenFailed)?;
+        let plaintext = envelope::open(root.id, &root.key, &self.key_place(record, scope), envelope)?;
+        Ok((DataKey::from_slice(&plaintext).ok_or(OpenFailed)?, scope))
+    }
+
+    /// Whether the record of a data key is wrapped by the current root key.
+    pub fn is_current(&self, bytes: &[u8]) -> bool {
+        bytes.split_first_chunk::<16>().and_then(|(_, envelope)| key_id(envelope)) == Some(self.root_id())
     }
 
     fn key_place<'a>(&self, record: &'a str, scope: Uid) -> Place<'a> {
@@ -65,12 +106,18 @@ impl Keyring {
 impl DataKey {
     /// Seals for one place.
     pub fn seal(&self, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, NoRandomness> {
-        envelope::seal(self.id, &self.key, place, plaintext)
+        envelope::seal(self.id(), &self.primary().key, place, plaintext)
     }
 
-    /// Opens what was sealed for this place.
+    /// Opens what was sealed for this place, by the key that seals or one of before.
     pub fn open(&self, place: &Place<'_>, envelope: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenFailed> {
-        envelope::open(self.id, &self.key, place, envelope)
+        let key = key_id(envelope).and_then(|id| self.by_id(id)).ok_or(OpenFailed)?;
+        envelope::open(key.id, &key.key, place, envelope)
+    }
+
+    /// Whether the key that seals sealed this.
+    pub fn is_current(&self, envelope: &[u8]) -> bool {
+        key_id(envelope) == Some(self.id())
     }
 }
 
@@ -84,19 +131,67 @@ impl std::fmt::Debug for Keyring {
 mod tests {
     use super::*;
 
+    fn keyring() -> Keyring {
+        Keyring::new(Uid([1; 16]), vec![Arc::new(Key::generate(0).expect("randomness"))])
+    }
+
+    fn place(record: &str) -> Place<'_> {
+        keyring().key_place(record, Uid([2; 16]))
+    }
+
     #[test]
     fn a_data_key_opens_in_its_record_only() {
-        let keyring = Keyring::new(Uid([1; 16]), SecretKey::generate().expect("randomness"));
+        let keyring = keyring();
         let scope = Uid([2; 16]);
-        let (key, record) = keyring.create_data_key("key/scope/projects/p", scope).expect("randomness");
-        let (read, owner) = keyring.open_data_key("key/scope/projects/p", &record).expect("opens");
-        assert_eq!((read.id, read.key.bytes(), owner), (key.id, key.key.bytes(), scope));
-        assert!(keyring.open_data_key("key/scope/projects/q", &record).is_err(), "moved to another scope");
-        let mut moved = record.clone();
-        moved[..16].copy_from_slice(&[3; 16]);
-        assert!(keyring.open_data_key("key/scope/projects/p", &moved).is_err(), "bound to another incarnation");
-        for end in 0..record.len() {
-            assert!(keyring.open_data_key("key/scope/projects/p", &record[..end]).is_err());
+        let (key, _) = keyring.create_data_key("key/scope/projects/p", scope, 0).expect("randomness");
+        let rotated = key.renewed(1).expect("randomness");
+        for key in [key, rotated] {
+            let record = keyring.wrap_data_key("key/scope/projects/p", scope, &key).expect("randomness");
+            let (read, owner) = keyring.open_data_key("key/scope/projects/p", &record).expect("opens");
+            assert!(read.is_same(&key) && owner == scope);
+            assert_eq!(read.to_sealable(), key.to_sealable());
+            assert!(keyring.open_data_key("key/scope/projects/q", &record).is_err(), "moved to another scope");
+            let mut moved = record.clone();
+            moved[..16].copy_from_slice(&[3; 16]);
+            assert!(keyring.open_data_key("key/scope/projects/p", &moved).is_err(), "bound to another incarnation");
+            for end in 0..record.len() {
+                assert!(keyring.open_data_key("key/scope/projects/p", &record[..end]).is_err());
+            }
+            for bit in 0..record.len() * 8 {
+                let mut damaged = record.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(keyring.open_data_key("key/scope/projects/p", &damaged).is_err(), "bit {bit}");
+            }
         }
+    }
+
+    #[test]
+    fn a_new_key_seals_and_an_old_one_opens_until_it_is_dropped() {
+        let old = DataKey::generate(0).expect("randomness");
+        let before = old.seal(&place("secret/projects/p:A"), b"before").expect("randomness");
+        let both = old.renewed(1).expect("randomness");
+        let after = both.seal(&place("secret/projects/p:A"), b"after").expect("randomness");
+        assert_eq!((both.is_current(&before), both.is_current(&after)), (false, true));
+        let opens = |key: &DataKey, sealed: &[u8]| key.open(&place("secret/projects/p:A"), sealed).is_ok();
+        assert_eq!((opens(&both, &before), opens(&both, &after)), (true, true));
+        assert!(!opens(&old, &after));
+        let new = both.without_old();
+        assert_eq!((opens(&new, &before), opens(&new, &after)), (false, true));
+        assert_eq!((old.generation(), both.generation(), new.generation()), (0, 1, 1));
+        assert_eq!((old.has_old(), both.has_old(), new.has_old()), (false, true, false));
+    }
+
+    #[test]
+    fn an_old_root_unwraps_until_it_is_dropped() {
+        let old = keyring();
+        let new = Keyring::new(old.store, vec![Arc::new(Key::generate(0).expect("randomness")), old.roots[0].clone()]);
+        let (_, before) = old.create_data_key("key/system", Uid::NONE, 0).expect("randomness");
+        let (_, after) = new.create_data_key("key/system", Uid::NONE, 0).expect("randomness");
+        assert_eq!((new.is_current(&before), new.is_current(&after)), (false, true));
+        assert!(new.open_data_key("key/system", &before).is_ok() && old.open_data_key("key/system", &after).is_err());
+        let alone = Keyring::new(new.store, vec![new.roots[0].clone()]);
+        assert!(
+            alone.open_data_key("key/system", &before).is_err() && alone.open_data_key("key/system", &after).is_ok()
+        );
     }
 }

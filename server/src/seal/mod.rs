@@ -6,7 +6,7 @@
 //!
 //! - [`source`]: what wraps the root key: a key file.
 //! - [`header`]: the wrapped root key as it stands in the store, and how it is opened or refused.
-//! - [`keyring`]: the open root and system keys; makes and opens data keys.
+//! - [`keyring`]: the open root keys; makes and opens data keys.
 //! - [`envelope`]: one sealed value: XChaCha20-Poly1305, associated data that names its place.
 //! - [`digest`]: the keyed digest behind environment revisions.
 //! - [`chain`]: the keyed chain of an audit log.
@@ -25,6 +25,9 @@ pub use envelope::{Field, OpenFailed, Place};
 pub use key::{DataKey, KeyId};
 pub use keyring::Keyring;
 pub use mark::Marks;
+
+#[cfg(test)]
+pub(crate) use key::living;
 
 /// Random bytes that name something for ever: a store, a scope, a secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -36,7 +36,7 @@ impl Opener {
         self.source.status().await?;
         let store = Arc::new(self.store.clone());
         let vault =
-            Vault::open(store, self.source.as_ref(), self.audit.clone(), Arc::new(SystemClock), self.limits).await?;
+            Vault::open(store, self.source.clone(), self.audit.clone(), Arc::new(SystemClock), self.limits).await?;
         seal_mark::set(&self.data, self.source.as_ref())?;
         Ok(vault)
     }

@@ -55,6 +55,12 @@ impl Memory {
         Self { state: Arc::new(Mutex::new(state)), history: Arc::new(History::new(head, limits)) }
     }
 
+    /// As after a restore, which all followers are told to load.
+    #[cfg(test)]
+    pub(crate) fn raise_epoch(&self) {
+        self.state().head.epoch.0 += 1;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

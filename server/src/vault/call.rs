@@ -44,6 +44,11 @@ impl Call {
         Ok(Self { id: seal::random()?, method, peer, credential: Credential::from_header(authorization) })
     }
 
+    /// What the server does by itself, for the audit log. Nobody calls.
+    pub(super) fn of_server(method: &'static str) -> Result<Self, seal::NoRandomness> {
+        Ok(Self { id: seal::random()?, method, peer: None, credential: Err(identity::Error::Missing) })
+    }
+
     /// Who calls, by the state given.
     pub(super) fn caller(&self, state: &State, now: SystemTime) -> Result<Caller, Error> {
         let caller = identity::authenticate(state, self.credential.as_ref().map_err(|error| *error)?, now)?;

@@ -212,7 +212,7 @@ impl Vault {
         if !dry_run {
             self.started(&workload, scope_uid, &principal, &environment, &revision)?;
         }
-        let store = self.0.view.keyring().store();
+        let store = self.0.view.store();
         let variables = environment
             .effective
             .into_values()

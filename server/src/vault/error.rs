@@ -87,6 +87,10 @@ pub enum Error {
     AuditUnavailable,
     /// It may have happened or not.
     OutcomeUnknown(String),
+    /// Other keys are being rotated.
+    RotationRunning,
+    /// The key source gives or takes no root key.
+    KeySource(String),
     /// What is stored does not open.
     Damaged(String),
     /// A mistake of ours.
@@ -144,6 +148,8 @@ impl Error {
             Error::StoreUnavailable(_) => Reason::StoreUnavailable,
             Error::AuditUnavailable => Reason::AuditUnavailable,
             Error::OutcomeUnknown(_) => Reason::OutcomeUnknown,
+            Error::RotationRunning => Reason::RotationRunning,
+            Error::KeySource(_) => Reason::Sealed,
             Error::Damaged(_) => Reason::StoreDamaged,
             Error::Internal(_) => Reason::Internal,
         }
@@ -159,6 +165,7 @@ impl Error {
         match self {
             Error::StoreUnavailable(detail)
             | Error::OutcomeUnknown(detail)
+            | Error::KeySource(detail)
             | Error::Damaged(detail)
             | Error::Internal(detail) => Some(detail),
             _ => None,
@@ -276,6 +283,8 @@ impl fmt::Display for Error {
             Error::OutcomeUnknown(_) => {
                 f.write_str("the store's answer was lost: the change may or may not have happened")
             }
+            Error::RotationRunning => f.write_str("other keys are being rotated; try again when that is done"),
+            Error::KeySource(_) => f.write_str("the key source cannot be used; nothing was changed"),
             Error::Damaged(_) => f.write_str("stored data is damaged; the server's log says where"),
             Error::Internal(_) => f.write_str("internal error; the server's log says more"),
         }

@@ -30,7 +30,7 @@ impl Vault {
         let ended: Vec<_> = {
             let now = self.now();
             let state = self.0.view.read();
-            let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(token, now));
+            let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(&state, token, now));
             tokens.take(AT_ONCE).map(|(_, token)| token.at.clone()).collect()
         };
         for batch in ended.chunks(BATCH) {

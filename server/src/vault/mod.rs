@@ -23,6 +23,7 @@ mod page;
 mod read;
 mod redact;
 mod rewrap;
+mod rotation;
 mod scopes;
 mod secrets;
 mod session;
@@ -39,7 +40,7 @@ use tokio::sync::Mutex;
 
 use crate::{audit::Audit, clock::Clock, store::Store, view::View};
 
-pub use crate::seal::source::Health as KeySourceHealth;
+pub use crate::{seal::source::Health as KeySourceHealth, view::RotatedKeys};
 pub use call::Call;
 pub use clone::{Clone as CloneRequest, Cloned};
 pub use declarations::{NewDeclaration, ShownDeclaration};
@@ -54,6 +55,7 @@ pub use open::{Limits, OpenError, admit_operator, init};
 pub use operations::{Snapshot, Status, Writes};
 pub use page::{Page, PageRequest, Pages};
 pub use redact::{Redaction, Sought};
+pub use rotation::Rotation;
 pub use scopes::ShownScope;
 pub use secrets::{NewSecret, SecretChange, ShownSecret};
 pub use template::{Rendered, Sink, Template, Unrenderable};
@@ -80,6 +82,7 @@ struct Inner {
     strangers: strangers::Strangers,
     soft: soft::Soft,
     resolutions: watch::Resolutions,
+    rotations: rotation::Rotations,
     healthy: tokio::sync::watch::Sender<bool>,
     keys: crate::seal::source::KeyHealth,
 }

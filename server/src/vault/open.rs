@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     record::{GrantRecord, TokenRecord, TokenSecretHash, key, seal_system},
     seal::{DataKey, NoRandomness, Uid, chain::Chain, digest::DigestKey, header, hex, source::KeySource},
-    store::{self, Change, Conflict, Expect, Key, Position, Store, Transaction, TransactionId},
+    store::{self, Change, Conflict, Epoch, Expect, Key, Position, Store, Transaction, TransactionId},
     view::{self, LoadError},
 };
 
@@ -73,9 +73,10 @@ pub async fn init(
     }
     let (keyring, header) = header::create(source).await.map_err(LoadError::from)?;
     audit.begin(Chain::begin(&keyring, &header)?).await?;
-    let (system, sealed_system) = keyring.create_data_key(key::SYSTEM_KEY, Uid::NONE)?;
+    let (system, sealed_system) = keyring.create_data_key(key::SYSTEM_KEY, Uid::NONE, 0)?;
     let now = clock.now();
-    let admitted = Admitted::new(keyring.store(), &system, operator, now, true)?;
+    let epoch = store.latest().await?.epoch;
+    let admitted = Admitted::new(keyring.store(), &system, operator, (now, epoch), true)?;
     let header_key = Key::new(key::HEADER);
     let digest_key = Key::new(key::DIGEST);
     let digest = seal_system(keyring.store(), &system, &digest_key, DigestKey::generate()?.to_sealable())?;
@@ -95,7 +96,7 @@ pub async fn init(
 /// the store and its key, when no operator has a token any more. Nothing else may have the store open.
 pub async fn admit_operator(
     store: Arc<dyn Store>,
-    source: &dyn KeySource,
+    source: Arc<dyn KeySource>,
     audit: Arc<dyn Audit>,
     clock: Arc<dyn Clock>,
     operator: &Principal,
@@ -104,14 +105,16 @@ pub async fn admit_operator(
     let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
     audit.begin(chain).await?;
     let now = clock.now();
-    let admitted = {
+    let (admitted, system) = {
         let state = view.read();
         let system = state.system_key().ok_or(OpenError::Empty)?;
         let is_new = state.grant("", operator, Permission::Operator).is_none();
-        Admitted::new(state.store(), system, operator, now, is_new)?
+        let moment = (now, state.position().epoch);
+        (Admitted::new(state.store(), &system.key, operator, moment, is_new)?, system.at.clone())
     };
     let lines = Lines { audit: audit.as_ref(), method: ADMIT, now, operator, token: &admitted.token };
-    let committed = lines.around(store.as_ref(), Vec::new(), admitted.changes).await?;
+    let committed =
+        lines.around(store.as_ref(), vec![(system.key, Expect::At(system.revision))], admitted.changes).await?;
     committed.map_err(|_conflict| OpenError::NotEmpty)?;
     Ok(admitted.token)
 }
@@ -131,7 +134,7 @@ impl Admitted {
         store: Uid,
         system: &DataKey,
         operator: &Principal,
-        now: SystemTime,
+        (now, epoch): (SystemTime, Epoch),
         is_new: bool,
     ) -> Result<Self, NoRandomness> {
         let token = Token::generate(token_kind(operator));
@@ -149,6 +152,7 @@ impl Admitted {
             nonce_hash: Vec::new(),
             session_id: String::new(),
             start_id: String::new(),
+            epoch: epoch.0,
         };
         let put = |key: Key, plaintext: &[u8]| -> Result<Change, NoRandomness> {
             let sealed = seal_system(store, system, &key, plaintext)?;
@@ -226,7 +230,7 @@ impl Vault {
     /// Opens a store: loads the view and follows it, in tasks that end with the vault.
     pub async fn open(
         store: Arc<dyn Store>,
-        source: &dyn KeySource,
+        source: Arc<dyn KeySource>,
         audit: Arc<dyn Audit>,
         clock: Arc<dyn Clock>,
         limits: Limits,
@@ -246,13 +250,16 @@ impl Vault {
             strangers: Strangers::default(),
             soft: soft::Soft::default(),
             resolutions: Default::default(),
+            rotations: Default::default(),
             healthy: watch::Sender::new(true),
             keys: Default::default(),
         });
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));
         tokio::spawn(expiry::sweep(Arc::downgrade(&inner)));
         tokio::spawn(soft::write_behind(Arc::downgrade(&inner)));
-        Ok(Self(inner))
+        let vault = Self(inner);
+        vault.resume_rotation();
+        Ok(vault)
     }
 }
 

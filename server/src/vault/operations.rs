@@ -112,7 +112,11 @@ impl Vault {
     }
 
     /// The operator who calls, and what they look at; a refusal is written down.
-    async fn as_operator<T>(&self, call: &Call, look: impl FnOnce(&State) -> T) -> Result<(Principal, T), Error> {
+    pub(super) async fn as_operator<T>(
+        &self,
+        call: &Call,
+        look: impl FnOnce(&State) -> T,
+    ) -> Result<(Principal, T), Error> {
         self.fresh().await?;
         let (caller, seen) = {
             let state = self.0.view.read();

@@ -80,7 +80,7 @@ impl Vault {
                 Ok(Answer::new(&permit, found).about([named(&workload)]))
             })
             .await?;
-        Ok(Redaction { secrets, store: self.0.view.keyring().store(), tenant })
+        Ok(Redaction { secrets, store: self.0.view.store(), tenant })
     }
 
     /// Whose room a call takes before it has said for which workload it is: a workload's own tenant, or a service.

@@ -220,7 +220,7 @@ impl Vault {
 
     /// A secret as its readers see it. Opens plain values only.
     pub(super) fn show(&self, secret: OwnedSecret) -> Result<ShownSecret, Error> {
-        let value = if secret.is_plain() { Some(secret.open(self.0.view.keyring().store())?) } else { None };
+        let value = if secret.is_plain() { Some(secret.open(self.0.view.store())?) } else { None };
         let last_used = self.last_used(&self.0.view.read(), &secret);
         Ok(ShownSecret { name: secret.name(), meta: secret.entry.meta.clone(), value, last_used })
     }

@@ -75,7 +75,7 @@ fn plan(context: &Context<'_>, nonce: &[u8]) -> Result<Plan<IssuedToken>, Error>
     plan.details = vec![("bearer", entry.principal.to_string())];
     if !start.nonce_hash.is_empty() {
         let again = bool::from(start.nonce_hash.ct_eq(&nonce_hash)).then(|| state.token(token.id())).flatten();
-        let session = again.filter(|session| !has_ended(session, context.now)).ok_or(Error::StartTokenUsed)?;
+        let session = again.filter(|session| !has_ended(state, session, context.now)).ok_or(Error::StartTokenUsed)?;
         return Ok(plan.with_answer(IssuedToken { token, entry: session.clone() }));
     }
     plan.leads_to_values = true;
@@ -95,6 +95,7 @@ fn plan(context: &Context<'_>, nonce: &[u8]) -> Result<Plan<IssuedToken>, Error>
         nonce_hash: Vec::new(),
         session_id: String::new(),
         start_id: entry.id.to_string(),
+        epoch: state.position().epoch.0,
     };
     let used = TokenRecord {
         id: entry.id.to_string(),
@@ -110,6 +111,7 @@ fn plan(context: &Context<'_>, nonce: &[u8]) -> Result<Plan<IssuedToken>, Error>
         nonce_hash,
         session_id: token.id().to_string(),
         start_id: String::new(),
+        epoch: entry.epoch.0,
     };
     // The permit rests on the start token's record as it is: of several exchanges at once, one commits.
     plan.put_system(state, entry.at.key.clone(), &used)?;
@@ -127,6 +129,7 @@ fn plan(context: &Context<'_>, nonce: &[u8]) -> Result<Plan<IssuedToken>, Error>
         issuer: stored.issuer,
         by_operator: false,
         description: stored.description,
+        epoch: state.position().epoch,
         start: None,
         start_id: Some(entry.id.clone()),
         at: At { key: record_key, revision: Revision::default() },

@@ -159,7 +159,7 @@ impl Vault {
                 Ok(answer)
             })
             .await?;
-        let store = self.0.view.keyring().store();
+        let store = self.0.view.store();
         let mut values = BTreeMap::new();
         for (name, secret) in &secrets {
             values.insert(name.clone(), secret.open(store)?);

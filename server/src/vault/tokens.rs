@@ -19,7 +19,7 @@ use crate::{
     access::{self, Span},
     record::{TokenRecord, TokenSecretHash, key},
     store::{Expect, Revision},
-    view::{At, StartToken, TokenEntry},
+    view::{At, StartToken, State, TokenEntry},
 };
 
 /// Shortest validity of a token.
@@ -62,7 +62,7 @@ impl Vault {
             let ttl = ttl(&principal, &new)?;
             let prefix = key::tokens_of(&principal);
             let live = context.state.tokens_from(prefix.as_str(), "");
-            let live = live.filter(|(_, token)| !has_ended(token, context.now));
+            let live = live.filter(|(_, token)| !has_ended(context.state, token, context.now));
             if live.count() >= limits::PRINCIPAL_TOKENS {
                 return Err(Error::TooMany("at most 1,000 unexpired tokens of one principal"));
             }
@@ -88,6 +88,7 @@ impl Vault {
                 nonce_hash: Vec::new(),
                 session_id: String::new(),
                 start_id: String::new(),
+                epoch: context.state.position().epoch.0,
             };
             let record_key = key::token(&principal, token.id());
             plan.expect(record_key.clone(), Expect::Absent);
@@ -112,6 +113,7 @@ impl Vault {
                 issuer: stored.issuer,
                 by_operator,
                 description: stored.description,
+                epoch: context.state.position().epoch,
                 start: new.start.map(|ttl| StartToken {
                     session_ttl_seconds: ttl.as_secs(),
                     nonce_hash: Vec::new(),
@@ -140,7 +142,7 @@ impl Vault {
             let spans = access::within(access::revocable_tokens(state, caller), &Span::prefix(named));
             let tokens = spans.iter().flat_map(|span| state.tokens_from(span.text(), page.after()));
             let wanted = |token: &TokenEntry| {
-                !has_ended(token, now) && access::permit_revoke(state, caller, &token.principal).is_some()
+                !has_ended(state, token, now) && access::permit_revoke(state, caller, &token.principal).is_some()
             };
             let page = page
                 .scan(tokens.map(|(key, token)| {
@@ -185,8 +187,9 @@ pub(super) fn token_kind(principal: &Principal) -> TokenKind {
     }
 }
 
-pub(super) fn has_ended(token: &TokenEntry, now: std::time::SystemTime) -> bool {
-    std::time::SystemTime::try_from(token.expire_time).map_or(true, |end| end <= now)
+/// Whether a token lets nobody in any more: it has expired, or the store was restored since.
+pub(super) fn has_ended(state: &State, token: &TokenEntry, now: std::time::SystemTime) -> bool {
+    !state.is_of_now(token) || std::time::SystemTime::try_from(token.expire_time).map_or(true, |end| end <= now)
 }
 
 /// The validity asked for, within what this kind of principal may have.

@@ -15,7 +15,7 @@ use crate::{
     record::{self, ScopeRecord, seal_system},
     seal::{DataKey, Uid},
     store::{self, Change, Expect, Key, Position, Transaction, TransactionId},
-    view::{ENTRY_BYTES, ScopeState, State},
+    view::{At, ENTRY_BYTES, Header, ScopeState, State, SystemKey},
 };
 use coffer_proto::{
     limits,
@@ -106,6 +106,11 @@ impl<T> Plan<T> {
         }
     }
 
+    /// Compares a record as it stands.
+    pub fn expect_as(&mut self, at: &At) {
+        self.expect(at.key.clone(), Expect::At(at.revision));
+    }
+
     pub fn put(&mut self, key: Key, bytes: impl Into<Arc<[u8]>>) {
         self.changes.push(Change::Put(key, bytes.into()));
     }
@@ -121,7 +126,9 @@ impl<T> Plan<T> {
     /// Puts a record sealed under the system key.
     pub fn put_system(&mut self, state: &State, key: Key, message: &impl Message) -> Result<(), Error> {
         let plaintext = zeroize::Zeroizing::new(message.encode_to_vec());
-        let sealed = seal_system(state.store(), system_key(state)?, &key, &plaintext)?;
+        let system = system_key(state)?;
+        self.expect_as(&system.at);
+        let sealed = seal_system(state.store(), &system.key, &key, &plaintext)?;
         self.put(key, sealed);
         Ok(())
     }
@@ -154,7 +161,12 @@ impl<T> Plan<T> {
                 check_account(context, name)?;
                 let uid = Uid::random()?;
                 let key = record::key::scope_key(name);
-                let (data, sealed) = context.vault.0.view.keyring().create_data_key(key.as_str(), uid)?;
+                // Made while a rotation begins, it would be left under keys of before.
+                let state = context.state;
+                self.expect_as(&header(state)?.at);
+                let rotation = state.rotation().map_or(Expect::Absent, |rotation| Expect::At(rotation.at.revision));
+                self.expect(Key::new(record::key::ROTATION), rotation);
+                let (data, sealed) = state.keyring().create_data_key(key.as_str(), uid, state.generation())?;
                 self.expect(record::key::scope(name), Expect::Absent);
                 self.expect(key.clone(), Expect::Absent);
                 self.put(key, sealed);
@@ -196,8 +208,13 @@ impl Context<'_> {
     }
 }
 
-fn system_key(state: &State) -> Result<&DataKey, Error> {
-    state.system_key().map(AsRef::as_ref).ok_or_else(|| Error::Internal("no system key is loaded".into()))
+/// The key of the system's records. Whoever seals by it compares its record.
+pub(super) fn system_key(state: &State) -> Result<&SystemKey, Error> {
+    state.system_key().ok_or_else(|| Error::Internal("no system key is loaded".into()))
+}
+
+pub(super) fn header(state: &State) -> Result<&Header, Error> {
+    state.header().ok_or_else(|| Error::Internal("no header is loaded".into()))
 }
 
 impl Vault {

@@ -11,12 +11,15 @@ use coffer_proto::{
 
 use super::{
     At, Error,
-    state::{Grant, ScopeKey, ScopeState, SecretEntry, StartToken, State, TokenEntry},
+    state::{
+        Grant, Header, RotatedKeys, RotationEntry, ScopeKey, ScopeState, SecretEntry, StartToken, State, SystemKey,
+        TokenEntry,
+    },
 };
 use crate::{
-    record::{self, GrantRecord, ScopeRecord, SecretMeta, SecretRecord, TokenRecord, key::Kind},
-    seal::{Keyring, Uid, digest::DigestKey},
-    store::{Change, Commit, Key, Record},
+    record::{self, GrantRecord, RotationRecord, ScopeRecord, SecretMeta, SecretRecord, TokenRecord, key::Kind},
+    seal::{DataKey, Uid, digest::DigestKey},
+    store::{Change, Commit, Epoch, Key, Record},
 };
 
 /// What an entry takes beside its record: maps, names, metadata, the store's own index and cache. A server with 274,000
@@ -25,14 +28,14 @@ pub const ENTRY_BYTES: u64 = 2_700;
 
 impl State {
     /// Puts a commit's changes in, keys first, so that what they open is readable.
-    pub(super) fn apply(&mut self, keyring: &Keyring, commit: &Commit) -> Result<(), Error> {
+    pub(super) fn apply(&mut self, commit: &Commit) -> Result<(), Error> {
         let revision = commit.position.revision;
         let is_key = |change: &&Change| matches!(change, Change::Put(key, _) if record::key::comes_first(key));
         for change in commit.changes.iter().filter(is_key) {
-            self.change(keyring, change, revision)?;
+            self.change(change, revision)?;
         }
         for change in commit.changes.iter().filter(|change| !is_key(change)) {
-            self.change(keyring, change, revision)?;
+            self.change(change, revision)?;
         }
         self.position = commit.position;
         Ok(())
@@ -40,16 +43,16 @@ impl State {
 
     /// Puts loaded records in. Pages come in key order, in which keys precede what they open and scopes precede their
     /// secrets.
-    pub(super) fn load(&mut self, keyring: &Keyring, page: Vec<Record>) -> Result<(), Error> {
+    pub(super) fn load(&mut self, page: Vec<Record>) -> Result<(), Error> {
         for record in page {
-            self.put(keyring, record)?;
+            self.put(record)?;
         }
         Ok(())
     }
 
-    fn change(&mut self, keyring: &Keyring, change: &Change, revision: crate::store::Revision) -> Result<(), Error> {
+    fn change(&mut self, change: &Change, revision: crate::store::Revision) -> Result<(), Error> {
         match change {
-            Change::Put(key, value) => self.put(keyring, Record { key: key.clone(), value: value.clone(), revision }),
+            Change::Put(key, value) => self.put(Record { key: key.clone(), value: value.clone(), revision }),
             Change::Delete(key) => {
                 self.delete(key);
                 Ok(())
@@ -61,29 +64,32 @@ impl State {
         }
     }
 
-    fn put(&mut self, keyring: &Keyring, record: Record) -> Result<(), Error> {
+    fn put(&mut self, record: Record) -> Result<(), Error> {
         let key = record.key.clone();
-        self.put_record(keyring, record).map_err(|error| Error::Damaged { key, error })
+        self.put_record(record).map_err(|error| Error::Damaged { key, error })
     }
 
-    fn put_record(&mut self, keyring: &Keyring, record: Record) -> Result<(), record::Error> {
+    fn put_record(&mut self, record: Record) -> Result<(), record::Error> {
         let at = At { key: record.key, revision: record.revision };
         let bytes = record.value;
         match record::key::parse(&at.key).ok_or(record::Error::NotUnderstood)? {
-            // Opened before the view is: it holds the root key.
-            Kind::Header => {}
+            // Opened before: it holds the root keys.
+            Kind::Header => self.header = Some(Header { at, bytes }),
             Kind::SystemKey => {
-                let (key, _) = keyring.open_data_key(at.key.as_str(), &bytes)?;
-                self.system = Some(Arc::new(key));
+                let (key, _) = self.keyring.open_data_key(at.key.as_str(), &bytes)?;
+                let key = kept(key, self.system.as_ref().map(|system| &system.key));
+                self.system = Some(SystemKey { key, at });
             }
+            Kind::Rotation => self.put_rotation(at, &bytes)?,
             Kind::Digest => {
                 let plaintext = self.open(&at.key, &bytes)?;
                 let key = DigestKey::from_slice(&plaintext).ok_or(record::Error::NotUnderstood)?;
                 self.digest = Some(Arc::new(key));
             }
             Kind::ScopeKey(scope) => {
-                let (key, uid) = keyring.open_data_key(at.key.as_str(), &bytes)?;
-                self.keys.insert(scope, ScopeKey { key: Arc::new(key), uid });
+                let (key, uid) = self.keyring.open_data_key(at.key.as_str(), &bytes)?;
+                let key = kept(key, self.keys.get(&scope).map(|known| &known.key));
+                self.keys.insert(scope, ScopeKey { key, uid });
             }
             Kind::Scope(name) => self.put_scope(name, at, &bytes)?,
             Kind::Secret(scope, variable) => self.put_secret(&scope, variable, at, bytes)?,
@@ -99,7 +105,28 @@ impl State {
 
     pub(super) fn open(&self, key: &Key, bytes: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, record::Error> {
         let system = self.system.as_ref().ok_or(record::Error::KeyMissing)?;
-        record::open_system(self.store, system, key, bytes)
+        record::open_system(self.store, &system.key, key, bytes)
+    }
+
+    fn put_rotation(&mut self, at: At, bytes: &[u8]) -> Result<(), record::Error> {
+        let plaintext = self.open(&at.key, bytes)?;
+        let understood = record::Error::NotUnderstood;
+        let stored = RotationRecord::decode(plaintext.as_slice()).map_err(|_| understood)?;
+        let keys = match stored.keys {
+            1 => RotatedKeys::Root,
+            2 => RotatedKeys::Data,
+            _ => return Err(understood),
+        };
+        self.rotation = Some(Arc::new(RotationEntry {
+            keys,
+            generation: stored.generation,
+            principal: stored.principal,
+            start_time: stored.start_time.ok_or(understood)?,
+            end_time: stored.end_time,
+            done: stored.done,
+            at,
+        }));
+        Ok(())
     }
 
     fn put_scope(&mut self, name: Scope, at: At, bytes: &[u8]) -> Result<(), record::Error> {
@@ -183,6 +210,7 @@ impl State {
             issuer: stored.issuer,
             by_operator: stored.by_operator,
             description: stored.description,
+            epoch: Epoch(stored.epoch),
             start: (stored.session_ttl_seconds > 0).then_some(StartToken {
                 session_ttl_seconds: stored.session_ttl_seconds,
                 nonce_hash: stored.nonce_hash,
@@ -229,7 +257,7 @@ impl State {
             Some(Kind::Starts(_)) => self.delete_starts(key),
             Some(Kind::Used(scope)) => self.delete_used(&scope),
             // Never deleted by coffer; should they be, nothing more can be opened, and the next start says so.
-            Some(Kind::Header | Kind::Digest | Kind::SystemKey) | None => {}
+            Some(Kind::Header | Kind::Digest | Kind::SystemKey | Kind::Rotation) | None => {}
         }
     }
 
@@ -266,6 +294,11 @@ impl State {
             self.token_ids.remove(&old.id);
         }
     }
+}
+
+/// A data key that was only wrapped anew stays the one in memory.
+fn kept(key: DataKey, known: Option<&Arc<DataKey>>) -> Arc<DataKey> {
+    known.filter(|known| known.is_same(&key)).map_or_else(|| Arc::new(key), Arc::clone)
 }
 
 /// The record as sealed, and its metadata once more as opened: at most the whole of it.

@@ -1,7 +1,7 @@
 //! Loads the state and keeps it up with the store.
 
 use std::{
-    sync::{Arc, RwLock, Weak},
+    sync::{Arc, Mutex, RwLock, Weak},
     time::Duration,
 };
 
@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::{Error, Progress, State, View, touched::Touched};
 use crate::{
     record,
-    seal::{Keyring, chain::Chain, header, source},
-    store::{Follow, Key, Load, Next, Position, Store},
+    seal::{Keyring, chain::Chain, header, source, source::KeySource},
+    store::{Change, Commit, Follow, Key, Load, Next, Position, Store},
 };
 
 /// How long to wait before asking a store again that did not answer.
@@ -23,12 +23,31 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// where the header is at hand.
 pub async fn follow(
     store: Arc<dyn Store>,
-    source: &dyn source::KeySource,
+    source: Arc<dyn KeySource>,
 ) -> Result<Option<(Arc<View>, Chain)>, LoadError> {
+    let Some(state) = load(store.as_ref(), source.as_ref(), None).await? else { return Ok(None) };
+    let header = state.header().ok_or(LoadError::HeaderMissing)?;
+    let chain =
+        Chain::begin(state.keyring(), &header.bytes).map_err(source::Error::from).map_err(header::Error::from)?;
+    let follow = store.changes(state.position).await.map_err(Error::Store)?;
+    let view = Arc::new(View {
+        store: state.store,
+        source,
+        offered: Mutex::default(),
+        progress: watch::Sender::new(Progress::At(state.position)),
+        listeners: Arc::default(),
+        state: RwLock::new(state),
+    });
+    tokio::spawn(keep_up(Arc::downgrade(&view), view.progress.subscribe(), store, follow));
+    Ok(Some((view, chain)))
+}
+
+/// Loads a store; `None` if it is empty. The source is asked for root keys only that are not `known`.
+async fn load(store: &dyn Store, source: &dyn KeySource, known: Option<&Keyring>) -> Result<Option<State>, LoadError> {
     let mut load = store.load().await.map_err(Error::Store)?;
     // The header sorts after some records, so pages before it are kept until it is found.
     let mut pages = Vec::new();
-    let (keyring, chain) = loop {
+    let keyring = loop {
         let Some(page) = load.page().await.map_err(Error::Store)? else {
             if pages.is_empty() {
                 return Ok(None);
@@ -36,29 +55,16 @@ pub async fn follow(
             return Err(LoadError::HeaderMissing);
         };
         let header = page.iter().find(|record| record.key.as_str() == record::key::HEADER);
-        let opened = match header {
-            Some(record) => {
-                let keyring = header::open(source, &record.value).await?;
-                let chain = Chain::begin(&keyring, &record.value).map_err(source::Error::from);
-                Some((keyring, chain.map_err(header::Error::from)?))
-            }
+        let keyring = match header {
+            Some(record) => Some(header::open_known(source, known, &record.value).await?),
             None => None,
         };
         pages.push(page);
-        if let Some(opened) = opened {
-            break opened;
+        if let Some(keyring) = keyring {
+            break keyring;
         }
     };
-    let state = fill(&keyring, pages, load.as_mut()).await?;
-    let follow = store.changes(state.position).await.map_err(Error::Store)?;
-    let view = Arc::new(View {
-        keyring,
-        progress: watch::Sender::new(Progress::At(state.position)),
-        listeners: Arc::default(),
-        state: RwLock::new(state),
-    });
-    tokio::spawn(keep_up(Arc::downgrade(&view), view.progress.subscribe(), store, follow));
-    Ok(Some((view, chain)))
+    Ok(Some(fill(keyring, pages, load.as_mut()).await?))
 }
 
 /// Why a store cannot be opened.
@@ -76,8 +82,8 @@ pub enum LoadError {
 }
 
 /// Builds a state. `digest` and `grant` sort before `key/system`, which opens them: records wait for their keys.
-async fn fill(keyring: &Keyring, pages: Vec<Vec<crate::store::Record>>, load: &mut dyn Load) -> Result<State, Error> {
-    let mut state = State::new(keyring.store(), load.position());
+async fn fill(keyring: Keyring, pages: Vec<Vec<crate::store::Record>>, load: &mut dyn Load) -> Result<State, Error> {
+    let mut state = State::new(Arc::new(keyring), load.position());
     let mut waiting = Vec::new();
     let mut pages = pages.into_iter();
     loop {
@@ -91,9 +97,9 @@ async fn fill(keyring: &Keyring, pages: Vec<Vec<crate::store::Record>>, load: &m
         // Keys sort as digest, grant, header, key, scope, secret, token: all keys come before scopes and what they own.
         let (ready, later): (Vec<_>, Vec<_>) = page.into_iter().partition(|record| record.key.as_str() >= "header");
         waiting.extend(later);
-        state.load(keyring, ready)?;
+        state.load(ready)?;
     }
-    state.load(keyring, waiting)?;
+    state.load(waiting)?;
     for (key, missing) in
         [(record::key::SYSTEM_KEY, state.system_key().is_none()), (record::key::DIGEST, state.digest_key().is_none())]
     {
@@ -121,11 +127,15 @@ async fn keep_up(
         let Some(view) = view.upgrade() else { return };
         let result = match next {
             Ok(Next::Commit(commit)) => {
+                let keyring = new_keyring(&view, &commit).await;
                 let touched = Touched::by(&commit, &view.read());
-                let applied = {
+                let applied = keyring.and_then(|keyring| {
                     let mut state = view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    state.apply(&view.keyring, &commit)
-                };
+                    if let Some(keyring) = keyring {
+                        state.keyring = Arc::new(keyring);
+                    }
+                    state.apply(&commit)
+                });
                 view.listeners.tell(&touched);
                 applied.map(|()| commit.position)
             }
@@ -166,10 +176,62 @@ async fn resume(view: &View, store: &dyn Store, follow: &mut Box<dyn Follow>) ->
     Ok(position)
 }
 
+/// The root keys of the header that a commit puts, if it does. A source that does not answer is asked until it does:
+/// nothing after this commit can be shown without it.
+async fn new_keyring(view: &View, commit: &Commit) -> Result<Option<Keyring>, Error> {
+    let header = commit.changes.iter().rev().find_map(|change| match change {
+        Change::Put(key, bytes) if key.as_str() == record::key::HEADER => Some(bytes),
+        Change::Put(..) | Change::Delete(_) | Change::DeletePrefix(_) => None,
+    });
+    let Some(header) = header else { return Ok(None) };
+    open_header(view, header).await.map(Some)
+}
+
+async fn open_header(view: &View, header: &[u8]) -> Result<Keyring, Error> {
+    let known = known(view);
+    loop {
+        match header::open_known(view.source(), Some(&known), header).await {
+            Ok(keyring) => {
+                // Once a root is gone from the header it is gone from memory.
+                let mut offered = view.offered();
+                if offered.as_ref().is_some_and(|offered| offered.root_id() == keyring.root_id()) {
+                    *offered = None;
+                }
+                return Ok(keyring);
+            }
+            Err(header::Error::Source(error)) => {
+                tracing::error!(%error, "the store has a new root key, which the key source does not open; trying again");
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+            Err(header::Error::Damaged | header::Error::Newer { .. }) => {
+                return Err(Error::Damaged { key: Key::new(record::key::HEADER), error: record::Error::NotUnderstood });
+            }
+        }
+    }
+}
+
+/// The root keys in memory.
+fn known(view: &View) -> Keyring {
+    let current = Keyring::clone(view.read().keyring());
+    match view.offered().as_ref() {
+        Some(offered) => current.with(offered),
+        None => current,
+    }
+}
+
 /// History is gone: everything anew, swapped in at once.
 async fn reload(view: &View, store: &dyn Store, follow: &mut Box<dyn Follow>) -> Result<Position, Error> {
-    let mut load = store.load().await?;
-    let state = fill(&view.keyring, Vec::new(), load.as_mut()).await?;
+    let missing = || Error::Damaged { key: Key::new(record::key::HEADER), error: record::Error::KeyMissing };
+    let state = match load(store, view.source(), Some(&known(view))).await {
+        Ok(state) => state.ok_or_else(missing)?,
+        Err(LoadError::View(error)) => return Err(error),
+        Err(LoadError::HeaderMissing | LoadError::Header(header::Error::Damaged | header::Error::Newer { .. })) => {
+            return Err(missing());
+        }
+        Err(LoadError::Header(header::Error::Source(error))) => {
+            return Err(Error::Store(crate::store::Error::Unavailable(error.to_string())));
+        }
+    };
     let position = state.position;
     *follow = store.changes(position).await?;
     *view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = state;

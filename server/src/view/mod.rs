@@ -12,7 +12,7 @@ mod soft;
 mod state;
 mod touched;
 
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use coffer_proto::name::Workload;
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use self::touched::Listeners;
 
 use crate::{
-    seal::Keyring,
+    seal::{Keyring, Uid, source::KeySource},
     store::{Position, Revision},
 };
 
@@ -29,7 +29,10 @@ pub use declared::{Declaration, Declared};
 pub use examine::Examiner;
 pub use follow::{LoadError, follow};
 pub use soft::{LastUsed, Start, Starts, Used};
-pub use state::{Counts, Grant, OwnedSecret, ScopeState, SecretEntry, StartToken, State, TokenEntry};
+pub use state::{
+    Counts, Grant, Header, OwnedSecret, RotatedKeys, RotationEntry, ScopeState, SecretEntry, StartToken, State,
+    SystemKey, TokenEntry,
+};
 pub use touched::{Listening, Place};
 
 /// Why the view cannot be built or go on.
@@ -57,7 +60,10 @@ enum Progress {
 
 /// The view of one store.
 pub struct View {
-    keyring: Keyring,
+    store: Uid,
+    source: Arc<dyn KeySource>,
+    /// Root keys that the store's header may hold soon, so that the source need not be asked for them.
+    offered: Mutex<Option<Keyring>>,
     state: RwLock<State>,
     progress: watch::Sender<Progress>,
     listeners: Arc<Listeners>,
@@ -69,9 +75,23 @@ impl View {
         self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The keys of the store.
-    pub fn keyring(&self) -> &Keyring {
-        &self.keyring
+    /// The store's identity.
+    pub fn store(&self) -> Uid {
+        self.store
+    }
+
+    /// What wraps the root keys.
+    pub fn source(&self) -> &dyn KeySource {
+        self.source.as_ref()
+    }
+
+    /// Takes root keys that are about to be in the store's header.
+    pub fn offer(&self, keyring: Keyring) {
+        *self.offered() = Some(keyring);
+    }
+
+    fn offered(&self) -> MutexGuard<'_, Option<Keyring>> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the view shows a position, or says why it never will.

@@ -14,15 +14,18 @@ use coffer_proto::{
 use super::{At, Declaration, Starts, Used};
 use crate::{
     record::{self, Kind, SecretMeta, SecretRecord},
-    seal::{DataKey, Uid, digest::DigestKey},
-    store::{Key, Position},
+    seal::{DataKey, Keyring, Uid, digest::DigestKey},
+    store::{Epoch, Key, Position},
 };
 
 /// Everything, at one position.
 pub struct State {
     pub(super) store: Uid,
     pub(super) position: Position,
-    pub(super) system: Option<Arc<DataKey>>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) header: Option<Header>,
+    pub(super) system: Option<SystemKey>,
+    pub(super) rotation: Option<Arc<RotationEntry>>,
     pub(super) digest: Option<Arc<DigestKey>>,
     pub(super) keys: HashMap<Scope, ScopeKey>,
     pub(super) scopes: BTreeMap<Scope, Arc<ScopeState>>,
@@ -39,6 +42,52 @@ pub struct State {
     pub(super) soft_bytes: u64,
     /// The same by account, project and organization.
     pub(super) soft_bytes_of: HashMap<Scope, u64>,
+}
+
+/// The store's header as stored.
+#[derive(Clone)]
+pub struct Header {
+    /// Its record.
+    pub at: At,
+    /// Its bytes.
+    pub bytes: Arc<[u8]>,
+}
+
+/// The system's data key. Whatever puts a record sealed under it compares its record, so that none is left under a key
+/// of before.
+#[derive(Clone)]
+pub struct SystemKey {
+    /// The key.
+    pub key: Arc<DataKey>,
+    /// Its record.
+    pub at: At,
+}
+
+/// Which keys are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotatedKeys {
+    /// The root key.
+    Root,
+    /// The data keys, of every scope and of the system.
+    Data,
+}
+
+/// The last rotation of keys.
+pub struct RotationEntry {
+    /// Which keys.
+    pub keys: RotatedKeys,
+    /// How many rotations of data keys have begun.
+    pub generation: u32,
+    /// Who began it.
+    pub principal: String,
+    /// When.
+    pub start_time: prost_types::Timestamp,
+    /// When it was done; none while it goes on.
+    pub end_time: Option<prost_types::Timestamp>,
+    /// How much was done, once it is.
+    pub done: u64,
+    /// Its record.
+    pub at: At,
 }
 
 /// A scope's data key, and the incarnation it seals for.
@@ -130,6 +179,8 @@ pub struct TokenEntry {
     pub by_operator: bool,
     /// What it is for.
     pub description: String,
+    /// The store's epoch in which it was issued.
+    pub epoch: Epoch,
     /// What makes it a start token.
     pub start: Option<StartToken>,
     /// The start token that it was exchanged for.
@@ -150,10 +201,13 @@ pub struct StartToken {
 }
 
 impl State {
-    pub(super) fn new(store: Uid, position: Position) -> Self {
+    pub(super) fn new(keyring: Arc<Keyring>, position: Position) -> Self {
         Self {
-            store,
+            store: keyring.store(),
             position,
+            keyring,
+            header: None,
+            rotation: None,
             system: None,
             digest: None,
             keys: HashMap::new(),
@@ -184,8 +238,40 @@ impl State {
     }
 
     /// The system's data key. Present once a store is loaded.
-    pub fn system_key(&self) -> Option<&Arc<DataKey>> {
+    pub fn system_key(&self) -> Option<&SystemKey> {
         self.system.as_ref()
+    }
+
+    /// The root keys.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    /// The header. Present once a store is loaded. Whatever makes a data key compares it, so that none is left under a
+    /// root key of before.
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
+    /// The last rotation of keys, if there ever was one.
+    pub fn rotation(&self) -> Option<&Arc<RotationEntry>> {
+        self.rotation.as_ref()
+    }
+
+    /// The number that data keys made now carry.
+    pub fn generation(&self) -> u32 {
+        self.rotation.as_ref().map_or(0, |rotation| rotation.generation)
+    }
+
+    /// Whether a token is of this time: a restore revives none of before it.
+    pub fn is_of_now(&self, token: &TokenEntry) -> bool {
+        token.epoch == self.position.epoch
+    }
+
+    /// About how many records there are that the system's key seals, without those of scopes.
+    pub fn system_records(&self) -> usize {
+        let declared = self.declarations.len() + self.patterns.len();
+        self.grants.len() + self.tokens.len() + declared + self.starts.len() + self.used.len()
     }
 
     /// The key of environment revisions. Present once a store is loaded.

@@ -103,7 +103,7 @@ impl Touched {
             Some(Kind::Grant | Kind::Token) => self.principals.extend(key::principal(record).map(str::to_owned)),
             Some(Kind::Starts(workload)) => self.started.push(workload.scope().to_string()),
             // Nothing that an environment, a right or a start rests on.
-            Some(Kind::Header | Kind::Digest | Kind::SystemKey) => {}
+            Some(Kind::Header | Kind::Digest | Kind::SystemKey | Kind::Rotation) => {}
             Some(Kind::Declaration(_) | Kind::Pattern(_) | Kind::Used(_)) | None => {}
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     record::{StartRecord, StartsRecord, UsedRecord, UsedSecretRecord, key, seal_system},
     seal::Uid,
     store::{Change, Expect, Key, Transaction, TransactionId},
-    vault::Error,
+    vault::{Error, write::system_key},
     view::{Starts, State, Used},
 };
 
@@ -23,7 +23,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Every so many rounds everything is looked through for what is too old.
 const FORGET_EVERY: u32 = 120;
-/// Records in one transaction: each expects its scope, and a transaction has at most 100 expectations.
+/// Records in one transaction: each expects its scope, all expect the key, and a transaction has at most 100
+/// expectations.
 const RECORDS: usize = 90;
 /// Workloads looked at under one guard.
 const LOOKED_AT: usize = 1_000;
@@ -58,11 +59,11 @@ impl Vault {
     /// Writes what is pending, and removes what is too old if `forget`. Also at the end of a server.
     pub async fn write_soft_state(&self, forget: bool) -> Result<(), Error> {
         let pending = self.0.soft.pending().clone();
-        let mut writes = {
+        let (mut writes, system) = {
             let state = self.0.view.read();
             let mut writes = self.starts_to_write(&state, &pending)?;
             writes.extend(self.used_to_write(&state, &pending)?);
-            writes
+            (writes, system_key(&state)?.at.clone())
         };
         if forget {
             writes.extend(self.starts_to_forget());
@@ -74,12 +75,16 @@ impl Vault {
             expectations.dedup();
             let transaction = Transaction {
                 id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
-                expectations: expectations.into_iter().map(|key| (key, Expect::Present)).collect(),
+                expectations: expectations
+                    .into_iter()
+                    .map(|key| (key, Expect::Present))
+                    .chain([(system.key.clone(), Expect::At(system.revision))])
+                    .collect(),
                 changes: batch.into_iter().map(|write| write.change).collect(),
             };
             match self.0.store.commit(transaction).await? {
                 Ok(position) => self.0.view.reached(position).await?,
-                // A scope was deleted meanwhile; the next round does without it.
+                // A scope was deleted meanwhile, or the key changed; the next round does without it.
                 Err(_conflict) => return Ok(()),
             }
         }
@@ -178,9 +183,9 @@ impl Vault {
     }
 
     fn put(&self, state: &State, key: Key, message: &impl Message) -> Result<Change, Error> {
-        let system = state.system_key().ok_or_else(|| Error::Internal("no system key is loaded".into()))?;
+        let system = system_key(state)?;
         let plaintext = Zeroizing::new(message.encode_to_vec());
-        let sealed = seal_system(state.store(), system, &key, &plaintext)?;
+        let sealed = seal_system(state.store(), &system.key, &key, &plaintext)?;
         Ok(Change::Put(key, sealed.into()))
     }
 }

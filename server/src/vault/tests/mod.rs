@@ -7,6 +7,7 @@ mod limits;
 mod references;
 mod replicas;
 mod revival;
+mod rotation;
 mod sessions;
 mod tampering;
 pub(crate) mod world;

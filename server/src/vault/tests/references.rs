@@ -130,7 +130,7 @@ async fn a_reference_set_between_decision_and_commit_guards() {
             let overtaken = Arc::new(Overtaken { inner: world.store.clone(), before: Before::default() });
             let limits = Limits { memory_bytes: 1 << 30 };
             let (audit, clock) = (world.audit.clone(), world.clock.clone());
-            let here = Vault::open(overtaken.clone(), &world.key, audit, clock, limits).await.expect("opens");
+            let here = Vault::open(overtaken.clone(), world.key.clone(), audit, clock, limits).await.expect("opens");
             let name = secret(&format!("{place}/secrets/A"));
             let faster = {
                 let (there, call) = (there.clone(), call.clone());
@@ -155,7 +155,7 @@ async fn two_replicas_together_never_exceed_the_limit_of_a_pattern() {
         let overtaken = Arc::new(Overtaken { inner: world.store.clone(), before: Before::default() });
         let limits = Limits { memory_bytes: 1 << 30 };
         let (audit, clock) = (world.audit.clone(), world.clock.clone());
-        let here = Vault::open(overtaken.clone(), &world.key, audit, clock, limits).await.expect("opens");
+        let here = Vault::open(overtaken.clone(), world.key.clone(), audit, clock, limits).await.expect("opens");
         let last = format!("{pattern}/manifests/last");
         let faster = {
             let (there, call) = (there.clone(), call.clone());

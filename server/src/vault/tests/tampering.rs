@@ -43,7 +43,8 @@ async fn opens(world: &World, records: &[Record]) -> bool {
     let transaction = Transaction { id, expectations: Vec::new(), changes };
     store.commit(transaction).await.expect("stored").expect("no conflict");
     let limits = crate::vault::Limits { memory_bytes: 1 << 30 };
-    let opened = crate::vault::Vault::open(store, &world.key, world.audit.clone(), world.clock.clone(), limits).await;
+    let opened =
+        crate::vault::Vault::open(store, world.key.clone(), world.audit.clone(), world.clock.clone(), limits).await;
     let Ok(vault) = opened else { return false };
     let state = vault.view().read();
     let all = state.scopes_from("", None).flat_map(|scope| scope.owned_secrets().collect::<Vec<_>>());
@@ -116,13 +117,13 @@ async fn a_missing_key_is_noticed() {
 async fn a_wrong_key_is_refused_and_nothing_is_touched() {
     let (mut world, before) = furnished().await;
     let dir = tempfile::tempdir().expect("a directory");
-    let right = std::mem::replace(&mut world.key, KeyFile::generate(&dir.path().join("key")).expect("a key"));
+    let right = std::mem::replace(&mut world.key, Arc::new(KeyFile::generate(&dir.path().join("key")).expect("a key")));
     let refused = world.open().await.map(drop).expect_err("a wrong key").to_string();
     assert!(refused.contains(": wrong key: this store was sealed with file key "), "{refused}");
     assert_eq!(world.records().await, before);
 
     let operator = super::world::principal(OPERATOR);
-    let over = init(world.store.clone(), &world.key, world.audit.clone(), world.clock.clone(), &operator).await;
+    let over = init(world.store.clone(), world.key.as_ref(), world.audit.clone(), world.clock.clone(), &operator).await;
     assert!(matches!(over, Err(OpenError::NotEmpty)), "no key over existing data");
     assert_eq!(world.records().await, before);
     world.key = right;

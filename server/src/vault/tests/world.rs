@@ -66,7 +66,7 @@ impl Clock for MovedClock {
 
 pub(crate) struct World {
     pub store: Arc<dyn Store>,
-    pub key: KeyFile,
+    pub key: Arc<KeyFile>,
     pub audit: Arc<Recorder>,
     pub clock: Arc<MovedClock>,
     pub tokens: Mutex<HashMap<String, Token>>,
@@ -82,10 +82,11 @@ impl World {
 
     pub(crate) async fn on(store: Arc<dyn Store>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let key = KeyFile::generate(&dir.path().join("key")).expect("a key");
+        let key = Arc::new(KeyFile::generate(&dir.path().join("key")).expect("a key"));
         let (audit, clock) = (Arc::<Recorder>::default(), Arc::<MovedClock>::default());
         let operator = Principal::parse(OPERATOR).expect("a principal");
-        let token = init(store.clone(), &key, audit.clone(), clock.clone(), &operator).await.expect("initialized");
+        let token =
+            init(store.clone(), key.as_ref(), audit.clone(), clock.clone(), &operator).await.expect("initialized");
         let tokens = Mutex::new(HashMap::from([(OPERATOR.to_owned(), token)]));
         Self { store, key, audit, clock, tokens, _dir: dir }
     }
@@ -103,7 +104,7 @@ impl World {
     }
 
     async fn open_with(&self, limits: Limits) -> Result<Vault, OpenError> {
-        Vault::open(self.store.clone(), &self.key, self.audit.clone(), self.clock.clone(), limits).await
+        Vault::open(self.store.clone(), self.key.clone(), self.audit.clone(), self.clock.clone(), limits).await
     }
 
     /// A call of somebody, who is given a token first if they have none.

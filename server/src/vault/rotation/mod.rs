@@ -90,6 +90,13 @@ impl Vault {
     /// Rotates keys, or joins the rotation of the same keys that is under way. It belongs to the vault: whoever stops
     /// looking leaves it as it is. The receiver ends after the last state.
     pub async fn rotate_keys(&self, call: &Call, keys: RotatedKeys) -> Result<watch::Receiver<Rotation>, Error> {
+        let (vault, call) = (self.clone(), call.clone());
+        // A task of its own, so that a caller who hangs up now leaves no rotation that nobody goes on with.
+        let begun = tokio::spawn(async move { vault.begin_rotation(&call, keys).await });
+        begun.await.unwrap_or_else(|_| Err(Error::Internal("a rotation ended in a panic".into())))
+    }
+
+    async fn begin_rotation(&self, call: &Call, keys: RotatedKeys) -> Result<watch::Receiver<Rotation>, Error> {
         // Before the key source is asked for anything.
         self.as_operator(call, |_| ()).await?;
         let _beginning = self.0.rotations.beginning.lock().await;

@@ -1,6 +1,6 @@
 //! `coffer.v1.Operations`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use coffer_proto::v1::{self, operations_server::Operations};
 use tonic::{Request, Response, Status};
@@ -9,8 +9,11 @@ use super::{Api, convert::signed, open, status, streams::Messages};
 use crate::{
     audit::Head,
     process::{self, Guarded},
-    vault::{self, Error, KeySourceHealth, Snapshot, Writes},
+    vault::{self, Error, KeySourceHealth, RotatedKeys, Rotation, Snapshot, Writes},
 };
+
+/// Least time between two messages of a rotation.
+const NEWS_INTERVAL: Duration = Duration::from_millis(100);
 
 #[tonic::async_trait]
 impl Operations for Api {
@@ -20,12 +23,17 @@ impl Operations for Api {
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let (call, _) = open(request)?;
         let status = self.vault.status(&call).await.map_err(status::of)?;
+        let keys = v1::KeyStatus {
+            root_key_id: status.root_key_id.to_string(),
+            rotation: self.vault.rotation().map(to_rotation),
+            ..to_keys(self.vault.key_health())
+        };
         let audit = status.audit.map(to_audit);
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: Some(time(status.opened)),
             store: Some(to_store(status)),
-            keys: Some(to_keys(self.vault.key_health())),
+            keys: Some(keys),
             audit,
             process: process::guarded().map(to_process),
         }))
@@ -83,8 +91,37 @@ impl Operations for Api {
         &self,
         request: Request<v1::RotateKeysRequest>,
     ) -> Result<Response<Self::RotateKeysStream>, Status> {
-        let (_call, _opening, _request) = self.open_stream(request)?;
-        Err(status::of(Error::Internal("keys cannot be rotated".to_owned())))
+        let (call, opening, request) = self.open_stream(request)?;
+        let keys = match v1::RotatedKeys::try_from(request.keys) {
+            Ok(v1::RotatedKeys::Root) => RotatedKeys::Root,
+            Ok(v1::RotatedKeys::Data) => RotatedKeys::Data,
+            Ok(v1::RotatedKeys::Unspecified) | Err(_) => {
+                let must = "must be ROTATED_KEYS_ROOT or ROTATED_KEYS_DATA";
+                return Err(status::of(Error::field("keys", must)));
+            }
+        };
+        let mut news = self.vault.rotate_keys(&call, keys).await.map_err(status::of)?;
+        Ok(opening.begin(|mut outlet| async move {
+            loop {
+                // What changed meanwhile is told at once; the channel ends after the last state.
+                let (rotation, is_over) = {
+                    let ended = news.has_changed().is_err();
+                    let rotation = news.borrow_and_update().clone();
+                    let is_over = ended || rotation.end.is_some() || rotation.failed.is_some();
+                    (rotation, is_over)
+                };
+                if let Some(failed) = &rotation.failed {
+                    return Err(status::of(Error::StoreUnavailable(failed.clone())));
+                }
+                outlet.send(v1::RotateKeysResponse { rotation: Some(to_rotation(rotation)) }).await?;
+                if is_over {
+                    return Ok(());
+                }
+                // An error is the end, which the next turn tells.
+                let _ = news.changed().await;
+                tokio::time::sleep(NEWS_INTERVAL).await;
+            }
+        }))
     }
 }
 
@@ -126,8 +163,7 @@ fn to_keys(health: KeySourceHealth) -> v1::KeyStatus {
         key_id: health.key_id,
         source_problem: health.problem.unwrap_or_default(),
         source_check_time: health.good_time.map(time),
-        root_key_id: String::new(),
-        rotation: None,
+        ..v1::KeyStatus::default()
     }
 }
 
@@ -137,6 +173,21 @@ fn to_process(guarded: &Guarded) -> v1::ProcessStatus {
         memory_lock_problem: guarded.memory_lock_problem.clone(),
         core_dumps_off: guarded.core_dumps_off,
         undumpable: guarded.undumpable,
+    }
+}
+
+fn to_rotation(rotation: Rotation) -> v1::Rotation {
+    let keys = match rotation.keys {
+        RotatedKeys::Root => v1::RotatedKeys::Root,
+        RotatedKeys::Data => v1::RotatedKeys::Data,
+    };
+    v1::Rotation {
+        keys: keys.into(),
+        principal: rotation.principal,
+        start_time: Some(rotation.start),
+        end_time: rotation.end,
+        done: signed(rotation.done),
+        total: signed(rotation.total),
     }
 }
 

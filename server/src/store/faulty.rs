@@ -90,6 +90,16 @@ impl Faults {
         self.plan().next.push_back(fault);
     }
 
+    /// How many commits are still to meet a fault that was planned.
+    pub fn planned(&self) -> usize {
+        self.plan().next.len()
+    }
+
+    /// No commit meets a fault that was planned before.
+    pub fn clear(&self) {
+        self.plan().next.clear();
+    }
+
     /// From now on, so many in a thousand commits meet a fault that this seed chooses, other than a delay or a hang.
     pub fn seed(&self, seed: u64, per_mille: u64) {
         self.plan().seeded = Some((seed, per_mille));

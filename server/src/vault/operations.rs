@@ -11,7 +11,7 @@ use crate::{
     access,
     audit::{Head, Phase},
     identity::Caller,
-    seal::Uid,
+    seal::{KeyId, Uid},
     store::{Backup, Condition, Position},
     view::{Counts, State},
 };
@@ -25,6 +25,8 @@ pub struct Status {
     pub opened: std::time::SystemTime,
     /// The store's identity.
     pub store: Uid,
+    /// The root key that wraps.
+    pub root_key_id: KeyId,
     /// What the view shows.
     pub position: Position,
     /// How much there is.
@@ -45,14 +47,19 @@ impl Vault {
     /// How everything is. Only a refusal is written to the audit log: a monitor that asks every few seconds would fill it,
     /// and must hear from it when it cannot be written.
     pub async fn status(&self, call: &Call) -> Result<Status, Error> {
-        let look = |state: &State| (state.store(), state.position(), state.counts(), state.memory_bytes());
-        let (_operator, (store, position, counts, memory_bytes)) = self.as_operator(call, look).await?;
+        let look = |state: &State| {
+            let root_key_id = state.keyring().root_id();
+            (state.store(), root_key_id, state.position(), state.counts(), state.memory_bytes())
+        };
+        let (_operator, seen) = self.as_operator(call, look).await?;
+        let (store, root_key_id, position, counts, memory_bytes) = seen;
         let newest_snapshot = self.0.store.snapshots().await.ok().and_then(|mut snapshots| snapshots.pop());
         let condition = self.0.store.condition().await;
         let memory_bytes_max = self.0.limits.memory_bytes;
         Ok(Status {
             opened: self.0.opened,
             store,
+            root_key_id,
             position,
             counts,
             memory_bytes,

@@ -12,7 +12,7 @@ use super::{
     open, status,
     streams::Messages,
 };
-use crate::vault::{EnvironmentChange, FetchedVariable};
+use crate::vault::{EnvironmentChange, Error, FetchedVariable, Purpose};
 
 #[tonic::async_trait]
 impl Workloads for Api {
@@ -22,11 +22,9 @@ impl Workloads for Api {
     ) -> Result<Response<v1::FetchEnvironmentResponse>, Status> {
         let (call, request) = open(request)?;
         let workload = named(&request.workload)?;
-        let fetched = self
-            .vault
-            .fetch_environment(&call, workload, &request.if_revision_not, request.dry_run)
-            .await
-            .map_err(status::of)?;
+        let purpose = purpose(&request)?;
+        let fetched = self.vault.fetch_environment(&call, workload, &request.if_revision_not, purpose).await;
+        let fetched = fetched.map_err(status::of)?;
         Ok(Response::new(v1::FetchEnvironmentResponse {
             workload: fetched.workload.to_string(),
             variables: fetched.variables.into_iter().map(to_variable).collect(),
@@ -60,6 +58,17 @@ fn named(workload: &str) -> Result<Option<Workload>, Status> {
         "" => Ok(None),
         workload => name("workload", Workload::parse(workload)).map(Some),
     }
+}
+
+fn purpose(request: &v1::FetchEnvironmentRequest) -> Result<Purpose, Status> {
+    let start = v1::StartReport::try_from(request.start);
+    let start = start.map_err(|_| status::of(Error::field("start", "is not known to this server")))?;
+    Ok(match start {
+        _ if request.dry_run => Purpose::DryRun,
+        v1::StartReport::Unspecified => Purpose::Start,
+        v1::StartReport::Later => Purpose::Later,
+        v1::StartReport::Given => Purpose::Given,
+    })
 }
 
 fn to_change(change: EnvironmentChange) -> v1::WatchEnvironmentResponse {

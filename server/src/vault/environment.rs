@@ -57,6 +57,19 @@ pub struct Fetched {
     pub missing: Vec<VariableName>,
 }
 
+/// What an environment is fetched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The workload is started with it.
+    Start,
+    /// The workload may be given it.
+    Later,
+    /// The workload was given it: nothing but that is said.
+    Given,
+    /// A check: without values.
+    DryRun,
+}
+
 /// Who was handed which environment.
 struct Handed {
     workload: Workload,
@@ -182,8 +195,9 @@ impl Vault {
         call: &Call,
         workload: Option<Workload>,
         if_revision_not: &str,
-        dry_run: bool,
+        purpose: Purpose,
     ) -> Result<Fetched, Error> {
+        let has_values = matches!(purpose, Purpose::Start | Purpose::Later);
         let names = workload.iter().map(ToString::to_string).collect();
         let (start, environment, missing) = self
             .read(call, names, |state, caller| {
@@ -192,7 +206,7 @@ impl Vault {
                 let environment = Environment::of(state, workload.scope());
                 let revision = environment.revision(state)?;
                 let unchanged = revision == if_revision_not;
-                let handed_out = environment.effective.values().filter(|_| !unchanged);
+                let handed_out = environment.effective.values().filter(|_| !unchanged && purpose != Purpose::Given);
                 let subjects: Vec<_> = std::iter::once(super::call::named(&workload))
                     .chain(handed_out.map(|secret| subject(&secret.name(), &secret.entry.meta)))
                     .collect();
@@ -200,24 +214,31 @@ impl Vault {
                 let scope_uid = state.scope(workload.scope()).map(|scope| scope.uid);
                 let start = Handed { workload, revision, scope_uid, principal: caller.principal().clone() };
                 let mut answer = Answer::new(&permit, (start, environment, missing)).about(subjects);
-                answer.values_leave = !unchanged && !dry_run;
+                answer.values_leave = !unchanged && has_values;
                 Ok(answer)
             })
             .await?;
         let Handed { workload, revision, scope_uid, principal } = start;
-        if revision == if_revision_not {
-            return Ok(Fetched { workload, variables: Vec::new(), revision, unchanged: true, missing });
+        let unchanged = revision == if_revision_not;
+        let starts = matches!((purpose, unchanged), (Purpose::Start, false) | (Purpose::Given, true));
+        if starts {
+            self.started(&workload, scope_uid, &principal, &revision)?;
         }
-        self.handed_out(&revision, &environment);
-        if !dry_run {
-            self.started(&workload, scope_uid, &principal, &environment, &revision)?;
+        if starts || !unchanged {
+            self.handed_out(&revision, &environment);
+        }
+        if unchanged || purpose == Purpose::Given {
+            return Ok(Fetched { workload, variables: Vec::new(), revision, unchanged, missing });
+        }
+        if has_values {
+            self.injected(&environment);
         }
         let store = self.0.view.store();
         let variables = environment
             .effective
             .into_values()
             .map(|secret| {
-                let value = if dry_run { None } else { Some(secret.open(store)?) };
+                let value = if has_values { Some(secret.open(store)?) } else { None };
                 let meta = &secret.entry.meta;
                 let (kind, version, uid) = (meta.kind, meta.version, meta.uid);
                 Ok(FetchedVariable { source: secret.name(), kind, version, uid, value })

@@ -44,7 +44,7 @@ pub use crate::{seal::source::Health as KeySourceHealth, view::RotatedKeys};
 pub use call::Call;
 pub use clone::{Clone as CloneRequest, Cloned};
 pub use declarations::{NewDeclaration, ShownDeclaration};
-pub use environment::{Described, DescribedEntry, EntryState, Environment, Fetched, FetchedVariable};
+pub use environment::{Described, DescribedEntry, EntryState, Environment, Fetched, FetchedVariable, Purpose};
 pub use error::{Error, Violation};
 pub use grants::{Effective, EffectiveReason, NewGrant};
 pub use health::{Health, HealthRequest};

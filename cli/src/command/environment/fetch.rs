@@ -57,6 +57,7 @@ impl Fetch {
             workload: self.workload.map(|workload| workload.to_string()).unwrap_or_default(),
             if_revision_not: self.if_revision_not,
             dry_run: without_values,
+            ..Default::default()
         };
         let fetched = client.call(client.workloads().fetch_environment(request)).await?;
         let fetched =

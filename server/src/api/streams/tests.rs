@@ -19,7 +19,7 @@ use crate::{
     config::ListenAddress,
     serve::{Limits, Listener, serve},
     vault::{
-        Vault,
+        Purpose, Vault,
         tests::world::{World, new, scope, secret, valued, workload},
     },
 };
@@ -50,7 +50,7 @@ async fn start(limits: Limits) -> Running {
     world.grant(&vault, SERVICE, Permission::SecretsInject, "projects/p").await;
     world.grant(&vault, USER, Permission::SecretsManage, "projects/p").await;
     let service = world.call(&vault, SERVICE).await;
-    let fetched = vault.fetch_environment(&service, Some(workload(SERVER)), "", false).await.expect("fetched");
+    let fetched = vault.fetch_environment(&service, Some(workload(SERVER)), "", Purpose::Start).await.expect("fetched");
     let user = world.call(&vault, USER).await;
     for n in 0..NAMES {
         let name = format!("{}_{n}", "N".repeat(100));
@@ -132,7 +132,8 @@ async fn messages_do_not_pile_up_for_a_slow_reader() {
         running.set(&format!("{}_1", "N".repeat(100)), &n.to_string()).await;
     }
     let service = running.world.call(&running.vault, SERVICE).await;
-    let now = running.vault.fetch_environment(&service, Some(workload(SERVER)), "", true).await.expect("fetched");
+    let now =
+        running.vault.fetch_environment(&service, Some(workload(SERVER)), "", Purpose::DryRun).await.expect("fetched");
     let mut messages = 0;
     while {
         messages += 1;

@@ -45,26 +45,27 @@ impl Soft {
 }
 
 impl Vault {
-    /// A workload was handed its environment for a start.
+    /// A workload was started with an environment, or given it while it runs.
     pub(super) fn started(
         &self,
         workload: &Workload,
         scope_uid: Option<Uid>,
         principal: &Principal,
-        environment: &Environment,
         revision: &str,
     ) -> Result<(), NoRandomness> {
         let time: prost_types::Timestamp = self.now().into();
         let start =
             Start { uid: Uid::random()?, time, revision: revision.to_owned(), principal: principal.to_string() };
-        {
-            let mut pending = self.0.soft.pending();
-            pending.started(workload, scope_uid, start);
-            let used = LastUsed { injected: time.seconds, rendered: 0 };
-            environment.effective.values().for_each(|secret| pending.used(secret, used));
-        }
+        self.0.soft.pending().started(workload, scope_uid, start);
         self.0.view.tell_start(workload);
         Ok(())
+    }
+
+    /// The values of an environment were handed out.
+    pub(super) fn injected(&self, environment: &Environment) {
+        let used = LastUsed { injected: prost_types::Timestamp::from(self.now()).seconds, rendered: 0 };
+        let mut pending = self.0.soft.pending();
+        environment.effective.values().for_each(|secret| pending.used(secret, used));
     }
 
     /// Secrets were rendered into a template.

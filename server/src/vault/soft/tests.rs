@@ -9,7 +9,7 @@ use coffer_proto::{
 
 use super::Names;
 use crate::vault::{
-    Vault,
+    Purpose, Vault,
     tests::world::{World, fetch, new, scope, secret, valued, workload},
 };
 
@@ -72,9 +72,29 @@ async fn dry_runs_and_unchanged_environments_are_no_starts() {
     let (world, vault) = world().await;
     let call = world.call(&vault, SERVICE).await;
     let server = workload("projects/p/servers/s");
-    let dry = vault.fetch_environment(&call, Some(server.clone()), "", true).await.expect("fetched");
-    vault.fetch_environment(&call, Some(server), &dry.revision, false).await.expect("unchanged");
+    let dry = vault.fetch_environment(&call, Some(server.clone()), "", Purpose::DryRun).await.expect("fetched");
+    vault.fetch_environment(&call, Some(server), &dry.revision, Purpose::Start).await.expect("unchanged");
     assert_eq!((starts(&vault, "projects/p/servers/s"), injected(&world, &vault).await), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_given_later_is_a_start_once_it_is_told_of_and_still_current() {
+    const SERVER: &str = "projects/p/servers/s";
+    let (world, vault) = world().await;
+    let call = world.call(&vault, SERVICE).await;
+    let fetch = async |revision: &str, purpose| {
+        vault.fetch_environment(&call, Some(workload(SERVER)), revision, purpose).await.expect("answered")
+    };
+    let later = fetch("", Purpose::Later).await;
+    assert!(later.variables.len() == 1 && later.variables[0].value.is_some());
+    assert_eq!(starts(&vault, SERVER), 0, "nobody knows whether it is started");
+    assert!(injected(&world, &vault).await > 0, "its values were handed out nevertheless");
+    let given = fetch(&later.revision, Purpose::Given).await;
+    assert!(given.unchanged && given.variables.is_empty());
+    assert_eq!(starts(&vault, SERVER), 1);
+    let given = fetch("another", Purpose::Given).await;
+    assert!(!given.unchanged && given.variables.is_empty() && given.revision == later.revision);
+    assert_eq!(starts(&vault, SERVER), 1, "what is not current is no start with what is");
 }
 
 #[tokio::test]
@@ -153,7 +173,8 @@ async fn what_an_environment_was_is_remembered() {
     let call = world.call(&vault, USER).await;
     let server = workload("projects/p/servers/s");
     let service = world.call(&vault, SERVICE).await;
-    let old = vault.fetch_environment(&service, Some(server.clone()), "", false).await.expect("fetched").revision;
+    let old =
+        vault.fetch_environment(&service, Some(server.clone()), "", Purpose::Start).await.expect("fetched").revision;
     let name = secret("projects/p/secrets/A");
     vault.update_secret(&call, name, String::new(), Ok(valued("other"))).await.expect("updated");
     vault.create_secret(&call, scope("projects/p"), Ok(new("B", "value"))).await.expect("created");

@@ -21,7 +21,7 @@ use crate::{
         faulty::{Fault, Faulty},
         memory::Memory,
     },
-    vault::{CloneRequest, Error, Import, ImportEntry, RotatedKeys, Vault},
+    vault::{CloneRequest, Error, Import, ImportEntry, Purpose, RotatedKeys, Vault},
 };
 
 const USER: &str = "users/alice";
@@ -139,7 +139,7 @@ async fn nothing_is_left_under_an_old_key_in_store_or_memory() {
     let vault = world.vault().await;
     let ledger = furnish(&world, &vault, limits::SCOPE_SECRETS).await;
     let service = world.call(&vault, SERVICE).await;
-    let before = vault.fetch_environment(&service, Some(workload(SERVER)), "", false).await.expect("fetched");
+    let before = vault.fetch_environment(&service, Some(workload(SERVER)), "", Purpose::Start).await.expect("fetched");
     let mut watch =
         vault.watch_environment(&service, Some(workload(SERVER)), before.revision.clone()).await.expect("watches");
     let user = world.call(&vault, USER).await;
@@ -160,7 +160,7 @@ async fn nothing_is_left_under_an_old_key_in_store_or_memory() {
         }
         old = now;
     }
-    let after = vault.fetch_environment(&service, Some(workload(SERVER)), "", false).await.expect("fetched");
+    let after = vault.fetch_environment(&service, Some(workload(SERVER)), "", Purpose::Start).await.expect("fetched");
     assert_eq!(before.revision, after.revision);
     assert!(tokio::time::timeout(Duration::from_millis(50), watch.next()).await.is_err(), "a watch tells of nothing");
     drop(watch);

@@ -196,7 +196,7 @@ pub(crate) async fn list(vault: &Vault, call: &Call, parent: &str) -> Result<Vec
 
 /// What a workload receives, by name.
 pub(crate) async fn fetch(vault: &Vault, call: &Call, name: &str) -> Result<Vec<(String, String)>, Error> {
-    let fetched = vault.fetch_environment(call, Some(workload(name)), "", false).await?;
+    let fetched = vault.fetch_environment(call, Some(workload(name)), "", crate::vault::Purpose::Start).await?;
     let text = |value: Option<SecretValue>| value.map(|value| value.expose().to_owned()).unwrap_or_default();
     Ok(fetched.variables.into_iter().map(|v| (v.source.variable().to_string(), text(v.value))).collect())
 }

@@ -13,7 +13,7 @@ use crate::{
     identity,
     record::SharedWith,
     vault::{
-        Error, SecretChange, Vault,
+        Error, Purpose, SecretChange, Vault,
         tests::world::{OPERATOR, World, fetch, new, scope, secret, shared, valued, workload},
     },
 };
@@ -118,7 +118,7 @@ async fn a_revision_that_is_remembered_is_gone_on_from_and_any_other_is_a_reset(
     let (world, vault) = world().await;
     create(&world, &vault, "projects/p", new("KEY", "1")).await;
     let call = world.call(&vault, SERVICE).await;
-    let fetched = vault.fetch_environment(&call, Some(workload(SERVER)), "", false).await.expect("fetched");
+    let fetched = vault.fetch_environment(&call, Some(workload(SERVER)), "", Purpose::Start).await.expect("fetched");
     update(&world, &vault, "projects/p/secrets/KEY", valued("2")).await;
     assert_eq!(changed(&mut watch(&world, &vault, SERVER, &fetched.revision).await).await, names(&["KEY"]));
     let mut told = watch(&world, &vault, SERVER, "").await;

@@ -11,7 +11,7 @@ use std::{
 use coffer_client::Client;
 use coffer_proto::v1;
 
-use crate::harness::{Server, Tool, refused, secret};
+use crate::harness::{Server, Tool, refused, secret, until_async};
 
 const SHOW: &str = "echo \"$KEY\"; while :; do sleep 0.05; done";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -150,12 +150,15 @@ async fn a_start_token_starts_one_workload_and_its_badge_tells_when_another_must
     assert_eq!(server.inject(&token).args(["--", "sh", "-c", "echo \"$KEY\""]).run().ok(), "one\n");
     update(&manager, "projects/p/secrets/KEY", "two").await;
     assert_eq!(run.line(), "two");
-    let request = v1::ListInstancesRequest { parent: "projects/p".into(), ..Default::default() };
-    let known = manager.instances().list_instances(request).await.expect("listed").into_inner().workloads;
-    let seen: Vec<_> =
-        known.iter().map(|of| (of.workload.as_str(), of.restart_required, of.changed_names.clone())).collect();
     let expected =
         [("projects/p/servers/other", true, vec!["KEY".to_owned()]), ("projects/p/servers/s", false, Vec::new())];
-    assert_eq!(seen, expected);
-    assert!(known[1].token_replay_time.is_some(), "the copy raised an alarm");
+    // The restart is told of once the command runs.
+    let known = until_async("the restart to be told of", async || {
+        let request = v1::ListInstancesRequest { parent: "projects/p".into(), ..Default::default() };
+        let known = manager.instances().list_instances(request).await.expect("listed").into_inner().workloads;
+        let seen: Vec<_> =
+            known.iter().map(|of| (of.workload.as_str(), of.restart_required, of.changed_names.clone())).collect();
+        (seen == expected).then_some(known)
+    });
+    assert!(known.await[1].token_replay_time.is_some(), "the copy raised an alarm");
 }

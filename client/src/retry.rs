@@ -34,7 +34,7 @@ fn system_random() -> f64 {
 
 impl Policy {
     /// The wait after the given attempt, counted from 0; not shorter than what the server asked for.
-    pub(crate) fn wait(&self, attempt: u32, asked: Option<Duration>) -> Duration {
+    pub fn wait(&self, attempt: u32, asked: Option<Duration>) -> Duration {
         let ceiling = self.first.saturating_mul(2_u32.saturating_pow(attempt)).min(self.max);
         let jittered = ceiling.mul_f64((self.random)().clamp(0.0, 1.0));
         asked.map_or(jittered, |asked| asked.saturating_add(jittered))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use coffer_client::{Client, Code, Config, Credential, Error, retry, start};
 use coffer_proto::{
     token::TokenKind,
-    v1::{FetchEnvironmentRequest, FetchEnvironmentResponse},
+    v1::{FetchEnvironmentRequest, FetchEnvironmentResponse, StartReport},
 };
 use tokio::runtime::Runtime;
 
@@ -22,8 +22,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// The answer to start with, and the way by which it came.
 pub(crate) struct Fetched {
     pub(crate) answer: FetchEnvironmentResponse,
+    /// It is an older one that was kept: the server knows nothing of this start.
+    pub(crate) was_kept: bool,
     pub(crate) runtime: Runtime,
-    /// None if even that could not be had, because the server is away: see [`Source`].
     pub(crate) source: Source,
 }
 
@@ -31,6 +32,8 @@ pub(crate) struct Fetched {
 #[derive(Clone)]
 pub(crate) struct Source {
     config: Config,
+    /// Of the exchange of a start token, once that was begun: it may have been done though the answer was lost.
+    nonce: Option<start::Nonce>,
     /// The workload that was named; empty for the token's own.
     asked: String,
     verbose: bool,
@@ -55,7 +58,7 @@ pub(crate) fn fetch(
     let Settings { mut config, source, workload } = settings;
     config.credential = Some(source.credential(deadline)?);
     let asked = workload.map(|workload| workload.to_string()).unwrap_or_default();
-    let mut source = Source { config, asked, verbose: args.verbose };
+    let mut source = Source { config, nonce: None, asked, verbose: args.verbose };
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -65,23 +68,29 @@ pub(crate) fn fetch(
         source.exchange(deadline).await?;
         source.fetch(args.dry_run, deadline).await
     });
+    let unanswered = answer.is_err();
     let answer = match cache {
         Some(cache) => cache.settle(answer, cache::now()),
         None => answer,
     };
     let answer = answer.map_err(|error| source.failure(&error))?;
     source.check(&answer)?;
-    Ok(Fetched { answer, runtime, source })
+    Ok(Fetched { answer, was_kept: unanswered, runtime, source })
 }
 
 impl Source {
-    /// A start token is exchanged for a session token, which is kept in memory only.
+    /// A start token is exchanged for a session token, which is kept in memory only. To be called again if the server is
+    /// away.
     pub(crate) async fn exchange(&mut self, deadline: Instant) -> Result<(), Error> {
         let Some(credential) = &self.config.credential else { return Ok(()) };
         let token = credential.token()?;
         if token.kind() == TokenKind::Start {
-            let session =
-                start::exchange(self.config.clone(), token, deadline.into(), retry::Policy::default()).await?;
+            let nonce = match &mut self.nonce {
+                Some(nonce) => nonce,
+                none => none.insert(start::Nonce::random()?),
+            };
+            let policy = retry::Policy::default();
+            let session = start::exchange(self.config.clone(), token, nonce, deadline.into(), policy).await?;
             report::verbose(self.verbose, || format!("start token exchanged for tokens/{}", session.id()));
             self.config.credential = Some(Credential::Token(session));
         }
@@ -98,9 +107,28 @@ impl Source {
         &self.asked
     }
 
-    /// One answer, until the deadline.
+    /// One answer, until the deadline. It is told as a start unless it is for a dry run.
     pub(crate) async fn fetch(&self, dry_run: bool, deadline: Instant) -> Result<FetchEnvironmentResponse, Error> {
-        let request = FetchEnvironmentRequest { workload: self.asked.clone(), dry_run, ..Default::default() };
+        self.ask(FetchEnvironmentRequest { dry_run, ..Default::default() }, deadline).await
+    }
+
+    /// The same while the command runs: whether it is given the answer is told later.
+    pub(crate) async fn fetch_again(&self, deadline: Instant) -> Result<FetchEnvironmentResponse, Error> {
+        self.ask(FetchEnvironmentRequest { start: StartReport::Later.into(), ..Default::default() }, deadline).await
+    }
+
+    /// Tells that the command has the environment of this revision.
+    pub(crate) async fn given(&self, revision: &str, deadline: Instant) -> Result<(), Error> {
+        let (if_revision_not, start) = (revision.to_owned(), StartReport::Given.into());
+        self.ask(FetchEnvironmentRequest { if_revision_not, start, ..Default::default() }, deadline).await.map(drop)
+    }
+
+    async fn ask(
+        &self,
+        request: FetchEnvironmentRequest,
+        deadline: Instant,
+    ) -> Result<FetchEnvironmentResponse, Error> {
+        let request = FetchEnvironmentRequest { workload: self.asked.clone(), ..request };
         let client = self.client()?;
         retry::until(deadline.into(), retry::Policy::default(), || self.call(&client, &request)).await
     }

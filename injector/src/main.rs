@@ -85,9 +85,9 @@ fn run(args: Box<Args>) -> Result<u8, Failure> {
     }
     let secrets = received::check(fetched.into_answer(), &args, received::with_value)?;
     let count = secrets.len();
-    let environment = deliver::deliver(&secrets, inherited, &args, limits, &command)?;
+    let delivered = deliver::deliver(&secrets, inherited, &args, limits, &command)?;
     report::verbose(args.verbose, || format!("starting {} with {count} secrets", command.path().display()));
-    Err(exec::exec(&command, environment))
+    Err(exec::exec(&command, delivered.environment))
 }
 
 /// A dry run may go without a command.

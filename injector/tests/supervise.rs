@@ -10,6 +10,8 @@ mod processes;
 #[path = "exec/run.rs"]
 #[allow(dead_code, reason = "shared with the other test binaries")]
 mod run;
+#[path = "supervise/settled.rs"]
+mod settled;
 #[path = "supervise/signals.rs"]
 mod signals;
 #[path = "supervise/supervised.rs"]

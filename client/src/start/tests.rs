@@ -77,7 +77,14 @@ async fn exchanged(losses: Vec<Status>) -> (Result<Token, Error>, Token, Vec<Vec
     let server = Server::builder().add_service(TokensServer::new(fake));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let deadline = Instant::now() + Duration::from_secs(10);
-    let result = exchange(Config::new(address), Token::generate(TokenKind::Start), deadline, QUICK).await;
+    let result = exchange(
+        Config::new(address),
+        Token::generate(TokenKind::Start),
+        &Nonce::random().expect("random"),
+        deadline,
+        QUICK,
+    )
+    .await;
     let nonces = nonces.lock().expect("no panic before").clone();
     (result, session, nonces)
 }

@@ -7,7 +7,9 @@
 //!
 //! What can be refused is refused before the first file is written.
 
-use coffer_proto::value::SecretValue;
+use std::collections::BTreeSet;
+
+use coffer_proto::{name::VariableName, value::SecretValue};
 
 use crate::{Args, Command, Environment, Exit, Failure, Inherited, received::Variable, size};
 
@@ -27,14 +29,22 @@ pub(crate) fn check<V>(secrets: &[Variable<V>], args: &Args) -> Result<(), Failu
     templates.iter().try_for_each(|template| template.target.check())
 }
 
-/// Writes what is delivered in files, and returns the environment of the command. Called at every start.
+/// What was delivered.
+pub(crate) struct Delivered {
+    /// The environment of the command.
+    pub(crate) environment: Environment,
+    /// The secrets that lie in files of their own or in rendered templates, maybe besides their variables.
+    pub(crate) in_files: BTreeSet<VariableName>,
+}
+
+/// Writes what is delivered in files, and makes the environment of the command. Called at every start.
 pub(crate) fn deliver(
     secrets: &[Variable<SecretValue>],
     inherited: Inherited,
     args: &Args,
     limits: size::Limits,
     command: &Command,
-) -> Result<Environment, Failure> {
+) -> Result<Delivered, Failure> {
     let assigned = assign::assign(secrets, args)?;
     let environment = Environment::new(inherited, assigned, args.keep_existing);
     size::check(limits, command, &environment)?;
@@ -53,5 +63,7 @@ pub(crate) fn deliver(
         directory.write(secrets)?;
     }
     templates.iter().try_for_each(|template| template.render(secrets))?;
-    Ok(environment)
+    let own = secrets.iter().filter(|_| args.delivery.files.is_some()).map(|secret| secret.name.clone());
+    let in_files = own.chain(templates.iter().flat_map(template::Template::names)).collect();
+    Ok(Delivered { environment, in_files })
 }

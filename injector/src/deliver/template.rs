@@ -76,6 +76,11 @@ impl Template {
         self.target.check()
     }
 
+    /// The secrets it holds.
+    pub(super) fn names(&self) -> Vec<VariableName> {
+        names(&self.text).into_iter().collect()
+    }
+
     fn bytes(&self, secrets: &[Variable<SecretValue>]) -> usize {
         let bytes = |piece| match piece {
             Piece::Text(text) => text.len(),

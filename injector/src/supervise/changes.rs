@@ -1,23 +1,21 @@
 //! Waits for changes of the environment, and fetches what is new. The command runs on meanwhile, whatever happens here.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use coffer_client::{Error, follow::Follow, retry::Policy};
+use coffer_client::{Client, Error, follow::Follow, retry::Policy};
 use coffer_proto::v1::FetchEnvironmentResponse;
 use tokio::{
     sync::mpsc,
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::{Instant, timeout},
 };
+
+use super::{apart::at, said::Said};
 
 use crate::{
     Args,
     cache::{self, Cache},
     fetch::Source,
-    report,
 };
 
 /// Changes that never cease are acted on after so many times the debounce.
@@ -29,41 +27,145 @@ fn random() -> f64 {
     (Policy::default().random)()
 }
 
+/// What the command was started with.
+pub(super) struct Began {
+    /// The environment revision.
+    pub(super) revision: String,
+    /// It is an older one that was kept: the server is to be told of the start once it is back.
+    pub(super) was_kept: bool,
+}
+
+/// What became of an answer.
+pub(super) enum Outcome {
+    /// The command was told of it; with the revision if it now has everything that is in it.
+    Taken(Option<String>),
+    /// It cannot be given to the command. What is wrong may change without the environment: a manifest, a template.
+    Refused,
+}
+
 /// Follows the environment from a revision on and sends what a start now would receive, for as long as anybody listens.
+/// What is wrong is tried again, ever less often; what the command has is told to the server.
 pub(super) async fn follow(
-    source: Source,
-    revision: String,
+    mut source: Source,
+    began: Began,
     args: Times,
     cache: Option<Arc<Cache>>,
     news: mpsc::Sender<FetchEnvironmentResponse>,
+    mut outcomes: mpsc::Receiver<Outcome>,
 ) {
-    let client = match source.client() {
-        Ok(client) => client,
-        Err(error) => return report::line(&format!("changes cannot be followed: {error}")),
-    };
-    let mut last = revision;
+    let (mut said, mut said_of_fetch) = (Said::default(), Said::default());
+    let Some(client) = client(&mut source, args.timeout, cache.as_ref(), &mut said).await else { return };
+    let mut last = began.revision;
     let mut follow = Follow::new(client, source.asked(), &last, PATIENT);
-    let mut said = Said::default();
+    let (mut fetch, mut tell) = (Task::default(), Task::default());
+    let mut given = last.clone();
+    if began.was_kept {
+        tell.within(Duration::ZERO);
+    }
     loop {
-        match follow.next().await {
-            // What was fetched meanwhile is told once more.
-            Ok(change) if change.revision == last => said.nothing(),
-            Ok(_) => {
-                said.nothing();
-                settle(&mut follow, args.debounce).await;
-                sleep(args.splay.mul_f64(random())).await;
-                let answer = fetch(&source, args.timeout, cache.as_ref(), &mut said).await;
-                let Some(answer) = answer else { continue };
-                last.clone_from(&answer.environment_revision);
-                if news.send(answer).await.is_err() {
-                    return;
+        let until = || (Instant::now() + args.timeout).into_std();
+        tokio::select! {
+            change = follow.next() => match change {
+                // What was fetched meanwhile is told once more.
+                Ok(change) if change.revision == last => said.nothing(),
+                Ok(_) => {
+                    said.nothing();
+                    settle(&mut follow, args.debounce).await;
+                    fetch.within(args.splay.mul_f64(random()));
+                }
+                Err(error) => {
+                    said.once([format!("changes cannot be followed, the command runs on: {error}").as_str()]);
+                    heed(cache.as_ref(), error).await;
+                }
+            },
+            outcome = outcomes.recv() => match outcome {
+                None => return,
+                Some(Outcome::Refused) => fetch.again(),
+                Some(Outcome::Taken(revision)) => {
+                    // What came since is still to be fetched.
+                    fetch.failures = 0;
+                    if let Some(revision) = revision {
+                        given = revision;
+                        tell.within(Duration::ZERO);
+                    }
+                }
+            },
+            () = at(fetch.at) => {
+                fetch.at = None;
+                match source.fetch_again(until()).await {
+                    Ok(answer) => {
+                        said_of_fetch.nothing();
+                        last.clone_from(&answer.environment_revision);
+                        let answer = keep(cache.as_ref(), answer).await;
+                        if news.send(answer).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        let what = "what changed cannot be fetched, the command runs on; trying again";
+                        said_of_fetch.once([format!("{what}: {error}").as_str()]);
+                        heed(cache.as_ref(), error).await;
+                        fetch.again();
+                    }
                 }
             }
-            Err(error) => {
-                said.once(format!("changes cannot be followed, the command runs on: {error}"));
-                heed(cache.as_ref(), error).await;
+            () = at(tell.at) => {
+                tell.at = None;
+                match source.given(&given, until()).await {
+                    Ok(()) => tell.failures = 0,
+                    // Whatever it is, the watch says it too.
+                    Err(_) => tell.again(),
+                }
             }
         }
+    }
+}
+
+/// A connection with a token that is for more than a start: at a start with what was kept it could not be exchanged yet.
+async fn client(
+    source: &mut Source,
+    patience: Duration,
+    cache: Option<&Arc<Cache>>,
+    said: &mut Said,
+) -> Option<Client> {
+    let mut exchange = Task::default();
+    loop {
+        let error = match source.exchange((Instant::now() + patience).into_std()).await.and_then(|()| source.client()) {
+            Ok(client) => return Some(client),
+            Err(error) => error,
+        };
+        said.once([format!("changes cannot be followed, the command runs on: {error}").as_str()]);
+        // A token file may be there again, but a used token never is.
+        let passes = error.is_retryable() || error.is_local();
+        heed(cache, error).await;
+        if !passes {
+            return None;
+        }
+        exchange.again();
+        at(exchange.at.take()).await;
+    }
+}
+
+/// Something that is to be done at some time.
+#[derive(Default)]
+struct Task {
+    at: Option<Instant>,
+    /// Failures in a row.
+    failures: u32,
+}
+
+impl Task {
+    /// Is to be done after so long, unless it is to be done sooner.
+    fn within(&mut self, time: Duration) {
+        let at = Instant::now() + time;
+        self.at = Some(self.at.map_or(at, |sooner| sooner.min(at)));
+    }
+
+    /// Did not work, and is to be done again.
+    fn again(&mut self) {
+        let wait = PATIENT.wait(self.failures, None);
+        self.failures = self.failures.saturating_add(1);
+        self.within(wait);
     }
 }
 
@@ -87,32 +189,6 @@ async fn settle(follow: &mut Follow, debounce: Duration) {
     let _ = timeout(debounce * DEBOUNCES_MAX, quiet).await;
 }
 
-/// Asks until there is an answer, or one that says no. The cache is told either, in the order in which they came.
-async fn fetch(
-    source: &Source,
-    patience: Duration,
-    cache: Option<&Arc<Cache>>,
-    said: &mut Said,
-) -> Option<FetchEnvironmentResponse> {
-    loop {
-        match source.fetch(false, Instant::now() + patience).await {
-            Ok(answer) => {
-                said.nothing();
-                return Some(keep(cache, answer).await);
-            }
-            Err(error) => {
-                let passes = error.is_retryable();
-                said.once(what(&error, passes));
-                if !passes {
-                    heed(cache, error).await;
-                    return None;
-                }
-            }
-        }
-        sleep(PATIENT.max.mul_f64(random())).await;
-    }
-}
-
 /// Keeps an answer for a start while coffer is away. On a thread that may wait for a disk.
 async fn keep(cache: Option<&Arc<Cache>>, answer: FetchEnvironmentResponse) -> FetchEnvironmentResponse {
     let Some(cache) = cache.cloned() else { return answer };
@@ -127,27 +203,5 @@ async fn keep(cache: Option<&Arc<Cache>>, answer: FetchEnvironmentResponse) -> F
 async fn heed(cache: Option<&Arc<Cache>>, error: Error) {
     if let Some(cache) = cache.cloned() {
         let _ = spawn_blocking(move || cache.heed(&error)).await;
-    }
-}
-
-fn what(error: &Error, passes: bool) -> String {
-    let then = if passes { "trying again" } else { "waiting for the next change" };
-    format!("what changed cannot be fetched, the command runs on; {then}: {error}")
-}
-
-/// What was said last, so that it is not said again and again.
-#[derive(Default)]
-struct Said(Option<String>);
-
-impl Said {
-    fn once(&mut self, text: String) {
-        if self.0.as_ref() != Some(&text) {
-            report::line(&text);
-            self.0 = Some(text);
-        }
-    }
-
-    fn nothing(&mut self) {
-        self.0 = None;
     }
 }

@@ -3,13 +3,14 @@
 //! - [`start`]: what a start receives, made ready; [`apart`]: on a thread of its own.
 //! - [`group`]: the command and what it starts, as one process group.
 //! - [`signals`]: what the injector is sent; [`terminal`]: who owns it.
-//! - [`changes`]: what is new, fetched in a task of its own.
+//! - [`changes`]: what is new, fetched in a task of its own. [`said`]: what is not said twice.
 //!
 //! One loop waits for all of it and is in one [`State`].
 
 mod apart;
 mod changes;
 mod group;
+mod said;
 mod signals;
 mod start;
 mod terminal;
@@ -28,10 +29,11 @@ use tokio::{
 
 use self::{
     apart::{Apart, News, at},
-    changes::Times,
+    changes::{Began, Outcome, Times},
     group::{Event, Group},
+    said::Said,
     signals::Signals,
-    start::{Given, Start, prepare, prepare_change, spawn},
+    start::{Given, Prepared, Start, prepare, prepare_change, spawn},
     terminal::Terminal,
 };
 use crate::{
@@ -48,6 +50,9 @@ pub(crate) use start::Work;
 const COPY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long killed processes may take to be gone.
 const KILLED_WAIT_MAX: Duration = Duration::from_secs(5);
+/// What may have become of answers that nobody has looked at yet: of one that was taken, one that is made ready and one
+/// that waits there is one each.
+const OUTCOMES_MAX: usize = 8;
 /// How often a group that is to be gone is looked at: its processes need not be children of this one.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -81,8 +86,15 @@ struct Supervisor {
     terminal: Option<Terminal>,
     group: Group,
     given: Given,
+    /// What its variables are from, which cannot change while it runs.
+    started_with: Given,
+    /// Whether it has all of `given`.
+    has_all: bool,
+    /// What is told of the changes that came.
+    outcomes: mpsc::Sender<Outcome>,
+    said: Said,
     /// What changed, being written and made ready.
-    preparing: Option<Apart<Option<Start>>>,
+    preparing: Option<Apart<Prepared>>,
     copying: Option<Copying>,
     state: State,
     /// A TERM or INT was passed on; the next one kills.
@@ -91,8 +103,8 @@ struct Supervisor {
 
 /// Runs the command until it ends for good. Answers the exit code.
 pub(crate) fn run(work: Work, fetched: Fetched) -> Result<u8, Failure> {
-    let Fetched { answer, runtime, source } = fetched;
-    let revision = answer.environment_revision.clone();
+    let Fetched { answer, was_kept, runtime, source } = fetched;
+    let began = Began { revision: answer.environment_revision.clone(), was_kept };
     let known = Mutex::new(Known::default());
     let start = prepare(&work, &known, answer)?;
     let fail = |what: &str, error: &dyn std::fmt::Display| Failure::new(Exit::Internal, format!("{what}: {error}"));
@@ -101,29 +113,54 @@ pub(crate) fn run(work: Work, fetched: Fetched) -> Result<u8, Failure> {
     prctl::set_child_subreaper(true).map_err(|error| fail("cannot adopt what the command leaves behind", &error))?;
     let code = runtime.block_on(async {
         let signals = Signals::catch().map_err(|error| fail("cannot catch signals", &error))?;
-        let supervisor = Supervisor::start(Arc::new(work), Arc::new(known), start)?;
-        supervisor.run(signals, source, revision).await
+        let (outcomes, told) = mpsc::channel(OUTCOMES_MAX);
+        let supervisor = Supervisor::start(Arc::new(work), Arc::new(known), start, outcomes)?;
+        supervisor.run(signals, source, began, told).await
     });
     runtime.shutdown_background();
     code
 }
 
 impl Supervisor {
-    fn start(work: Arc<Work>, known: Arc<Mutex<Known>>, start: Start) -> Result<Self, Failure> {
+    fn start(
+        work: Arc<Work>,
+        known: Arc<Mutex<Known>>,
+        start: Start,
+        outcomes: mpsc::Sender<Outcome>,
+    ) -> Result<Self, Failure> {
         let terminal = Terminal::of_stdin();
         let (group, given, copying) = spawn(&work, start)?;
         if let Some(terminal) = terminal {
             terminal.give_at_start(group);
         }
-        let state = State::Running;
-        Ok(Self { work, known, terminal, group, given, preparing: None, copying, state, was_told_to_end: false })
+        Ok(Self {
+            work,
+            known,
+            terminal,
+            group,
+            started_with: given.clone(),
+            given,
+            has_all: true,
+            outcomes,
+            said: Said::default(),
+            preparing: None,
+            copying,
+            state: State::Running,
+            was_told_to_end: false,
+        })
     }
 
-    async fn run(mut self, mut signals: Signals, source: Source, revision: String) -> Result<u8, Failure> {
+    async fn run(
+        mut self,
+        mut signals: Signals,
+        source: Source,
+        began: Began,
+        outcomes: mpsc::Receiver<Outcome>,
+    ) -> Result<u8, Failure> {
         let (sender, mut news) = mpsc::channel(1);
         if self.work.args.supervise.on_change.is_some() {
             let (times, cache) = (Times::new(&self.work.args), self.work.cache.clone());
-            tokio::spawn(changes::follow(source.clone(), revision, times, cache, sender));
+            tokio::spawn(changes::follow(source.clone(), began, times, cache, sender, outcomes));
         }
         let mut looks = interval(LOOK_INTERVAL);
         loop {
@@ -198,14 +235,14 @@ impl Supervisor {
 
     fn changed(&mut self, source: &Source, answer: FetchEnvironmentResponse) {
         if let Err(failure) = source.check(&answer) {
-            return refused(&failure);
+            return self.refused(&failure);
         }
         let (work, known, given) = (Arc::clone(&self.work), Arc::clone(&self.known), self.given.clone());
         let patience = self.work.args.timeout;
         self.preparing = Some(Apart::begin(patience, move || prepare_change(&work, &known, &given, answer)));
     }
 
-    fn prepared(&mut self, told: News<Option<Start>>) {
+    fn prepared(&mut self, told: News<Prepared>) {
         let News::Done(prepared) = told else {
             return report::line(
                 "what changed is not written after the time of --timeout; the command runs on with what it has until it is",
@@ -217,23 +254,41 @@ impl Supervisor {
             return;
         }
         let start = match prepared {
-            Ok(Some(start)) => start,
-            Ok(None) => return,
-            Err(failure) => return refused(&failure),
+            Ok(Prepared::Start(start)) => start,
+            Ok(Prepared::Same(revision)) => return self.taken(revision),
+            Err(failure) => return self.refused(&failure),
         };
         let next = match self.work.args.supervise.on_change {
-            Some(OnChange::Restart) => Next::Start(Box::new(start)),
+            Some(OnChange::Restart) => Next::Start(start),
             Some(OnChange::Exit) => Next::End(Exit::Changed as u8),
             Some(OnChange::Signal) | None => {
+                self.has_all = start.completes(&self.work.args, &self.started_with);
                 self.given = start.given;
                 self.group.signal(self.work.args.supervise.change_signal);
-                return;
+                return self.taken(start.revision);
             }
         };
         report::verbose(self.work.args.verbose, || "what the command was given changed: stopping it".to_owned());
         self.group.signal(self.work.args.supervise.stop_signal);
         self.group.signal(Signal::SIGCONT);
         self.state = State::Stopping { next, kill_at: self.grace() };
+    }
+
+    /// The command was told of this environment, or needs nothing of it.
+    fn taken(&mut self, revision: String) {
+        self.said.nothing();
+        self.tell(Outcome::Taken(self.has_all.then_some(revision)));
+    }
+
+    fn refused(&mut self, failure: &Failure) {
+        let first = "what changed cannot be given to the command, which runs on with what it has:";
+        self.said.once(std::iter::once(first).chain(failure.problems()));
+        self.tell(Outcome::Refused);
+    }
+
+    /// There is room, as [`OUTCOMES_MAX`] says; without anybody who follows changes there is nobody to be told.
+    fn tell(&self, outcome: Outcome) {
+        let _ = self.outcomes.try_send(outcome);
     }
 
     fn grace(&self) -> Instant {
@@ -271,8 +326,11 @@ impl Supervisor {
             // A start was called off after the command had ended: as if the signal had found it.
             State::Clearing { next: Next::EndWithIts, .. } => Ok(Some(group::ENDED_BY_TERM)),
             State::Clearing { next: Next::Start(start), .. } => {
+                let revision = start.revision.clone();
                 (self.group, self.given, self.copying) = spawn(&self.work, *start)?;
-                self.was_told_to_end = false;
+                self.started_with.clone_from(&self.given);
+                (self.has_all, self.was_told_to_end) = (true, false);
+                self.taken(revision);
                 if let Some(terminal) = self.terminal {
                     terminal.give_at_start(self.group);
                 }
@@ -286,13 +344,8 @@ impl Supervisor {
     }
 }
 
-fn refused(failure: &Failure) {
-    report::line("what changed cannot be given to the command, which runs on with what it has:");
-    failure.problems().for_each(report::line);
-}
-
 /// Waits for news of it; for ever if there is none under way.
-async fn news_of(preparing: &mut Option<Apart<Option<Start>>>) -> News<Option<Start>> {
+async fn news_of(preparing: &mut Option<Apart<Prepared>>) -> News<Prepared> {
     match preparing {
         Some(preparing) => preparing.news().await,
         None => std::future::pending().await,

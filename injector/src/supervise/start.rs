@@ -1,11 +1,15 @@
 //! One start of the command: what it receives, made ready before anything is stopped.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use coffer_proto::v1::{FetchEnvironmentResponse, Variable as Sent};
+use coffer_proto::{
+    name::VariableName,
+    v1::{FetchEnvironmentResponse, Variable as Sent},
+};
 
 use super::group::Group;
 use crate::{
@@ -26,12 +30,12 @@ pub(crate) struct Work {
 
 /// What the command is given: by this, and not by revisions, it is told whether that changed, since `--only` leaves
 /// changes out.
-pub(super) type Given = Vec<Entry>;
+pub(super) type Given = BTreeSet<Entry>;
 
 /// One secret; another value is another uid or another version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
-    name: String,
+    name: VariableName,
     source: String,
     uid: String,
     version: i64,
@@ -42,14 +46,36 @@ pub(super) struct Entry {
 pub(super) struct Start {
     environment: Environment,
     pub(super) given: Given,
+    /// The environment revision.
+    pub(super) revision: String,
+    /// The secrets that are in files: a command that runs has the new ones, too.
+    in_files: BTreeSet<VariableName>,
     outputs: Option<Outputs>,
+}
+
+/// What there is to do about a change.
+pub(super) enum Prepared {
+    /// The command has it all already. The environment revision.
+    Same(String),
+    /// A start is ready.
+    Start(Box<Start>),
+}
+
+impl Start {
+    /// Whether a command that was started with this has everything now, though its variables cannot change.
+    pub(super) fn completes(&self, args: &Args, started_with: &Given) -> bool {
+        let mut changed = self.given.symmetric_difference(started_with);
+        changed.all(|entry| args.delivery.files.is_some() || self.in_files.contains(&entry.name))
+    }
 }
 
 /// Checks and writes what a start receives.
 pub(super) fn prepare(work: &Work, known: &Mutex<Known>, answer: FetchEnvironmentResponse) -> Result<Start, Failure> {
+    let revision = answer.environment_revision.clone();
     let secrets = received::check(answer, &work.args, received::with_value)?;
     let given = given(&secrets);
-    let environment = deliver::deliver(&secrets, work.inherited.clone(), &work.args, work.limits, &work.command)?;
+    let delivered = deliver::deliver(&secrets, work.inherited.clone(), &work.args, work.limits, &work.command)?;
+    let deliver::Delivered { environment, in_files } = delivered;
     let outputs = match work.args.delivery.mask {
         true => {
             let matcher = known.lock().unwrap_or_else(PoisonError::into_inner).matcher(&secrets);
@@ -61,7 +87,7 @@ pub(super) fn prepare(work: &Work, known: &Mutex<Known>, answer: FetchEnvironmen
     };
     let count = secrets.len();
     report::verbose(work.args.verbose, || format!("starting {} with {count} secrets", work.command.path().display()));
-    Ok(Start { environment, given, outputs })
+    Ok(Start { environment, given, revision, in_files, outputs })
 }
 
 /// The same, unless the command has it all already. The values stay where they are until that is known.
@@ -70,11 +96,11 @@ pub(super) fn prepare_change(
     known: &Mutex<Known>,
     given: &Given,
     answer: FetchEnvironmentResponse,
-) -> Result<Option<Start>, Failure> {
+) -> Result<Prepared, Failure> {
     if would_give(work, &answer)? == *given {
-        return Ok(None);
+        return Ok(Prepared::Same(answer.environment_revision));
     }
-    prepare(work, known, answer).map(Some)
+    prepare(work, known, answer).map(|start| Prepared::Start(Box::new(start)))
 }
 
 /// What a start with this answer would give the command.
@@ -84,7 +110,7 @@ fn would_give(work: &Work, answer: &FetchEnvironmentResponse) -> Result<Given, F
 
 fn given<V>(secrets: &[Variable<V>]) -> Given {
     let entry = |secret: &Variable<V>| Entry {
-        name: secret.name.to_string(),
+        name: secret.name.clone(),
         source: secret.source.clone(),
         uid: secret.uid.clone(),
         version: secret.version,

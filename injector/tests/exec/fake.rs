@@ -7,7 +7,7 @@ use std::{
 };
 
 use coffer_proto::v1::{
-    self, FetchEnvironmentRequest, FetchEnvironmentResponse, Variable, WatchEnvironmentRequest,
+    self, FetchEnvironmentRequest, FetchEnvironmentResponse, StartReport, Variable, WatchEnvironmentRequest,
     WatchEnvironmentResponse,
     tokens_server::{Tokens, TokensServer},
     workloads_server::{Workloads, WorkloadsServer},
@@ -49,6 +49,7 @@ pub(crate) struct Fake {
     /// Where it is.
     pub(crate) address: String,
     calls: Arc<Mutex<Vec<Call>>>,
+    starts: Arc<Mutex<Vec<String>>>,
     now: Arc<watch::Sender<Now>>,
     runtime: Option<Runtime>,
 }
@@ -58,14 +59,19 @@ pub(crate) struct Fake {
 struct Now {
     revision: u32,
     variables: Vec<(String, Option<Vec<u8>>, i64)>,
+    /// Names that manifests require and the environment lacks.
+    missing_required: Vec<String>,
     /// What everybody is answered instead.
     refuses: Option<Code>,
+    /// Start tokens are exchanged, and nobody hears of it.
+    loses_exchanges: bool,
 }
 
 #[derive(Clone)]
 struct Service {
     script: Script,
     calls: Arc<Mutex<Vec<Call>>>,
+    starts: Arc<Mutex<Vec<String>>>,
     now: Arc<watch::Sender<Now>>,
     exchanged: Arc<Mutex<Option<Exchanged>>>,
 }
@@ -90,11 +96,18 @@ impl Script {
         let address = format!("http://{}", listener.local_addr().expect("its address"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let calls = Arc::default();
+        let (calls, starts) = (Arc::default(), Arc::<Mutex<Vec<String>>>::default());
         let variables = self.variables.iter().map(|(name, value)| (name.clone(), value.clone(), 7)).collect();
-        let now = Arc::new(watch::Sender::new(Now { revision: 1, variables, refuses: None }));
-        let service =
-            Service { script: self, calls: Arc::clone(&calls), now: Arc::clone(&now), exchanged: Arc::default() };
+        let missing_required = self.missing_required.clone();
+        let now = Now { revision: 1, variables, missing_required, refuses: None, loses_exchanges: false };
+        let now = Arc::new(watch::Sender::new(now));
+        let service = Service {
+            script: self,
+            calls: Arc::clone(&calls),
+            starts: Arc::clone(&starts),
+            now: Arc::clone(&now),
+            exchanged: Arc::default(),
+        };
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
@@ -103,7 +116,7 @@ impl Script {
                 .add_service(TokensServer::new(service));
             services.serve_with_incoming(incoming).await
         });
-        Fake { address, calls, now, runtime: Some(runtime) }
+        Fake { address, calls, starts, now, runtime: Some(runtime) }
     }
 }
 
@@ -112,9 +125,22 @@ impl Fake {
     pub(crate) fn calls(&self) -> MutexGuard<'_, Vec<Call>> {
         self.calls.lock().expect("no panic while it was held")
     }
-}
 
-impl Fake {
+    /// The revisions of every start that was told of.
+    pub(crate) fn starts(&self) -> Vec<String> {
+        self.starts.lock().expect("no panic while it was held").clone()
+    }
+
+    /// Manifests require these names from now on, which the environment lacks.
+    pub(crate) fn miss(&self, names: &[&str]) {
+        self.now.send_modify(|now| now.missing_required = names.iter().map(|name| (*name).to_owned()).collect());
+    }
+
+    /// Loses the answers to exchanges of start tokens from now on, or no longer.
+    pub(crate) fn lose_exchanges(&self, loses: bool) {
+        self.now.send_modify(|now| now.loses_exchanges = loses);
+    }
+
     /// Changes the environment. A variable with another value gets another version.
     pub(crate) fn change(&self, variables: &[(&str, &str)]) {
         self.now.send_modify(|now| {
@@ -182,7 +208,13 @@ impl Workloads for Service {
         let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let authorization = authorization.unwrap_or_default().to_owned();
         let request = request.into_inner();
-        let dry_run = request.dry_run;
+        let (dry_run, report) = (request.dry_run, request.start());
+        let now = self.now.borrow().clone();
+        if report == StartReport::Given {
+            let unchanged = request.if_revision_not == revision(&now);
+            self.start_of(unchanged.then_some(&now));
+            return Ok(Response::new(FetchEnvironmentResponse { unchanged, ..Default::default() }));
+        }
         let count = {
             let mut calls = self.calls.lock().expect("no panic while it was held");
             calls.push(Call { request, authorization });
@@ -195,7 +227,7 @@ impl Workloads for Service {
         {
             return Err(Status::new(*code, "as scripted"));
         }
-        let now = self.now.borrow().clone();
+        self.start_of(Some(&now).filter(|_| report == StartReport::Unspecified && !dry_run));
         let variables = now.variables.iter().map(|(name, value, version)| Variable {
             name: name.clone(),
             value: value.clone().filter(|_| !dry_run),
@@ -209,7 +241,7 @@ impl Workloads for Service {
             variables: variables.collect(),
             environment_revision: revision(&now),
             unchanged: false,
-            missing_required: self.script.missing_required.clone(),
+            missing_required: now.missing_required,
         }))
     }
 }
@@ -219,6 +251,10 @@ fn revision(now: &Now) -> String {
 }
 
 impl Service {
+    fn start_of(&self, now: Option<&Now>) {
+        self.starts.lock().expect("no panic while it was held").extend(now.map(revision));
+    }
+
     fn here(&self) -> Result<(), Status> {
         self.now.borrow().refuses.map_or(Ok(()), |code| Err(Status::new(code, "as scripted")))
     }
@@ -237,6 +273,9 @@ impl Tokens for Service {
             exchanged.get_or_insert_with(|| Exchanged { nonce: nonce.clone(), token: crate::run::token().to_owned() });
         if exchanged.nonce != nonce {
             return Err(Status::unauthenticated("used before"));
+        }
+        if self.now.borrow().loses_exchanges {
+            return Err(Status::unavailable("lost as scripted"));
         }
         Ok(Response::new(v1::ExchangeStartTokenResponse { token: exchanged.token.clone(), metadata: None }))
     }

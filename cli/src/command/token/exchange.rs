@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use coffer_client::{retry::Policy, start};
+use coffer_client::{
+    retry::Policy,
+    start::{self, Nonce},
+};
 use coffer_proto::{reason::Reason, token::TokenKind};
 use tokio::time::Instant;
 
@@ -35,7 +38,8 @@ impl Exchange {
                 .hint("start tokens are issued with: coffer token issue WORKLOAD --single-use"));
         }
         let file = TokenFile::reserve(&self.out, self.force)?;
-        let exchanged = start::exchange(config, token, Instant::now() + PATIENCE, Policy::default()).await;
+        let exchanged =
+            start::exchange(config, token, &Nonce::random()?, Instant::now() + PATIENCE, Policy::default()).await;
         let session_token = exchanged.map_err(|error| {
             Failure::from(error).hint_if(
                 Reason::StartTokenUsed,

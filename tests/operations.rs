@@ -163,13 +163,13 @@ async fn data_of_a_newer_format_is_left_alone() {
     assert!(server.stop().await.success());
     let format = server.data().join("format");
     let text = fs::read_to_string(&format).expect("the format of the store");
-    let newer = text.replacen('1', "2", 1);
-    assert_ne!(newer, text);
-    fs::write(&format, newer).expect("written");
+    let known = text.split_whitespace().find_map(|word| word.parse::<u32>().ok()).expect("a number");
+    let newer = known + 1;
+    fs::write(&format, text.replacen(&known.to_string(), &newer.to_string(), 1)).expect("written");
     let before = snapshot(&server.data());
     let finished = refuses(&mut server.run_command());
     assert_eq!(finished.code, Some(1));
-    assert!(finished.stderr.contains("format 2"), "{}", finished.stderr);
+    assert!(finished.stderr.contains(&format!("format {newer}")), "{}", finished.stderr);
     assert_eq!(changed(&before, &snapshot(&server.data())), Vec::<PathBuf>::new());
 }
 

@@ -2,14 +2,17 @@
 //! a start token that was good once.
 
 use std::{
+    ffi::OsStr,
+    fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     process::Child,
     sync::mpsc::{Receiver, sync_channel},
     time::Duration,
 };
 
 use coffer_client::Client;
-use coffer_proto::v1;
+use coffer_proto::{token::Token, v1};
 
 use crate::harness::{Server, Tool, refused, secret, until_async};
 
@@ -161,4 +164,30 @@ async fn a_start_token_starts_one_workload_and_its_badge_tells_when_another_must
         (seen == expected).then_some(known)
     });
     assert!(known.await[1].token_replay_time.is_some(), "the copy raised an alarm");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_revoked_while_its_command_runs_starts_nothing_from_what_was_kept() {
+    const WORKLOAD: &str = "projects/p/servers/s";
+    let mut server = Server::start();
+    let manager = server.manager(&["projects/p"]).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "one")).await.expect("created");
+    let token = server.workload_token(WORKLOAD).await;
+    let (cache, key) = (server.home().join("kept"), server.home().join("kept.key"));
+    fs::write(&key, "0123456789abcdef".repeat(4)).expect("written");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("set");
+    let start = |server: &Server, options: &[&str]| {
+        let tool = server.inject(&token).env("COFFER_ADDRESS", server.socket());
+        let tool = tool.args(["--timeout", "2s", "--workload", WORKLOAD]).args(options);
+        tool.args([OsStr::new("--cache"), cache.as_os_str(), OsStr::new("--cache-key-file"), key.as_os_str()])
+    };
+    let run = Running::new(start(&server, &["--on-change", "restart"]).args(["--", "sh", "-c", SHOW]));
+    assert_eq!(run.line(), "one");
+    assert!(cache.exists());
+    let name = format!("tokens/{}", Token::parse(&token).expect("a token").id());
+    let issuer = server.with("services/issuer", &[("workloads:issue", WORKLOAD)]).await;
+    issuer.tokens().revoke_token(v1::RevokeTokenRequest { name }).await.expect("revoked");
+    until_async("what was kept to be gone", async || (!cache.exists()).then_some(())).await;
+    server.kill();
+    assert_eq!(start(&server, &[]).args(["--", "true"]).run().code, Some(69), "it lives on");
 }

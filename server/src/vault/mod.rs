@@ -88,7 +88,8 @@ struct Inner {
 }
 
 impl Vault {
-    /// `true` while calls can be served; `false` once the store or the view has failed.
+    /// `true` while calls can be served; `false` once the view has failed. A store that takes no writes says so in the status:
+    /// it still serves the workloads, and must not be taken out of a load balancer for it.
     pub fn watch_health(&self) -> tokio::sync::watch::Receiver<bool> {
         self.0.healthy.subscribe()
     }

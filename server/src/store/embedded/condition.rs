@@ -20,7 +20,7 @@ pub(super) const KIND: &str = "embedded";
 
 /// Looks at directories, not into files: quick, whatever they hold.
 pub(super) fn of(store: &Embedded) -> Condition {
-    let writes = match store.progress.check() {
+    let writes = match store.progress.moves() {
         Err(error) => Writes::Nothing(error.to_string()),
         Ok(()) => match store.space.ask(store.progress.behind_bytes()) {
             Passing::All => Writes::All,

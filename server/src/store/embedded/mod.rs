@@ -46,7 +46,7 @@ use self::{
     sled::Records,
     snapshots::Keeper,
     space::{Passing, Space},
-    writer::{Request, Waiting},
+    writer::{Request, SLED_PATIENCE, Waiting},
 };
 pub use self::{
     layout::OpenError,
@@ -105,12 +105,14 @@ struct Ground {
     history: Limits,
     /// How often it is looked whether a snapshot is due, and what is too old.
     looks_every: Duration,
+    /// How long a commit waits for sled when it is too far behind.
+    sled_patience: Duration,
 }
 
 impl Default for Ground {
     fn default() -> Self {
         let (disk, clock) = (Arc::new(RealDisk), Arc::new(SystemClock));
-        Self { disk, clock, history: HISTORY, looks_every: LOOKS_EVERY }
+        Self { disk, clock, history: HISTORY, looks_every: LOOKS_EVERY, sled_patience: SLED_PATIENCE }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn create(dir: PathBuf, disk: &dyn Disk) -> Result<(), OpenError> {
 }
 
 pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Embedded, OpenError> {
-    let Ground { disk, clock, history, looks_every } = ground;
+    let Ground { disk, clock, history, looks_every, sled_patience } = ground;
     let layout = Layout::new(dir);
     let instance = layout.instance()?;
     let lock = Arc::new(layout.lock()?);
@@ -100,6 +100,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         groups,
         applier,
         records,
+        patience: sled_patience,
     };
     spawn("store-log", &layout, {
         let progress = Arc::clone(&progress);

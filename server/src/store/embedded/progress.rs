@@ -24,6 +24,8 @@ struct State {
     behind: usize,
     /// Their size.
     behind_bytes: u64,
+    /// It was waited for in vain, and has not moved since.
+    is_stuck: bool,
     /// Why nothing is written any more.
     failed: Option<String>,
 }
@@ -31,7 +33,14 @@ struct State {
 impl Progress {
     pub(super) fn new(applied: Revision) -> Self {
         Self {
-            state: Mutex::new(State { applied, keep_after: Revision(0), behind: 0, behind_bytes: 0, failed: None }),
+            state: Mutex::new(State {
+                applied,
+                keep_after: Revision(0),
+                behind: 0,
+                behind_bytes: 0,
+                is_stuck: false,
+                failed: None,
+            }),
             changed: Condvar::new(),
         }
     }
@@ -70,6 +79,7 @@ impl Progress {
         state.applied = applied;
         state.behind -= 1;
         state.behind_bytes -= bytes;
+        state.is_stuck = false;
         drop(state);
         self.changed.notify_all();
     }
@@ -83,14 +93,32 @@ impl Progress {
 
     /// The reason, if it has failed.
     pub(super) fn check(&self) -> Result<(), Error> {
-        self.state().failed.as_ref().map_or(Ok(()), |why| Err(Error::Failed(why.clone())))
+        self.state().check()
     }
 
-    /// Waits until fewer than `groups` are behind, or the store has failed.
-    pub(super) fn wait_until_behind_less(&self, groups: usize) -> Result<(), Error> {
+    /// Whether writes pass: it has not failed, and sled moves.
+    pub(super) fn moves(&self) -> Result<(), Error> {
+        let state = self.state();
+        state.check()?;
+        if state.is_stuck { Err(stuck(state.behind)) } else { Ok(()) }
+    }
+
+    /// Waits until fewer than `groups` are behind, or the store has failed. Sled can hang for good, after an error of the
+    /// disk among others: who waited in vain once waits no more until it moves.
+    pub(super) fn wait_until_behind_less(&self, groups: usize, patience: Duration) -> Result<(), Error> {
+        let patience = if self.state().is_stuck { Duration::ZERO } else { patience };
         let waits = |state: &mut State| state.behind >= groups && state.failed.is_none();
-        drop(self.changed.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner));
-        self.check()
+        let waited = self.changed.wait_timeout_while(self.state(), patience, waits);
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.check()?;
+        if !timeout.timed_out() {
+            return Ok(());
+        }
+        if !state.is_stuck {
+            tracing::error!(groups = state.behind, "sled does not move; nothing is written until it does");
+        }
+        state.is_stuck = true;
+        Err(stuck(state.behind))
     }
 
     /// Waits until sled holds everything up to a revision. Writing may have failed: reading goes on.
@@ -113,4 +141,14 @@ impl Progress {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    fn check(&self) -> Result<(), Error> {
+        self.failed.as_ref().map_or(Ok(()), |why| Err(Error::Failed(why.clone())))
+    }
+}
+
+fn stuck(groups: usize) -> Error {
+    Error::Unavailable(format!("the records are {groups} groups behind the log and do not move"))
 }

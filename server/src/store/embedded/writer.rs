@@ -3,6 +3,7 @@
 use std::{
     sync::{Arc, mpsc as std_mpsc},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,11 @@ pub(super) const REQUESTS_WAITING_MAX: usize = 1_024;
 const GROUP_TRANSACTIONS_MAX: usize = 512;
 /// A group holds no more bytes than this, unless one transaction alone does.
 const GROUP_BYTES: usize = 1 << 20;
+
+/// Longest wait of a group for sled to come near the log: less than a call takes at most, so that its caller hears why.
+pub(super) const SLED_PATIENCE: Duration = Duration::from_secs(8);
+/// Longest wait of a close for sled to have it all.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) type Outcome = Result<Result<Position, Conflict>, Error>;
 
@@ -71,6 +77,8 @@ pub(super) struct Writer {
     pub(super) groups: std_mpsc::SyncSender<Group>,
     pub(super) applier: JoinHandle<()>,
     pub(super) records: Arc<Records>,
+    /// How long a group waits for sled.
+    pub(super) patience: Duration,
 }
 
 impl Writer {
@@ -127,7 +135,7 @@ impl Writer {
     }
 
     fn commit(&mut self, mut waiting: Vec<Waiting>) {
-        if let Err(error) = self.progress.wait_until_behind_less(GROUPS_BEHIND_MAX) {
+        if let Err(error) = self.progress.wait_until_behind_less(GROUPS_BEHIND_MAX, self.patience) {
             return waiting.into_iter().for_each(|waiting| waiting.answer(Err(error.clone())));
         }
         match self.space.passing(self.progress.behind_bytes()) {
@@ -220,7 +228,7 @@ impl Writer {
                 Request::Close(answer) => drop(answer.send(Ok(()))),
             }
         }
-        let drained = self.progress.wait_until_behind_less(1);
+        let drained = self.progress.wait_until_behind_less(1, CLOSE_PATIENCE);
         let outcome = drained.and_then(|()| {
             self.log.close().map_err(|error| match error {
                 Append::Full(why) => Error::Full(why),
@@ -229,8 +237,10 @@ impl Writer {
         });
         self.history.close();
         drop(self.groups);
-        // A thread that panicked has nothing more to say: its failure is in the outcome already.
-        let _ = self.applier.join();
+        // A thread that panicked has nothing more to say: its failure is in the outcome already. One that hangs never ends.
+        if self.progress.moves().is_ok() || self.progress.check().is_err() {
+            let _ = self.applier.join();
+        }
         outcome.and(self.records.close().map_err(|error| Error::Unavailable(error.to_string())))
     }
 }

@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::store::{
-    Error, Expect, Next,
+    Error, Expect, Next, Writes,
     conformance::{delete, expecting, pending},
 };
 
@@ -228,6 +228,28 @@ async fn the_log_waits_for_a_sled_that_is_too_far_behind() {
     disk.release();
     assert!(next.await.expect("the task ends").expect("commit").is_ok());
     assert_eq!(shown(&store).await.1.len(), GROUPS_BEHIND_MAX + 1);
+}
+
+#[tokio::test]
+async fn a_sled_that_hangs_is_said_to_and_forgiven_when_it_moves() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Embedded::create(dir.path()).await.expect("create");
+    let disk = TestDisk::default();
+    let impatient = Ground { sled_patience: A_WHILE, ..ground(&disk) };
+    let store = Embedded::open_on(dir.path(), Options::default(), impatient).await.expect("open");
+    disk.fail(On::Sled, Fault::HangSync);
+    fill(&store, 0..GROUPS_BEHIND_MAX).await;
+    for _ in 0..2 {
+        let outcome = store.commit(transaction([put("next", "x")])).await;
+        assert!(matches!(&outcome, Err(Error::Unavailable(why)) if why.contains("do not move")), "{outcome:?}");
+        let writes = store.condition().await.writes;
+        assert!(matches!(&writes, Writes::Nothing(why) if why.contains("do not move")), "{writes:?}");
+    }
+    disk.release();
+    // Nothing of what was refused happened, and it passes as soon as sled has moved.
+    assert_eq!(shown(&store).await.1.len(), GROUPS_BEHIND_MAX);
+    commit(&store, transaction([put("next", "x")])).await;
+    assert_eq!(store.condition().await.writes, Writes::All);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod deliveries;
 mod demo;
 mod drain;
 mod environment;
+mod faults;
 mod flood;
 mod fuzz_corpus;
 mod harness;

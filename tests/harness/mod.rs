@@ -8,6 +8,7 @@ mod raw;
 mod scan;
 mod server;
 mod status;
+mod strace;
 mod wait;
 
 pub(crate) use binaries::{binary, prepared};
@@ -17,4 +18,5 @@ pub(crate) use raw::Raw;
 pub(crate) use scan::{forms_of, holds, occurrences};
 pub(crate) use server::Server;
 pub(crate) use status::{Refusal, refused};
+pub(crate) use strace::strace;
 pub(crate) use wait::{until, until_async, until_within};

@@ -125,7 +125,14 @@ impl Server {
     }
 
     /// The same by another command, which becomes the server and writes the same address file.
-    pub(crate) fn run_by(&mut self, mut command: Command) {
+    pub(crate) fn run_by(&mut self, command: Command) {
+        if let Err(status) = self.try_run_by(command) {
+            panic!("the server ended with {status}");
+        }
+    }
+
+    /// The same for a server that may refuse to start.
+    pub(crate) fn try_run_by(&mut self, mut command: Command) -> Result<(), ExitStatus> {
         assert!(self.child.is_none(), "it runs already");
         let address = self.path("address");
         drop(fs::remove_file(&address));
@@ -136,9 +143,12 @@ impl Server {
             Some(status) => Some(Some(status)),
             None => address.exists().then_some(None),
         });
-        if let Some(status) = ended {
-            self.child = None;
-            panic!("the server ended with {status}");
+        match ended {
+            None => Ok(()),
+            Some(status) => {
+                self.child = None;
+                Err(status)
+            }
         }
     }
 

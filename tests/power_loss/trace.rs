@@ -6,8 +6,10 @@ use std::{
     io::{BufRead as _, BufReader},
     ops::Range,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
+
+use crate::harness::strace;
 
 /// Every call that changes a file or a directory, or makes one durable. The last ones nobody uses: they are refused when
 /// they turn up, because the model of the disk does not know them.
@@ -57,19 +59,6 @@ pub(super) enum Call {
     Remove {
         path: PathBuf,
     },
-}
-
-/// strace, which must be there.
-pub(crate) fn strace() -> Command {
-    let mut strace = Command::new("strace");
-    strace.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-    let found = strace.arg("--version").stdin(Stdio::null()).output();
-    let reason =
-        "strace is missing, or may not trace here: install it (Debian: apt-get install strace), and allow ptrace";
-    assert!(found.is_ok_and(|output| output.status.success()), "{reason}");
-    let mut strace = Command::new("strace");
-    strace.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-    strace
 }
 
 /// `command` under strace, which writes what it does to `output`. The process started is `command` itself.

@@ -1,0 +1,73 @@
+//! A file system that fills up and gets room again, without a restart.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use coffer_proto::v1::store_status::Writes;
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::stage::{Outcome, Stage};
+use crate::harness::until_async;
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_keeps_reading_and_deleting_and_goes_on_with_room() {
+    let mut stage = Stage::set().await;
+    let script = "mkdir \"$0\" && mount -t tmpfs -o size=96m,mode=700 none \"$0\" && cp -a \"$1/.\" \"$0\" \
+        && mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+    let run = stage.server.run_command();
+    let data = stage.server.data();
+    let mut command = Command::new("unshare");
+    let flags: &[&str] =
+        if rustix::process::geteuid().is_root() { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
+    let possible = Command::new("unshare").args(flags).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        #[allow(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("skipped: this machine lets nobody mount a small file system");
+        }
+        return;
+    }
+    command.args(flags).args(["sh", "-euc", script]).arg(stage.server.home().join("small")).arg(&data);
+    command.arg(run.get_program()).args(run.get_args());
+    stage.server.run_by(command);
+    // The server's own view of its files: nobody else sees the small file system.
+    let inside = PathBuf::from(format!("/proc/{}/root{}", stage.server.pid(), data.display()));
+    let ballast = inside.join("ballast");
+    let leave = |bytes: u64| {
+        drop(fs::remove_file(&ballast));
+        let stat = statvfs(&inside).expect("known");
+        let file = fs::File::create(&ballast).expect("made");
+        let fill = (stat.f_bavail * stat.f_frsize).saturating_sub(bytes);
+        fallocate(&file, FallocateFlags::empty(), 0, fill).expect("there is room for it");
+    };
+    for _ in 0..3 {
+        assert!(matches!(stage.create().await, Outcome::Acknowledged));
+    }
+
+    // Below the reserve only deletes pass.
+    leave(12 * MIB);
+    let create = stage.create().await;
+    assert!(matches!(&create, Outcome::Refused(why) if why == "STORAGE_FULL"), "{create:?}");
+    assert!(matches!(stage.delete().await, Outcome::Acknowledged));
+    let (writes, reason, _) = stage.says().await;
+    assert_eq!(writes, Writes::Deletes, "{reason}");
+    stage.reads_go_on().await;
+
+    // Full: nothing is written any more.
+    leave(0);
+    for outcome in [stage.create().await, stage.delete().await] {
+        assert!(matches!(&outcome, Outcome::Refused(why) if why == "STORAGE_FULL"), "{outcome:?}");
+    }
+    let (writes, reason, _) = stage.says().await;
+    assert_eq!(writes, Writes::None, "{reason}");
+    stage.reads_go_on().await;
+
+    // There is room again: all goes on, without a restart.
+    fs::remove_file(&ballast).expect("it was there");
+    until_async("writes to go on", async || matches!(stage.create().await, Outcome::Acknowledged).then_some(())).await;
+    assert!(matches!(stage.delete().await, Outcome::Acknowledged));
+    let (writes, reason, healthy) = stage.says().await;
+    assert!(writes == Writes::All && healthy, "{reason}");
+    stage.reads_go_on().await;
+}

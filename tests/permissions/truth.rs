@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, Kind, MethodDescriptor};
 use tonic::{Code, Status};
 
 use super::{
@@ -13,13 +13,21 @@ use crate::harness::{Refusal, forms_of, holds};
 
 /// Every method of the contract, `Service/Method`.
 pub(super) fn methods() -> BTreeSet<String> {
+    methods_where(|_| true)
+}
+
+/// Those whose request can name something.
+pub(super) fn naming_methods() -> BTreeSet<String> {
+    methods_where(|method| {
+        method.input().fields().any(|field| matches!(field.kind(), Kind::String | Kind::Bytes | Kind::Message(_)))
+    })
+}
+
+fn methods_where(is_meant: impl Fn(&MethodDescriptor) -> bool) -> BTreeSet<String> {
     let pool = DescriptorPool::decode(coffer_proto::FILE_DESCRIPTOR_SET).expect("the contract");
-    pool.services()
-        .flat_map(|service| {
-            let name = service.name().to_owned();
-            service.methods().map(move |method| format!("{name}/{}", method.name())).collect::<Vec<_>>()
-        })
-        .collect()
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    let meant = methods.filter(is_meant);
+    meant.map(|method| format!("{}/{}", method.parent_service().name(), method.name())).collect()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod binaries;
 mod command;
 pub(crate) mod kms;
+mod ledger;
 mod people;
 mod raw;
 mod scan;
@@ -13,6 +14,7 @@ mod wait;
 
 pub(crate) use binaries::{binary, prepared};
 pub(crate) use command::{Finished, Tool};
+pub(crate) use ledger::Ledger;
 pub(crate) use people::{client_at, secret};
 pub(crate) use raw::Raw;
 pub(crate) use scan::{forms_of, holds, occurrences};

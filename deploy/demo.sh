@@ -290,8 +290,36 @@ expect DATABASE_URL; expect SESSION_KEY
 run 'echo | COFFER_TOKEN_FILE=web.token coffer-inject -- ./web'
 expect dev@newhost
 
+chapter "An operator: backup, rotated keys, a verified audit log, and the past restored"
+as operator
+run 'coffer store backup shop.backup'
+run 'coffer-server verify --key-file root.key shop.backup'
+run 'coffer key rotate data'
+run 'coffer key rotate root'
+run 'coffer store status'
+run 'coffer-server audit verify --data data --audit-file audit.log --key-file root.key'
+run 'coffer-server audit show --data data --audit-file audit.log --principal users/pat --name projects/shop/secrets/DATABASE_URL'
+say "A secret is deleted by mistake, and somebody edits the audit log:"
+as pat
+run 'coffer secret delete projects/blog/secrets/SESSION_KEY --yes'
+run 'sed "s,users/pat,users/eve," audit.log >edited.log; coffer-server audit verify --data data --key-file root.key edited.log || echo "exit code $?"'
+expect 'exit code 1'
+say "The backup becomes a store in a directory of its own. No token of before is good there: the operator makes a new one."
+kill "$server"; wait "$server" 2>/dev/null || :
+run 'coffer-server restore --data restored shop.backup'
+run 'coffer-server operator --data restored --key-file root.key --token-file restored.token'
+mv data lost; mv restored data
+start_server
+show 'coffer secret list projects/blog'
+[ "$code" = 77 ] || fail "exit code $code"
+as restored
+run 'coffer token issue users/pat --out pat.token --force'
+as pat
+run 'coffer secret list projects/blog'
+expect SESSION_KEY
+
 chapter "At rest: no value in the store, the audit log or the server's log"
-run 'grep -r -l -e hunter2 -e sk-live -e ghp_ -e newhost -e srch_ data audit.log server.log || echo "found nowhere"'
+run 'grep -r -l -e hunter2 -e sk-live -e ghp_ -e newhost -e srch_ data lost shop.backup audit.log server.log || echo "found nowhere"'
 expect 'found nowhere'
 run 'tail -n 1 audit.log'
 

@@ -5,12 +5,14 @@
 //! - [`input`]: values, confirmations, files to import.
 //! - [`view`]: what is shown, as a table for people and as JSON for programs.
 //! - [`print`](mod@print): the only module that writes to the terminal.
-//! - [`session`]: the connection; [`failure`]: errors, hints and exit codes; `panics`: what a panic may say.
+//! - [`session`]: the connection; [`failure`]: errors, hints and exit codes; `panics`, `cores`: what a
+//!   panic may say, and no core file.
 //!
 //! A value never comes from the command line, and no error shows one.
 
 mod args;
 mod command;
+mod cores;
 mod dotenv;
 mod failure;
 mod input;
@@ -32,6 +34,7 @@ static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_all
 
 fn main() -> ExitCode {
     panics::install();
+    cores::forbid();
     match usage::parse(std::env::args_os()) {
         Ok(args) => exit(run(args)),
         Err(usage::Early::Help(text)) => exit(print::data(&text).map(|()| false)),

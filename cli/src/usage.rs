@@ -21,6 +21,9 @@ pub(crate) enum Early {
 /// Options that take no value, where people may still write one: `--value=hunter2`.
 const NEVER_WITH_VALUE: [&str; 4] = ["--value", "--value-stdin", "--token", "--password"];
 
+/// Stands for what is not shown.
+const HIDDEN: &str = "…";
+
 /// Reads the command line.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Early> {
     Args::try_parse_from(args).map_err(|mut error| match error.kind() {
@@ -40,15 +43,40 @@ fn hide_values(error: &mut clap::Error) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
     };
-    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else {
-        return;
-    };
-    if NEVER_WITH_VALUE.iter().any(|option| argument.starts_with(option)) {
-        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
-    } else if let Some((name, _)) = value.split_once('=') {
-        let name = format!("{name}=…");
-        error.insert(ContextKind::InvalidValue, ContextValue::String(name));
+    // An option that there is not: `--hunter2`, or what stands where nothing belongs.
+    if error.kind() == ErrorKind::UnknownArgument && !may_show(argument.trim_start_matches('-')) {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(HIDDEN.to_owned()));
+        // It says how to write the same as a value.
+        error.remove(ContextKind::Suggested);
     }
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand] {
+        let Some(ContextValue::String(value)) = error.get(kind) else { continue };
+        let shown = match value.split_once('=') {
+            _ if NEVER_WITH_VALUE.iter().any(|option| argument.starts_with(option)) => HIDDEN.to_owned(),
+            Some((name, _)) if may_show(name) => format!("{name}={HIDDEN}"),
+            None if may_show(value) => continue,
+            _ => HIDDEN.to_owned(),
+        };
+        error.insert(kind, ContextValue::String(shown));
+    }
+}
+
+/// Longest word that is shown, in bytes.
+const WORD_BYTES_MAX: usize = 20;
+/// Whatever is this short is shown, in bytes: numbers, times.
+const SHORT_BYTES_MAX: usize = 4;
+
+/// Whether this is a word, or a resource's name with a mistake in it, and so not likely to be a value. Names of
+/// resources begin with a lower-case collection, those of variables are all upper-case.
+fn may_show(text: &str) -> bool {
+    let all = |also: fn(char) -> bool| text.chars().all(|c| also(c) || matches!(c, '-' | '_'));
+    let is_word = text.len() <= WORD_BYTES_MAX && all(|c| c.is_ascii_lowercase());
+    let is_variable = all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+    let is_name = text.split_once('/').is_some_and(|(collection, _)| {
+        collection.chars().all(|c| c.is_ascii_lowercase())
+            && all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '/'))
+    });
+    text.len() <= SHORT_BYTES_MAX || is_word || is_variable || is_name
 }
 
 #[cfg(test)]
@@ -71,10 +99,36 @@ mod tests {
             "coffer secret update projects/p/secrets/A --value=hunter2",
             "coffer secret create projects/p/secrets/A --value-stdin=hunter2",
             "coffer secret create projects/p/secrets/A --password=hunter2",
+            "coffer secret create hunter2",
+            "coffer secret get projects/p/secrets/A hunter2",
+            "coffer secret delete projects/p/secrets/A --hunter2",
+            "coffer secret list projects/p --limit hunter2",
+            "coffer secret list projects/p --output hunter2",
+            "coffer key rotate hunter2",
+            "coffer secret delete projects/p/secrets/A --yes=hunter2",
+            "coffer hunter2",
+            "coffer token revoke projects/p cof_u_hunter2",
+            "coffer manifest set projects/p/manifests/m --describe hunter2=hunter2",
         ] {
             let text = mistake(line);
             assert!(!text.contains("hunter2"), "{line}: {text}");
             assert!(text.starts_with("error: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_in_mistakes_are_shown() {
+        for (line, shown) in [
+            ("coffer secret get project/p/secrets/A", "'project/p/secrets/A'"),
+            ("coffer secret get API_KEY_2", "'API_KEY_2'"),
+            ("coffer secret list projects/p --limit 0", "'0'"),
+            ("coffer secret list projects/p --lmit 1", "'--lmit'"),
+            ("coffer secret drop", "'drop'"),
+            ("coffer secret list projects/p --output yaml", "'yaml'"),
+            ("coffer secret create projects/p/secrets/A=hunter2", "'projects/p/secrets/A=…'"),
+        ] {
+            let text = mistake(line);
+            assert!(text.contains(shown), "{line}: {text}");
         }
     }
 

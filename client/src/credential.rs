@@ -39,6 +39,11 @@ impl Credential {
             Credential::Token(token) => Ok(token.clone()),
             Credential::TokenFile(path) => {
                 let invalid = |reason, message: String| Error::local(Code::Unauthenticated, Some(reason), message);
+                // Every other error shows the path, and errors are kept in logs.
+                if path.to_str().is_some_and(|text| Token::parse(text.trim()).is_ok()) {
+                    let message = "token file: the token itself was given where its file is to be named".to_owned();
+                    return Err(invalid(Reason::CredentialInvalid, message));
+                }
                 let bytes = file::read_bounded("token file", path, TOKEN_FILE_BYTES)
                     .map_err(|message| invalid(Reason::CredentialMissing, message))?;
                 if bytes.trim_ascii().is_empty() {
@@ -165,6 +170,16 @@ mod tests {
             let request = authorize(credential.clone()).expect("authorized");
             assert_eq!(sent(&request).to_str().expect("ASCII"), format!("Bearer {}", token.expose()));
         }
+    }
+
+    #[test]
+    fn a_token_in_the_place_of_its_file_is_not_shown() {
+        let token = Token::generate(TokenKind::User);
+        let given = Credential::TokenFile(token.expose().into());
+        let error = Error::from(authorize(given).expect_err("no file"));
+        assert_eq!(error.reason(), Some(Reason::CredentialInvalid));
+        assert!(error.to_string().contains("the token itself"), "{error}");
+        assert!(!error.to_string().contains(token.expose()));
     }
 
     #[test]

@@ -72,7 +72,10 @@ impl KeyFile {
 
     fn read(path: &Path, kind: Kind) -> Result<Self, Error> {
         let what = kind.what();
-        let io = |error| Error::Io { what, path: path.to_owned(), error };
+        let io = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound if is_key(path) => key_for_path(what),
+            _ => Error::Io { what, path: path.to_owned(), error },
+        };
         let unfit = |reason| Error::Unfit { what, path: path.to_owned(), reason };
         // O_NONBLOCK: opening a FIFO must not wait for a writer; it is refused below.
         let file = OpenOptions::new()
@@ -104,6 +107,9 @@ impl KeyFile {
     /// Makes a new random key and writes it to a new file, mode 0600. Never overwrites one.
     pub fn generate(path: &Path) -> Result<Self, Error> {
         let io = |error| Error::Io { what: Kind::File.what(), path: path.to_owned(), error };
+        if is_key(path) {
+            return Err(key_for_path(Kind::File.what()));
+        }
         let key = SecretKey::generate()?;
         let mut text = Zeroizing::new(hex(key.bytes()));
         text.push('\n');
@@ -134,6 +140,15 @@ impl KeyFile {
             version: 0,
         }
     }
+}
+
+/// Whether a path is no path but the digits of a key, which no error may show.
+fn is_key(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| parse(name).is_some())
+}
+
+fn key_for_path(what: &'static str) -> Error {
+    Error::Unfit { what, path: "…".into(), reason: "the key itself was given where its file is to be named" }
 }
 
 fn parse(text: &str) -> Option<SecretKey> {
@@ -238,6 +253,18 @@ mod tests {
         write(&good, 0o600);
         assert!(matches!(KeyFile::open(dir.path()), Err(Error::Unfit { .. })), "a directory");
         assert!(matches!(KeyFile::open(&dir.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_its_file_is_not_shown() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = "0123456789abcdef".repeat(4);
+        let path = dir.path().join(&key);
+        for refused in [KeyFile::open(&path), KeyFile::generate(&path)] {
+            let told = refused.expect_err("no path").to_string();
+            assert!(told.contains("the key itself was given") && !told.contains(&key[..16]), "{told}");
+        }
+        assert!(!path.exists());
     }
 
     #[tokio::test]

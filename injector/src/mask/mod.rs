@@ -9,13 +9,17 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, PoisonError, RwLock,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
-    time::Duration,
+    time::Instant,
 };
 
 use coffer_proto::{name::VariableName, redaction::Matcher, value::SecretValue};
-use rustix::fs::{FileType, fstat};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    fs::{FileType, fstat},
+    io::write,
+};
 
 use crate::received::{PLAIN, Variable};
 
@@ -66,7 +70,15 @@ pub(crate) struct Outputs {
 }
 
 /// Streams that are being copied.
-pub(crate) struct Copying(Receiver<()>);
+pub(crate) struct Copying {
+    ended: Receiver<LeftOpen>,
+    /// An eventfd: once it is readable, only what was written before is copied.
+    last: Arc<OwnedFd>,
+}
+
+/// Somebody could have written more to a stream when its copying ended.
+#[derive(Debug, PartialEq, Eq)]
+struct LeftOpen;
 
 impl Outputs {
     /// For this process's stdout and stderr.
@@ -75,14 +87,15 @@ impl Outputs {
     }
 
     fn of(stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>, matcher: &Arc<Live>) -> io::Result<Self> {
-        let (alive, copying) = sync_channel(1);
-        let out = mask(stdout, matcher, &alive)?;
+        let (alive, ended) = sync_channel(1);
+        let last = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let out = mask(stdout, matcher, &last, &alive)?;
         // One pipe (`2>&1`) stays one, so that the order of what is written stays too.
         let err = match &out {
             Some(out) if one_pipe(stdout, stderr)? => Some(out.try_clone()?),
-            _ => mask(stderr, matcher, &alive)?,
+            _ => mask(stderr, matcher, &last, &alive)?,
         };
-        Ok(Self { stdout: out, stderr: err, copying: Copying(copying) })
+        Ok(Self { stdout: out, stderr: err, copying: Copying { ended, last } })
     }
 
     /// Takes the streams apart from the copying, which can be waited for once the command has them.
@@ -92,21 +105,37 @@ impl Outputs {
 }
 
 impl Copying {
-    /// Waits until all that was written is copied, at most this long: a process that the command left behind may keep
-    /// its end open. Whether all was copied.
-    pub(crate) fn finish(&self, wait_max: Duration) -> bool {
-        self.0.recv_timeout(wait_max) == Err(RecvTimeoutError::Disconnected)
+    /// Waits until all that was written is copied, however slow its reader is. A process that the command left behind may
+    /// keep its end open: from the deadline on nothing more is taken. Whether all ends were closed.
+    pub(crate) fn finish(self, deadline: Instant) -> bool {
+        match self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Disconnected) => return true,
+            Ok(LeftOpen) | Err(RecvTimeoutError::Timeout) => {}
+        }
+        // It cannot fail: nobody else writes to it.
+        let _ = write(&self.last, &1_u64.to_ne_bytes());
+        self.ended.iter().count() == 0
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended.try_recv().is_err_and(|error| error == TryRecvError::Disconnected)
     }
 }
 
 /// The end to write to, if this stream is to be masked.
-fn mask(stream: BorrowedFd<'_>, matcher: &Arc<Live>, alive: &SyncSender<()>) -> io::Result<Option<OwnedFd>> {
+fn mask(
+    stream: BorrowedFd<'_>,
+    matcher: &Arc<Live>,
+    last: &Arc<OwnedFd>,
+    alive: &SyncSender<LeftOpen>,
+) -> io::Result<Option<OwnedFd>> {
     if stream.is_terminal() {
         return Ok(None);
     }
     let (reader, writer) = io::pipe()?;
     let (to, alive) = (stream.try_clone_to_owned()?, alive.clone());
-    pump::start(reader.into(), to, Arc::clone(matcher), alive)?;
+    pump::start(reader.into(), to, Arc::clone(matcher), Arc::clone(last), alive)?;
     Ok(Some(writer.into()))
 }
 
@@ -120,9 +149,18 @@ fn one_pipe(first: BorrowedFd<'_>, second: BorrowedFd<'_>) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::received::tests::secrets;
-    use std::{fs::File, io::Write as _};
+    use std::{
+        fs::File,
+        io::{Read as _, Write as _},
+        thread,
+        time::Duration,
+    };
 
     const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn in_time() -> Instant {
+        Instant::now() + PATIENCE
+    }
 
     fn text(mut reader: impl io::Read) -> String {
         let mut text = String::new();
@@ -140,12 +178,51 @@ mod tests {
         let outputs = Outputs::of(out_writer.as_fd(), err_writer.as_fd(), &matcher(&[("A", "hunter2-hunter2")]));
         drop((out_writer, err_writer));
         let (stdout, stderr, copying) = outputs.expect("started").split();
-        assert!(!copying.finish(Duration::from_millis(1)), "both are open");
+        assert!(!copying.is_over(), "both are open");
         for (stream, line) in [(stdout, "out hunter2-hunter2\n"), (stderr, "err hunter2-hunter2\n")] {
             File::from(stream.expect("masked")).write_all(line.as_bytes()).expect("written");
         }
         assert_eq!((text(out), text(err)), ("out {{A}}\n".to_owned(), "err {{A}}\n".to_owned()));
-        assert!(copying.finish(PATIENCE));
+        assert!(copying.finish(in_time()));
+    }
+
+    /// A command's stream, what copies it to a pipe, and that pipe.
+    fn masked() -> (File, Copying, io::PipeReader) {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let null = File::open("/dev/null").expect("everybody has it");
+        let outputs = Outputs::of(writer.as_fd(), null.as_fd(), &matcher(&[("A", "hunter2-hunter2")]));
+        let (stdout, _, copying) = outputs.expect("started").split();
+        (File::from(stdout.expect("masked")), copying, reader)
+    }
+
+    #[test]
+    fn a_slow_reader_gets_all_that_was_written_in_time() {
+        const BYTES: usize = 100_000;
+        for left_open in [false, true] {
+            let (mut stream, copying, mut reader) = masked();
+            stream.write_all(&[b'x'; BYTES]).expect("taken");
+            let left_behind = left_open.then(|| stream.try_clone().expect("another"));
+            drop(stream);
+            let (ended, end) = sync_channel(1);
+            thread::spawn(move || ended.send(copying.finish(Instant::now())));
+            assert_eq!(end.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout), "it waits");
+            let mut read = vec![0; BYTES];
+            reader.read_exact(&mut read).expect("all of it");
+            assert_eq!(end.recv_timeout(PATIENCE), Ok(!left_open));
+            drop(left_behind);
+            assert_eq!(text(reader), "");
+        }
+    }
+
+    #[test]
+    fn what_is_left_behind_and_never_silent_does_not_hold_up_the_end() {
+        let (mut stream, copying, mut reader) = masked();
+        let writing = thread::spawn(move || while stream.write_all(b"more ").is_ok() {});
+        let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        assert!(!copying.finish(Instant::now()));
+        // It is told as if nobody read any more.
+        writing.join().expect("ended");
+        reading.join().expect("ended").expect("read");
     }
 
     #[test]
@@ -154,7 +231,7 @@ mod tests {
         let outputs = Outputs::of(terminal.as_fd(), terminal.as_fd(), &matcher(&[("A", "hunter2-hunter2")]));
         let (stdout, stderr, copying) = outputs.expect("started").split();
         assert!(stdout.is_none() && stderr.is_none());
-        assert!(copying.finish(PATIENCE), "nothing is copied");
+        assert!(copying.finish(in_time()), "nothing is copied");
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::{
 use coffer_proto::redaction::Redactor;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::{Errno, read, write},
+    io::{Errno, ioctl_fionread, read, write},
 };
 use zeroize::Zeroizing;
 
-use super::Live;
+use super::{LeftOpen, Live};
 use crate::report;
 
 /// Read at once, in bytes.
@@ -32,14 +32,28 @@ enum Event {
     Pause,
     /// Nobody reads what is written any more.
     Gone,
+    /// What is written from here on is not waited for.
+    Last,
 }
 
 /// Copies in a thread until the end of the stream, or until nobody reads the copy: then the stream is closed, and who
-/// writes to it is told as it would be without the thread. `alive` is dropped at the end.
-pub(super) fn start(from: OwnedFd, to: OwnedFd, live: Arc<Live>, alive: SyncSender<()>) -> io::Result<JoinHandle<()>> {
+/// writes to it is told as it would be without the thread. Once `last` is readable, no more is copied than what was
+/// written before; if somebody could have written more, that is sent to `alive`, which is dropped at the end.
+pub(super) fn start(
+    from: OwnedFd,
+    to: OwnedFd,
+    live: Arc<Live>,
+    last: Arc<OwnedFd>,
+    alive: SyncSender<LeftOpen>,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("mask".to_owned()).spawn(move || {
-        if let Err(error) = run(from, &to, &live) {
-            report::line(&format!("--mask: a stream of the command is closed: {}", io::Error::from(error)));
+        match run(from, &to, &last, &live) {
+            Ok(None) => {}
+            // There is room for one, which is enough.
+            Ok(Some(LeftOpen)) => drop(alive.try_send(LeftOpen)),
+            Err(error) => {
+                report::line(&format!("--mask: a stream of the command is closed: {}", io::Error::from(error)));
+            }
         }
         // What is written is with its reader before anybody is told.
         drop(to);
@@ -47,17 +61,21 @@ pub(super) fn start(from: OwnedFd, to: OwnedFd, live: Arc<Live>, alive: SyncSend
     })
 }
 
-fn run(from: OwnedFd, to: &OwnedFd, live: &Live) -> Result<(), Errno> {
+fn run(from: OwnedFd, to: &OwnedFd, last: &OwnedFd, live: &Live) -> Result<Option<LeftOpen>, Errno> {
     let mut matcher = live.now();
     let mut redactor = Redactor::new(Arc::clone(&matcher));
     let mut buffer = Zeroizing::new(vec![0; BUFFER_BYTES]);
     let mut clean = Vec::new();
     let mut lost = false;
     let mut paused = true;
-    loop {
+    // Bytes that were written in time and are still to be read.
+    let mut left = None;
+    while left != Some(0) {
         // What a pause did not release waits for what comes next.
-        match wait(&from, to, (!paused && redactor.held() > 0).then_some(PAUSE))? {
-            Event::Gone => return Ok(()),
+        let pause = (!paused && redactor.held() > 0).then_some(PAUSE);
+        match wait(&from, to, Some(last).filter(|_| left.is_none()), pause)? {
+            Event::Gone => return Ok(None),
+            Event::Last => left = Some(ioctl_fionread(&from)?),
             Event::Pause => {
                 paused = true;
                 redactor.release(&mut clean);
@@ -70,23 +88,30 @@ fn run(from: OwnedFd, to: &OwnedFd, live: &Live) -> Result<(), Errno> {
                     redactor = Redactor::new(Arc::clone(&matcher));
                 }
                 paused = false;
-                match read(&from, &mut buffer[..]) {
+                let bytes_max = left.map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES as u64) as usize);
+                match read(&from, &mut buffer[..bytes_max]) {
                     Ok(0) => {
                         redactor.finish(&mut clean);
                         written(write_all(to, &clean), &mut lost);
-                        return Ok(());
+                        return Ok(None);
                     }
-                    Ok(count) => drop(redactor.push(&buffer[..count], &mut clean)),
+                    Ok(count) => {
+                        redactor.push(&buffer[..count], &mut clean);
+                        left = left.map(|left| left.saturating_sub(count as u64));
+                    }
                     Err(Errno::INTR) => {}
                     Err(error) => return Err(error),
                 }
             }
         }
         if !written(write_all(to, &clean), &mut lost) {
-            return Ok(());
+            return Ok(None);
         }
         clean.clear();
     }
+    redactor.finish(&mut clean);
+    written(write_all(to, &clean), &mut lost);
+    Ok(Some(LeftOpen))
 }
 
 /// Whether somebody still reads. A full disk costs the output, not the command, whose own writes succeed: it is told
@@ -104,14 +129,18 @@ fn written(end: Result<(), Errno>, lost: &mut bool) -> bool {
     true
 }
 
-fn wait(from: &OwnedFd, to: &OwnedFd, pause: Option<Duration>) -> Result<Event, Errno> {
+fn wait(from: &OwnedFd, to: &OwnedFd, last: Option<&OwnedFd>, pause: Option<Duration>) -> Result<Event, Errno> {
     let timeout = pause.and_then(|pause| Timespec::try_from(pause).ok());
     loop {
         // Of the other side only errors are asked for: its reader may go while the command is silent.
-        let mut ends = [PollFd::new(from, PollFlags::IN), PollFd::new(to, PollFlags::empty())];
+        let mut ends = vec![PollFd::new(from, PollFlags::IN), PollFd::new(to, PollFlags::empty())];
+        ends.extend(last.map(|last| PollFd::new(last, PollFlags::IN)));
         match poll(&mut ends, timeout.as_ref()) {
             Ok(0) => return Ok(Event::Pause),
             Ok(_) if ends[1].revents().intersects(PollFlags::ERR | PollFlags::HUP) => return Ok(Event::Gone),
+            // Nobody can write more, and all that was written will be read.
+            Ok(_) if ends[0].revents().contains(PollFlags::HUP) => return Ok(Event::Readable),
+            Ok(_) if ends.get(2).is_some_and(|last| !last.revents().is_empty()) => return Ok(Event::Last),
             Ok(_) => return Ok(Event::Readable),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
@@ -140,6 +169,7 @@ fn write_all(to: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use crate::{mask::Known, received::tests::secrets};
+    use rustix::event::{EventfdFlags, eventfd};
     use std::{
         fs::File,
         io::{PipeReader, PipeWriter, Read as _, Write as _},
@@ -150,15 +180,20 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     /// A pump between the two ends, and what tells that it ended.
-    fn pump(to: impl Into<OwnedFd>) -> (PipeWriter, Receiver<()>) {
+    fn pump(to: impl Into<OwnedFd>) -> (PipeWriter, Receiver<LeftOpen>) {
         let (from, writer) = io::pipe().expect("a pipe");
         let (alive, ended) = sync_channel(0);
         let matcher = Known::default().matcher(&secrets(&[("A", VALUE)]));
-        start(from.into(), to.into(), matcher, alive).expect("started");
+        start(from.into(), to.into(), matcher, never(), alive).expect("started");
         (writer, ended)
     }
 
-    fn through_pipe() -> (PipeWriter, PipeReader, Receiver<()>) {
+    /// All that comes is waited for.
+    fn never() -> Arc<OwnedFd> {
+        Arc::new(eventfd(0, EventfdFlags::CLOEXEC).expect("made"))
+    }
+
+    fn through_pipe() -> (PipeWriter, PipeReader, Receiver<LeftOpen>) {
         let (reader, to) = io::pipe().expect("a pipe");
         let (writer, ended) = pump(to);
         (writer, reader, ended)
@@ -190,7 +225,7 @@ mod tests {
         let (from, mut writer) = io::pipe().expect("a pipe");
         let mut known = Known::default();
         let live = known.matcher(&secrets(&[("A", VALUE)]));
-        start(from.into(), to.into(), live, sync_channel(0).0).expect("started");
+        start(from.into(), to.into(), live, never(), sync_channel(0).0).expect("started");
         writeln!(writer, "{VALUE} later-value").expect("written");
         next(&mut reader, "{{A}} later-value\n");
         known.matcher(&secrets(&[("A", "later-value")]));

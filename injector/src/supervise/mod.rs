@@ -24,6 +24,7 @@ use coffer_proto::v1::FetchEnvironmentResponse;
 use nix::sys::{prctl, signal::Signal};
 use tokio::{
     sync::mpsc,
+    task::spawn_blocking,
     time::{Instant, interval},
 };
 
@@ -95,7 +96,8 @@ struct Supervisor {
     said: Said,
     /// What changed, being written and made ready.
     preparing: Option<Apart<Prepared>>,
-    copying: Option<Copying>,
+    /// Of what was printed by this command and those before it.
+    copying: Vec<Copying>,
     state: State,
     /// A TERM or INT was passed on; the next one kills.
     was_told_to_end: bool,
@@ -144,7 +146,7 @@ impl Supervisor {
             outcomes,
             said: Said::default(),
             preparing: None,
-            copying,
+            copying: copying.into_iter().collect(),
             state: State::Running,
             was_told_to_end: false,
         })
@@ -163,7 +165,7 @@ impl Supervisor {
             tokio::spawn(changes::follow(source.clone(), began, times, cache, sender, outcomes));
         }
         let mut looks = interval(LOOK_INTERVAL);
-        loop {
+        let end = loop {
             let may_change = matches!(self.state, State::Running) && self.preparing.is_none();
             let is_clearing = matches!(self.state, State::Clearing { .. });
             let deadline = self.deadline();
@@ -174,13 +176,12 @@ impl Supervisor {
                 () = at(deadline) => self.late(),
                 _ = looks.tick(), if is_clearing => {}
             }
-            if let Some(code) = self.go_on()? {
-                if let Some(copying) = &self.copying {
-                    copying.finish(COPY_WAIT_MAX);
-                }
-                return Ok(code);
+            if let Some(end) = self.go_on().transpose() {
+                break end;
             }
-        }
+        };
+        copied(self.copying, &mut signals).await;
+        end
     }
 
     fn signaled(&mut self, signal: Signal) {
@@ -327,7 +328,10 @@ impl Supervisor {
             State::Clearing { next: Next::EndWithIts, .. } => Ok(Some(group::ENDED_BY_TERM)),
             State::Clearing { next: Next::Start(start), .. } => {
                 let revision = start.revision.clone();
-                (self.group, self.given, self.copying) = spawn(&self.work, *start)?;
+                let copying;
+                (self.group, self.given, copying) = spawn(&self.work, *start)?;
+                self.copying.retain(|copying| !copying.is_over());
+                self.copying.extend(copying);
                 self.started_with.clone_from(&self.given);
                 (self.has_all, self.was_told_to_end) = (true, false);
                 self.taken(revision);
@@ -339,6 +343,30 @@ impl Supervisor {
             state => {
                 self.state = state;
                 Ok(None)
+            }
+        }
+    }
+}
+
+/// Waits until all that was printed is read, unless a signal says that this is too long.
+async fn copied(copying: Vec<Copying>, signals: &mut Signals) {
+    let deadline = std::time::Instant::now() + COPY_WAIT_MAX;
+    let left_open = move || copying.into_iter().map(|copying| copying.finish(deadline)).filter(|all| !all).count();
+    let mut finish = spawn_blocking(left_open);
+    loop {
+        tokio::select! {
+            left_open = &mut finish => {
+                if left_open.is_ok_and(|count| count > 0) {
+                    report::line("--mask: a process that the command left behind prints to nobody from here on");
+                }
+                return;
+            }
+            signal = signals.next() => match signal {
+                Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP => {
+                    return report::line("--mask: told to end before all that the command printed was read");
+                }
+                Signal::SIGCHLD => drop(group::reap()),
+                _ => {}
             }
         }
     }

@@ -189,7 +189,7 @@ impl Supervisor {
             Signal::SIGCHLD => group::reap().into_iter().for_each(|event| self.happened(event)),
             Signal::SIGTERM | Signal::SIGINT if self.was_told_to_end => self.group.signal(Signal::SIGKILL),
             Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => {
-                self.was_told_to_end = signal != Signal::SIGQUIT;
+                self.was_told_to_end |= signal != Signal::SIGQUIT;
                 self.group.signal(signal);
                 // No start comes after this.
                 if let State::Stopping { next, .. } | State::Clearing { next, .. } = &mut self.state

@@ -79,6 +79,20 @@ fn a_second_term_kills() {
 }
 
 #[test]
+fn a_quit_between_two_terms_changes_nothing() {
+    let server = Script::default().start();
+    let script = "trap 'echo term' TERM; trap 'echo quit' QUIT; echo ready; while :; do sleep 0.02; done";
+    let mut run = supervise(&server, &STAY, script);
+    assert_eq!(run.line(), "ready");
+    for (signal, told) in [(Signal::SIGQUIT, "quit"), (Signal::SIGTERM, "term"), (Signal::SIGQUIT, "quit")] {
+        run.signal(signal);
+        assert_eq!(run.line(), told);
+    }
+    run.signal(Signal::SIGTERM);
+    assert_eq!(run.code(), Some(137));
+}
+
+#[test]
 fn what_ignores_its_stop_is_killed_after_the_grace() {
     let server = Script::of(&[("A", "one")]).start();
     let flags = [&STAY[..], &["--grace", "300ms"]].concat();

@@ -25,7 +25,7 @@ use nix::sys::{prctl, signal::Signal};
 use tokio::{
     sync::mpsc,
     task::spawn_blocking,
-    time::{Instant, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
 use self::{
@@ -164,7 +164,7 @@ impl Supervisor {
             let (times, cache) = (Times::new(&self.work.args), self.work.cache.clone());
             tokio::spawn(changes::follow(source.clone(), began, times, cache, sender, outcomes));
         }
-        let mut looks = interval(LOOK_INTERVAL);
+        let mut looks = looks();
         let end = loop {
             let may_change = matches!(self.state, State::Running) && self.preparing.is_none();
             let is_clearing = matches!(self.state, State::Clearing { .. });
@@ -348,6 +348,13 @@ impl Supervisor {
     }
 }
 
+/// When to look; what a long run of the command missed is not made up for.
+fn looks() -> Interval {
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
+
 /// Waits until all that was printed is read, unless a signal says that this is too long.
 async fn copied(copying: Vec<Copying>, signals: &mut Signals) {
     let deadline = std::time::Instant::now() + COPY_WAIT_MAX;
@@ -377,5 +384,21 @@ async fn news_of(preparing: &mut Option<Apart<Prepared>>) -> News<Prepared> {
     match preparing {
         Some(preparing) => preparing.news().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{advance, timeout};
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_long_run_it_looks_no_oftener() {
+        let mut looks = looks();
+        looks.tick().await;
+        advance(Duration::from_secs(60 * 60)).await;
+        looks.tick().await;
+        assert!(timeout(LOOK_INTERVAL / 2, looks.tick()).await.is_err());
+        assert!(timeout(LOOK_INTERVAL, looks.tick()).await.is_ok());
     }
 }

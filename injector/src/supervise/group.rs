@@ -41,7 +41,7 @@ pub(super) enum Event {
 }
 
 impl Group {
-    /// Starts the command. Signals are as at the start of every program: none blocked, none ignored.
+    /// Starts the command. Signals are as at the start of every program: none blocked, and none ignored but `ignored`.
     ///
     /// posix_spawn(3) and not std's Command: that keeps copies of the environment that nobody wipes, and would wait for
     /// its child by itself.
@@ -50,6 +50,7 @@ impl Group {
         environment: Environment,
         stdout: Option<&OwnedFd>,
         stderr: Option<&OwnedFd>,
+        ignored: SigSet,
     ) -> io::Result<Self> {
         let path = CString::new(command.path().as_os_str().as_bytes())?;
         let words = command.words().iter().map(|word| CString::new(word.as_bytes()));
@@ -63,7 +64,9 @@ impl Group {
                 | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK,
         )?;
         attributes.set_pgroup(Pid::from_raw(0))?;
-        attributes.set_sigdefault(&SigSet::all())?;
+        let mut default = SigSet::all();
+        ignored.iter().for_each(|signal| default.remove(signal));
+        attributes.set_sigdefault(&default)?;
         attributes.set_sigmask(&SigSet::empty())?;
         let mut actions = PosixSpawnFileActions::init()?;
         for (output, number) in [(stdout, 1), (stderr, 2)] {

@@ -21,7 +21,10 @@ use std::{
 };
 
 use coffer_proto::v1::FetchEnvironmentResponse;
-use nix::sys::{prctl, signal::Signal};
+use nix::sys::{
+    prctl,
+    signal::{SigSet, Signal},
+};
 use tokio::{
     sync::mpsc,
     task::spawn_blocking,
@@ -98,6 +101,8 @@ struct Supervisor {
     preparing: Option<Apart<Prepared>>,
     /// Of what was printed by this command and those before it.
     copying: Vec<Copying>,
+    /// The signals that the command ignores from its start on.
+    ignored: SigSet,
     state: State,
     /// A TERM or INT was passed on; the next one kills.
     was_told_to_end: bool,
@@ -116,7 +121,7 @@ pub(crate) fn run(work: Work, fetched: Fetched) -> Result<u8, Failure> {
     let code = runtime.block_on(async {
         let signals = Signals::catch().map_err(|error| fail("cannot catch signals", &error))?;
         let (outcomes, told) = mpsc::channel(OUTCOMES_MAX);
-        let supervisor = Supervisor::start(Arc::new(work), Arc::new(known), start, outcomes)?;
+        let supervisor = Supervisor::start(Arc::new(work), Arc::new(known), start, outcomes, signals.ignored())?;
         supervisor.run(signals, source, began, told).await
     });
     runtime.shutdown_background();
@@ -129,9 +134,10 @@ impl Supervisor {
         known: Arc<Mutex<Known>>,
         start: Start,
         outcomes: mpsc::Sender<Outcome>,
+        ignored: SigSet,
     ) -> Result<Self, Failure> {
         let terminal = Terminal::of_stdin();
-        let (group, given, copying) = spawn(&work, start)?;
+        let (group, given, copying) = spawn(&work, start, ignored)?;
         if let Some(terminal) = terminal {
             terminal.give_at_start(group);
         }
@@ -147,6 +153,7 @@ impl Supervisor {
             said: Said::default(),
             preparing: None,
             copying: copying.into_iter().collect(),
+            ignored,
             state: State::Running,
             was_told_to_end: false,
         })
@@ -329,7 +336,7 @@ impl Supervisor {
             State::Clearing { next: Next::Start(start), .. } => {
                 let revision = start.revision.clone();
                 let copying;
-                (self.group, self.given, copying) = spawn(&self.work, *start)?;
+                (self.group, self.given, copying) = spawn(&self.work, *start, self.ignored)?;
                 self.copying.retain(|copying| !copying.is_over());
                 self.copying.extend(copying);
                 self.started_with.clone_from(&self.given);

@@ -10,6 +10,7 @@ use coffer_proto::{
     name::VariableName,
     v1::{FetchEnvironmentResponse, Variable as Sent},
 };
+use nix::sys::signal::SigSet;
 
 use super::group::Group;
 use crate::{
@@ -120,12 +121,12 @@ fn given<V>(secrets: &[Variable<V>]) -> Given {
 }
 
 /// Starts the command; its output is copied from here on if it is to be masked.
-pub(super) fn spawn(work: &Work, start: Start) -> Result<(Group, Given, Option<Copying>), Failure> {
+pub(super) fn spawn(work: &Work, start: Start, ignored: SigSet) -> Result<(Group, Given, Option<Copying>), Failure> {
     let (stdout, stderr, copying) = match start.outputs.map(Outputs::split) {
         Some((stdout, stderr, copying)) => (stdout, stderr, Some(copying)),
         None => (None, None, None),
     };
-    let group = Group::start(&work.command, start.environment, stdout.as_ref(), stderr.as_ref());
+    let group = Group::start(&work.command, start.environment, stdout.as_ref(), stderr.as_ref(), ignored);
     let group = group.map_err(|error: io::Error| exec::explain(&work.command, &error))?;
     Ok((group, start.given, copying))
 }

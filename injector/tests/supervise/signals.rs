@@ -64,6 +64,32 @@ fn each_signal_arrives_once() {
 }
 
 #[test]
+fn what_was_ignored_stays_ignored() {
+    let server = Script::of(&[("A", "one-and-only")]).start();
+    let show = "grep SigIgn: /proc/$$/status; while :; do sleep 0.02; done";
+    for flags in [&STAY[..], &["--mask"]] {
+        let injector = injector(&server);
+        // As nohup does, and scripts with what they start in the background.
+        let mut command = crate::run::bare("/bin/sh");
+        command.envs(injector.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.args(["-c", "trap '' HUP INT QUIT; exec \"$0\" \"$@\""]).arg(injector.get_program());
+        let mut run = Supervised::of({
+            command.args(flags).args(["--", "sh", "-c", show]);
+            command
+        });
+        // Two signals above these are the C library's own.
+        let line = run.line();
+        assert!(line.starts_with("SigIgn:") && line.ends_with("0000007"), "{flags:?}: {line}");
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+            run.signal(signal);
+        }
+        assert!(run.is_silent_for(Duration::from_millis(200)), "it runs on");
+        run.signal(Signal::SIGTERM);
+        assert_eq!(run.code(), Some(143));
+    }
+}
+
+#[test]
 fn a_second_term_kills() {
     let server = Script::default().start();
     for first in [Signal::SIGTERM, Signal::SIGINT] {

@@ -84,7 +84,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) keep_existing: bool,
 
-    /// Check, print names, kinds, versions and sources on stdout, and start nothing; no value is fetched
+    /// Check, print names, kinds, versions and sources on stdout, and start nothing; no value is fetched. Not with a start
+    /// token, which works once
     #[arg(long)]
     pub(crate) dry_run: bool,
 

@@ -55,6 +55,12 @@ impl Failure {
         if problems.is_empty() { Ok(()) } else { Err(Self::all(exit, problems)) }
     }
 
+    /// With one more line.
+    pub(crate) fn and(mut self, line: impl Into<String>) -> Self {
+        self.problems.push(line.into());
+        self
+    }
+
     /// The code.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

@@ -56,7 +56,15 @@ pub(crate) fn fetch(
     deadline: Instant,
 ) -> Result<Fetched, Failure> {
     let Settings { mut config, source, workload } = settings;
-    config.credential = Some(source.credential(deadline)?);
+    let credential = source.credential(deadline)?;
+    // A file that cannot be read may be there in a moment.
+    if args.dry_run && credential.token().is_ok_and(|token| token.kind() == TokenKind::Start) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--dry-run: the token is a start token, which works once: keep it for the start, and take another for this",
+        ));
+    }
+    config.credential = Some(credential);
     let asked = workload.map(|workload| workload.to_string()).unwrap_or_default();
     let mut source = Source { config, nonce: None, asked, verbose: args.verbose };
 
@@ -73,8 +81,9 @@ pub(crate) fn fetch(
         Some(cache) => cache.settle(answer, cache::now()),
         None => answer,
     };
-    let answer = answer.map_err(|error| source.failure(&error))?;
-    source.check(&answer)?;
+    let answer = answer.map_err(|error| source.failure(&error));
+    let answer = answer.and_then(|answer| source.check(&answer).map(|()| answer));
+    let answer = answer.map_err(|failure| source.refused(failure))?;
     Ok(Fetched { answer, was_kept: unanswered, runtime, source })
 }
 
@@ -95,6 +104,16 @@ impl Source {
             self.config.credential = Some(Credential::Token(session));
         }
         Ok(())
+    }
+
+    /// A start that ends like this, once it has a session: says what that means for the next.
+    pub(crate) fn refused(&self, failure: Failure) -> Failure {
+        match (&self.nonce, &self.config.credential) {
+            (Some(_), Some(Credential::Token(token))) if token.kind() != TokenKind::Start => {
+                failure.and("this start has used its start token up: the next one needs another")
+            }
+            _ => failure,
+        }
     }
 
     /// A connection that is made at the first call.

@@ -72,6 +72,9 @@ fn run(args: Box<Args>) -> Result<u8, Failure> {
     let command = resolve(&args.command, &inherited)?;
     let limits = size::Limits::of_this_process();
     let cache = Cache::open(&args, &settings)?;
+    if !args.dry_run {
+        deliver::check_places(&args)?;
+    }
 
     let fetched = fetch::fetch(settings, cache.as_ref(), &args, deadline)?;
     let Some(command) = command.filter(|_| !args.dry_run) else {
@@ -79,15 +82,19 @@ fn run(args: Box<Args>) -> Result<u8, Failure> {
         deliver::check(&checked, &args)?;
         return report::print(&table::render(&checked, &args, &inherited)).map(|()| 0);
     };
+    let source = fetched.source.clone();
     if args.supervise.on_change.is_some() || args.delivery.mask {
         let work = supervise::Work { args, command, inherited, limits, cache: cache.map(Arc::new) };
-        return supervise::run(work, fetched);
+        return supervise::run(work, fetched).map_err(|failure| source.refused(failure));
     }
-    let secrets = received::check(fetched.into_answer(), &args, received::with_value)?;
-    let count = secrets.len();
-    let delivered = deliver::deliver(&secrets, inherited, &args, limits, &command)?;
-    report::verbose(args.verbose, || format!("starting {} with {count} secrets", command.path().display()));
-    Err(exec::exec(&command, delivered.environment))
+    let start = || {
+        let secrets = received::check(fetched.into_answer(), &args, received::with_value)?;
+        let count = secrets.len();
+        let delivered = deliver::deliver(&secrets, inherited, &args, limits, &command)?;
+        report::verbose(args.verbose, || format!("starting {} with {count} secrets", command.path().display()));
+        Err(exec::exec(&command, delivered.environment))
+    };
+    start().map_err(|failure| source.refused(failure))
 }
 
 /// A dry run may go without a command.

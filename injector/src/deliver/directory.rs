@@ -35,6 +35,14 @@ pub(super) struct Directory {
     made: BTreeSet<VariableName>,
 }
 
+fn refused(path: &Path, problem: &str) -> Failure {
+    Failure::new(Exit::Refused, format!("--files {}: {problem}", path.display()))
+}
+
+fn cannot_be_used(path: &Path, error: Errno) -> Failure {
+    refused(path, &format!("cannot be used: {}", io::Error::from(error)))
+}
+
 impl Directory {
     /// Whether a file lies in it.
     pub(super) fn holds(&self, file: &Path) -> bool {
@@ -43,48 +51,61 @@ impl Directory {
         matches!((found, own), (Ok(found), Ok(own)) if (found.dev(), found.ino()) == (own.st_dev, own.st_ino))
     }
 
+    /// Whether it can be used, or made where it is to be. What lies in it counts once names are known.
+    pub(super) fn check(path: &Path) -> Result<(), Failure> {
+        let path: PathBuf = path.components().collect();
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = place::open_directory(place::parent(&path), OFlags::empty());
+                parent.map(drop).map_err(|error| cannot_be_used(&path, error))
+            }
+            _ => Self::existing(path).map(drop),
+        }
+    }
+
     /// Opens it, or makes it with mode 0700; its parent must exist. It must be a directory of this user, not a link,
     /// that nobody else may write, where the names of the secrets are free or listed as ours.
     pub(super) fn open(path: &Path, secrets: &[Variable<SecretValue>]) -> Result<Self, Failure> {
         // Without a slash at the end, behind which a link would be followed.
         let path: PathBuf = path.components().collect();
-        let refused = |problem: String| Failure::new(Exit::Refused, format!("--files {}: {problem}", path.display()));
-        let io = |error: Errno| refused(format!("cannot be used: {}", io::Error::from(error)));
         match mkdirat(CWD, &path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(cannot_be_used(&path, error)),
         }
-        let directory = place::open_directory(&path, OFlags::NOFOLLOW).map_err(|error| match error {
-            Errno::LOOP | Errno::NOTDIR => refused("must be a directory, and not a symbolic link to one".to_owned()),
-            other => io(other),
-        })?;
-        let stat = fstat(&directory).map_err(io)?;
-        if stat.st_uid != geteuid().as_raw() {
-            return Err(refused("belongs to another user".to_owned()));
-        }
-        if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
-            return Err(refused("may be written by others than its owner: chmod go-w".to_owned()));
-        }
-        let made = list(&directory).map_err(|error| refused(format!("{LIST} cannot be read: {error}")))?;
+        let opened = Self::existing(path)?;
         let mut problems = Vec::new();
         for name in secrets.iter().map(|secret| &secret.name) {
-            let found = place::find(&directory, OsStr::new(name.as_str())).map_err(io)?;
+            let found = place::find(&opened.directory, OsStr::new(name.as_str()));
+            let found = found.map_err(|error| cannot_be_used(&opened.path, error))?;
             let problem = found.and_then(|stat| match place::not_ours(&stat) {
-                None if !made.contains(name) => Some("is there already, and coffer-inject did not make it"),
+                None if !opened.made.contains(name) => Some("is there already, and coffer-inject did not make it"),
                 problem => problem,
             });
-            problems.extend(problem.map(|problem| format!("--files {}/{name}: {problem}", path.display())));
+            problems.extend(problem.map(|problem| format!("--files {}/{name}: {problem}", opened.path.display())));
         }
-        Failure::unless_empty(Exit::Refused, problems)?;
+        Failure::unless_empty(Exit::Refused, problems).map(|()| opened)
+    }
+
+    fn existing(path: PathBuf) -> Result<Self, Failure> {
+        let directory = place::open_directory(&path, OFlags::NOFOLLOW).map_err(|error| match error {
+            Errno::LOOP | Errno::NOTDIR => refused(&path, "must be a directory, and not a symbolic link to one"),
+            other => cannot_be_used(&path, other),
+        })?;
+        let stat = fstat(&directory).map_err(|error| cannot_be_used(&path, error))?;
+        if stat.st_uid != geteuid().as_raw() {
+            return Err(refused(&path, "belongs to another user"));
+        }
+        if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
+            return Err(refused(&path, "may be written by others than its owner: chmod go-w"));
+        }
+        let made = list(&directory).map_err(|error| refused(&path, &format!("{LIST} cannot be read: {error}")))?;
         Ok(Self { path, directory, made })
     }
 
     /// Writes a file for each secret, and removes those that were made for secrets that are gone.
     pub(super) fn write(&self, secrets: &[Variable<SecretValue>]) -> Result<(), Failure> {
         place::warn_of_disk(&self.directory, &self.path);
-        self.try_write(secrets).map_err(|error| {
-            Failure::new(Exit::Refused, format!("--files {}: cannot be written: {error}", self.path.display()))
-        })
+        self.try_write(secrets).map_err(|error| refused(&self.path, &format!("cannot be written: {error}")))
     }
 
     fn try_write(&self, secrets: &[Variable<SecretValue>]) -> io::Result<()> {

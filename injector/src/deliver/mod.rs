@@ -21,6 +21,14 @@ mod template;
 pub(crate) use assign::Assigned;
 use directory::Directory;
 
+/// Whether files can be written where they are to go, before anybody is asked for what they will hold: a start that is
+/// refused later has used its start token up.
+pub(crate) fn check_places(args: &Args) -> Result<(), Failure> {
+    let templates = template::read(&args.delivery.templates)?;
+    args.delivery.files.as_deref().map_or(Ok(()), Directory::check)?;
+    templates.iter().try_for_each(|template| template.target.check())
+}
+
 /// For a dry run: whether every name is there and none meets another. Reads templates, writes nothing.
 pub(crate) fn check<V>(secrets: &[Variable<V>], args: &Args) -> Result<(), Failure> {
     assign::check(secrets, args)?;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use coffer_proto::token::{Token, TokenKind};
+
 use crate::{
     fake::Script,
     run::{bare, fails, injector, text, write_executable},
@@ -155,6 +157,49 @@ fn a_token_that_cannot_be_used_is_77() {
     }
     fails(injector(&server).args(["--token-fd", "99", "--", "true"]), 77);
     assert_eq!(server.calls().len(), 0, "the server was asked");
+}
+
+#[test]
+fn what_can_be_refused_without_coffer_uses_no_start_token_up() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    std::fs::write(path("file"), "{{A}}").expect("written");
+    let server = Script::of(&[("A", "hunter2")]).start();
+    let start = Token::generate(TokenKind::Start);
+    let start = || {
+        let mut command = injector(&server);
+        command.env("COFFER_TOKEN", start.expose());
+        command
+    };
+    for (flags, code, expected) in [
+        (vec!["--dry-run".to_owned()], 64, "--dry-run: the token is a start token"),
+        (vec!["--template".to_owned(), format!("{}:{}", path("none"), path("out"))], 64, "none: cannot be read"),
+        (
+            vec!["--template".to_owned(), format!("{}:{}", path("file"), path("none/out"))],
+            65,
+            "directory cannot be opened",
+        ),
+        (vec!["--files".to_owned(), path("file")], 65, "must be a directory"),
+        (vec!["--files".to_owned(), path("none/files")], 65, "cannot be used"),
+    ] {
+        let lines = fails(start().args(&flags).args(["--", "true"]), code);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains(expected), "{lines:?}");
+    }
+    assert!(!directory.path().join("none").exists());
+    assert!(start().args(["--", "true"]).status().expect("started").success(), "it is good for the start");
+}
+
+#[test]
+fn every_way_to_start_says_that_its_token_is_used_up() {
+    for flags in [&[][..], &["--mask"], &["--on-change", "restart"]] {
+        let server = Script::of(&[("A", "hunter2")]).start();
+        let mut command = injector(&server);
+        command.env("COFFER_TOKEN", Token::generate(TokenKind::Start).expose());
+        let lines = fails(command.args(flags).args(["--require", "B", "--", "true"]), 78);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].ends_with("used its start token up: the next one needs another"), "{lines:?}");
+    }
 }
 
 #[test]

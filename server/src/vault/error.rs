@@ -27,7 +27,7 @@ pub struct Violation {
 pub enum Error {
     /// Nobody is known to call.
     Unauthenticated(identity::Error),
-    /// The start token was exchanged by somebody else before.
+    /// The start token was exchanged before, with another nonce.
     StartTokenUsed,
     /// Forbidden, or absent where the caller may not know it.
     Denied,
@@ -226,7 +226,7 @@ impl fmt::Display for Error {
             Error::Unauthenticated(identity::Error::Missing) => f.write_str("no token was sent"),
             Error::Unauthenticated(identity::Error::Invalid) => f.write_str("the token is not valid"),
             Error::Unauthenticated(identity::Error::Expired) => f.write_str("the token has expired"),
-            Error::StartTokenUsed => f.write_str("the start token was used before, by somebody else"),
+            Error::StartTokenUsed => f.write_str("the start token was used before, by this or another start"),
             Error::Denied => f.write_str("permission denied, or there is no such thing"),
             Error::Invalid { violations, more } => {
                 for (at, violation) in violations.iter().enumerate() {

@@ -10,6 +10,8 @@ use crate::{Client, Error, retry::Policy};
 
 /// A watch that lived so long was no failure, even if nothing happened in it.
 const LIVED: Duration = Duration::from_secs(30);
+/// What cannot be followed for so long is told. Servers that are started anew are away for less.
+const OUTAGE: Duration = Duration::from_secs(5);
 
 /// A new state of an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,17 @@ pub struct Change {
     pub changed: Vec<String>,
     /// What changed is not known: anything may have.
     pub reset: bool,
+}
+
+/// What there is to tell of an environment, and of following it.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A new state.
+    Changed(Change),
+    /// It cannot be followed for this reason, and could not be for 5 seconds. Told once; it is tried again.
+    Lost(Error),
+    /// After `Lost` or an error: it is followed again.
+    Back,
 }
 
 /// Follows one environment. Dropping it ends the watch and frees what it takes here and on the server.
@@ -48,6 +61,15 @@ pub struct Follow {
     failures: u32,
     /// Not to be tried again before.
     resume: Option<Instant>,
+    /// It cannot be followed.
+    outage: Option<Outage>,
+    outage_min: Duration,
+}
+
+/// Since when, and whether the caller knows.
+struct Outage {
+    since: Instant,
+    is_told: bool,
 }
 
 struct Open {
@@ -60,7 +82,8 @@ impl Follow {
     /// environment revision that the caller has; empty for none. Nothing happens before [`Follow::next`].
     pub fn new(client: Client, workload: &str, revision: &str, policy: Policy) -> Self {
         let (workload, revision) = (workload.to_owned(), revision.to_owned());
-        Self { client, workload, revision, policy, stream: None, failures: 0, resume: None }
+        let (stream, failures, resume, outage) = (None, 0, None, None);
+        Self { client, workload, revision, policy, stream, failures, resume, outage, outage_min: OUTAGE }
     }
 
     /// The newest state, once it differs from the one given last. States between are left out, their changed names are
@@ -73,17 +96,32 @@ impl Follow {
     /// What does not pass by itself: the right or the token is gone. Called again, it tries again after a while.
     pub async fn next(&mut self) -> Result<Change, Error> {
         loop {
+            if let News::Changed(change) = self.news().await? {
+                return Ok(change);
+            }
+        }
+    }
+
+    /// The same for whoever wants to hear also of outages that pass, which [`Follow::next`] is silent about.
+    ///
+    /// # Errors
+    /// As [`Follow::next`].
+    pub async fn news(&mut self) -> Result<News, Error> {
+        loop {
             let Some(open) = &mut self.stream else {
-                self.connect().await?;
-                continue;
+                match self.connect().await? {
+                    Some(news) => return Ok(news),
+                    None => continue,
+                }
             };
             match open.messages.message().await {
-                Ok(Some(message)) => return Ok(self.newest(message).await),
+                Ok(Some(message)) => return Ok(News::Changed(self.newest(message).await)),
                 Ok(None) => self.lost(None),
                 Err(status) => {
                     let error = Error::from(status);
                     self.lost(error.retry_after());
                     if !error.is_retryable() {
+                        self.outage().is_told = true;
                         return Err(error);
                     }
                 }
@@ -91,7 +129,7 @@ impl Follow {
         }
     }
 
-    async fn connect(&mut self) -> Result<(), Error> {
+    async fn connect(&mut self) -> Result<Option<News>, Error> {
         if let Some(resume) = self.resume {
             sleep_until(resume).await;
         }
@@ -102,13 +140,25 @@ impl Follow {
             Ok(messages) => {
                 self.stream = Some(Open { messages, since: Instant::now() });
                 self.resume = None;
-                Ok(())
+                Ok(self.outage.take().filter(|outage| outage.is_told).map(|_| News::Back))
             }
             Err(error) => {
                 self.lost(error.retry_after());
-                if error.is_retryable() { Ok(()) } else { Err(error) }
+                let outage_min = self.outage_min;
+                let outage = self.outage();
+                if !error.is_retryable() {
+                    outage.is_told = true;
+                    return Err(error);
+                }
+                let is_news = !outage.is_told && outage.since.elapsed() >= outage_min;
+                outage.is_told |= is_news;
+                Ok(is_news.then_some(News::Lost(error)))
             }
         }
+    }
+
+    fn outage(&mut self) -> &mut Outage {
+        self.outage.get_or_insert_with(|| Outage { since: Instant::now(), is_told: false })
     }
 
     /// Merges what is there already.

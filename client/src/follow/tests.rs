@@ -207,6 +207,53 @@ async fn what_will_not_pass_is_told_and_can_be_asked_again() {
     assert_eq!(task.await.expect("no panic").1.expect("a change").revision, "r1");
 }
 
+/// Follows in a task, with all that is told.
+fn news(mut follow: Follow) -> tokio::task::JoinHandle<(Follow, Result<News, Error>)> {
+    tokio::spawn(async move {
+        let result = timeout(SOON, follow.news()).await.expect("in time");
+        (follow, result)
+    })
+}
+
+#[tokio::test]
+async fn an_outage_is_told_once_and_that_it_is_over() {
+    let busy = || Status::resource_exhausted("busy");
+    let mut scene = scene(vec![busy(), busy(), busy(), busy()]).await;
+    let mut follow = scene.follow("r0");
+    follow.outage_min = Duration::from_millis(15);
+    let (follow, told) = news(follow).await.expect("no panic");
+    assert!(matches!(&told, Ok(News::Lost(error)) if error.message() == "busy"), "{told:?}");
+    let (follow, told) = news(follow).await.expect("no panic");
+    assert!(matches!(told, Ok(News::Back)), "{told:?}");
+    let task = news(follow);
+    let watch = scene.watch().await;
+    watch.messages.try_send(message("r1", &["A"], false)).expect("open");
+    let (_, told) = task.await.expect("no panic");
+    assert!(matches!(&told, Ok(News::Changed(change)) if change.revision == "r1"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_short_outage_is_not_told() {
+    let mut scene = scene(vec![Status::unavailable("not yet"); 3]).await;
+    let task = news(scene.follow("r0"));
+    scene.watch().await.messages.try_send(message("r1", &["A"], false)).expect("open");
+    let (_, told) = task.await.expect("no panic");
+    assert!(matches!(told, Ok(News::Changed(_))), "{told:?}");
+}
+
+#[tokio::test]
+async fn that_it_is_over_is_told_after_an_error_too() {
+    let mut scene = scene(vec![Status::permission_denied("no")]).await;
+    let (follow, denied) = news(scene.follow("r0")).await.expect("no panic");
+    assert_eq!(denied.expect_err("denied").code(), Code::PermissionDenied);
+    let (follow, told) = news(follow).await.expect("no panic");
+    assert!(matches!(told, Ok(News::Back)), "{told:?}");
+    scene.watch().await.messages.try_send(Err(Status::unauthenticated("revoked"))).expect("open");
+    let (follow, revoked) = news(follow).await.expect("no panic");
+    assert_eq!(revoked.expect_err("revoked").code(), Code::Unauthenticated);
+    assert!(matches!(news(follow).await.expect("no panic").1, Ok(News::Back)));
+}
+
 #[tokio::test]
 async fn cancelled_it_has_lost_nothing_and_dropped_it_frees_the_server() {
     let mut scene = scene(Vec::new()).await;

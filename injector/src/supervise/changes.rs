@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use coffer_client::{Client, Error, follow::Follow, retry::Policy};
+use coffer_client::{
+    Client, Error,
+    follow::{Follow, News},
+    retry::Policy,
+};
 use coffer_proto::v1::FetchEnvironmentResponse;
 use tokio::{
     sync::mpsc,
@@ -26,6 +30,9 @@ const PATIENT: Policy = Policy { first: Duration::from_secs(1), max: Duration::f
 fn random() -> f64 {
     (Policy::default().random)()
 }
+
+const LOST: &str = "changes cannot be followed, the command runs on";
+const BACK: &str = "changes are followed again";
 
 /// What the command was started with.
 pub(super) struct Began {
@@ -65,19 +72,25 @@ pub(super) async fn follow(
     loop {
         let until = || (Instant::now() + args.timeout).into_std();
         tokio::select! {
-            change = follow.next() => match change {
-                // What was fetched meanwhile is told once more.
-                Ok(change) if change.revision == last => said.nothing(),
-                Ok(_) => {
-                    said.nothing();
-                    settle(&mut follow, args.debounce).await;
-                    fetch.within(args.splay.mul_f64(random()));
+            told = follow.news() => {
+                let mut told = Some(told);
+                while let Some(news) = told.take() {
+                    match news {
+                        // What was fetched meanwhile is told once more.
+                        Ok(News::Changed(change)) if change.revision == last => {}
+                        Ok(News::Changed(_)) => {
+                            told = settle(&mut follow, args.debounce).await;
+                            fetch.within(args.splay.mul_f64(random()));
+                        }
+                        Ok(News::Lost(error)) => said.once([format!("{LOST}; trying again: {error}").as_str()]),
+                        Ok(News::Back) => said.over(BACK),
+                        Err(error) => {
+                            said.once([format!("{LOST}; trying again: {error}").as_str()]);
+                            heed(cache.as_ref(), error).await;
+                        }
+                    }
                 }
-                Err(error) => {
-                    said.once([format!("changes cannot be followed, the command runs on: {error}").as_str()]);
-                    heed(cache.as_ref(), error).await;
-                }
-            },
+            }
             outcome = outcomes.recv() => match outcome {
                 None => return,
                 Some(Outcome::Refused) => fetch.again(),
@@ -131,12 +144,16 @@ async fn client(
     let mut exchange = Task::default();
     loop {
         let error = match source.exchange((Instant::now() + patience).into_std()).await.and_then(|()| source.client()) {
-            Ok(client) => return Some(client),
+            Ok(client) => {
+                said.over(BACK);
+                return Some(client);
+            }
             Err(error) => error,
         };
-        said.once([format!("changes cannot be followed, the command runs on: {error}").as_str()]);
         // A token file may be there again, but a used token never is.
         let passes = error.is_retryable() || error.is_local();
+        let tries = if passes { "; trying again" } else { "" };
+        said.once([format!("{LOST}{tries}: {error}").as_str()]);
         heed(cache, error).await;
         if !passes {
             return None;
@@ -183,10 +200,17 @@ impl Times {
     }
 }
 
-/// Waits until nothing has changed for a while.
-async fn settle(follow: &mut Follow, debounce: Duration) {
-    let quiet = async { while matches!(timeout(debounce, follow.next()).await, Ok(Ok(_))) {} };
-    let _ = timeout(debounce * DEBOUNCES_MAX, quiet).await;
+/// Waits until nothing has changed for a while, or there is something else to tell.
+async fn settle(follow: &mut Follow, debounce: Duration) -> Option<Result<News, Error>> {
+    let quiet = async {
+        loop {
+            match timeout(debounce, follow.news()).await {
+                Ok(Ok(News::Changed(_))) => {}
+                told => return told.ok(),
+            }
+        }
+    };
+    timeout(debounce * DEBOUNCES_MAX, quiet).await.ok().flatten()
 }
 
 /// Keeps an answer for a start while coffer is away. On a thread that may wait for a disk.

@@ -20,4 +20,12 @@ impl Said {
     pub(super) fn nothing(&mut self) {
         self.0.clear();
     }
+
+    /// The same, and that is said too.
+    pub(super) fn over(&mut self, line: &str) {
+        if !self.0.is_empty() {
+            report::line(line);
+        }
+        self.nothing();
+    }
 }

@@ -35,6 +35,21 @@ fn a_fetch_that_is_refused_once_is_tried_again() {
 }
 
 #[test]
+fn an_outage_is_said_once_and_that_it_is_over() {
+    let server = Script::of(&[("A", "one")]).start();
+    let run = supervise(&server, &QUICK, SHOW);
+    assert_eq!(run.line(), "A=one");
+    server.be_away(true);
+    let lost = "changes cannot be followed, the command runs on; trying again: as scripted";
+    assert_eq!(run.problem(), format!("coffer-inject: {lost}"));
+    server.be_away(false);
+    assert_eq!(run.problem(), "coffer-inject: changes are followed again");
+    server.change(&[("A", "two")]);
+    assert_eq!(run.line(), "A=two");
+    assert_eq!(run.said(), Vec::<String>::new());
+}
+
+#[test]
 fn what_changes_during_a_restart_is_not_lost_with_its_end() {
     let script = Script { good_first: 2, failures: vec![Code::PermissionDenied; 2], ..Script::of(&[("A", "one")]) };
     let server = script.start();

@@ -43,6 +43,11 @@ Exit codes, when the command was not started (every other code is the command's 
 /// With --on-change or --mask the injector stays: the command is its child in a process group of its own, signals are
 /// passed on to that group, everything that is left behind is reaped, and the exit code is the command's, 128+N if signal
 /// N ended it. A second TERM or INT kills the group. What is left of the group when the command has ended is stopped, too.
+/// Signals that were ignored when the injector was started stay so.
+///
+/// With --on-change, give each workload its own token: the watches of a service's token are few, and all that it starts
+/// share them. A token in COFFER_TOKEN stays in the environment of an injector that stays, for root to read: then prefer
+/// --token-fd or --token-file.
 #[derive(Debug, Parser)]
 #[command(name = "coffer-inject", version, after_help = HELP, max_term_width = 120)]
 #[command(override_usage = "coffer-inject [OPTIONS] -- COMMAND [ARGS]...")]
@@ -194,6 +199,10 @@ mod tests {
         let Ok(Asked::Print(help)) = asked(&["--help"]) else { panic!("no help") };
         for code in ["64", "65", "69", "70", "75", "77", "78", "126", "127"] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(code)), "{code} is not documented");
+        }
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for told in ["give each workload its own token", "A token in COFFER_TOKEN stays", "prefer --token-fd"] {
+            assert!(words.contains(told), "{told}");
         }
     }
 }

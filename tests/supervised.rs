@@ -12,7 +12,7 @@ use std::{
 };
 
 use coffer_client::Client;
-use coffer_proto::{token::Token, v1};
+use coffer_proto::{limits, token::Token, v1};
 
 use crate::harness::{Server, Tool, refused, secret, until_async};
 
@@ -190,4 +190,39 @@ async fn a_token_revoked_while_its_command_runs_starts_nothing_from_what_was_kep
     until_async("what was kept to be gone", async || (!cache.exists()).then_some(())).await;
     server.kill();
     assert_eq!(start(&server, &[]).args(["--", "true"]).run().code, Some(69), "it lives on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_finds_no_place_for_a_watch_says_so_and_follows_once_there_is_one() {
+    const WORKLOAD: &str = "projects/p/servers/s";
+    let server = Server::start();
+    let manager = server.manager(&["projects/p"]).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "one")).await.expect("created");
+    server.grant("services/fleet", "secrets:inject", "projects/p").await;
+    let token = server.token("services/fleet").await;
+    let client = server.client(&token);
+    let request = v1::WatchEnvironmentRequest { workload: WORKLOAD.into(), ..Default::default() };
+    let mut taken = Vec::new();
+    for _ in 0..limits::PRINCIPAL_STREAMS {
+        taken.push(client.workloads().watch_environment(request.clone()).await.expect("a place"));
+    }
+    let tool = server.inject(&token).args(["--workload", WORKLOAD, "--on-change", "restart", "--", "sh", "-c", SHOW]);
+    let run = Running::new(tool);
+    assert_eq!(run.line(), "one");
+    let watch = Running::new(server.cli(&token).args(["environment", "watch", WORKLOAD]));
+    let (injector, cli) = (run.problem(), watch.problem());
+    assert!(injector.starts_with("coffer-inject: changes cannot be followed, the command runs on; trying again: "));
+    assert!(cli.starts_with("warning: changes cannot be followed; trying again: "), "{cli}");
+    for said in [injector, cli] {
+        assert!(said.contains("8"), "{said}");
+    }
+    drop(taken);
+    assert_eq!(run.problem(), "coffer-inject: changes are followed again");
+    assert_eq!(watch.problem(), "changes are followed again");
+    let now = watch.line();
+    assert!(now.ends_with("  now"), "{now}");
+    update(&manager, "projects/p/secrets/KEY", "two").await;
+    assert_eq!(run.line(), "two");
+    let change = watch.line();
+    assert!(change.ends_with("  changed: KEY") && change[..16] != now[..16], "{now} {change}");
 }

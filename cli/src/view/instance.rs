@@ -148,12 +148,17 @@ impl EnvironmentChange {
         Self { environment_revision: change.revision, changed_names: change.changed, reset: change.reset }
     }
 
-    pub(crate) fn line(&self, as_json: bool) -> Result<String, Failure> {
+    /// One line. `is_now` says that it is what there is at the beginning, and no change.
+    pub(crate) fn line(&self, is_now: bool, as_json: bool) -> Result<String, Failure> {
         if as_json {
             return json_line(self);
         }
-        let what = if self.reset { "anything".to_owned() } else { self.changed_names.join(",") };
-        Ok(escape::text(&format!("{}  changed: {what}", self.environment_revision)) + "\n")
+        let what = match self.reset {
+            _ if is_now => "now".to_owned(),
+            true => "changed: anything".to_owned(),
+            false => format!("changed: {}", self.changed_names.join(",")),
+        };
+        Ok(escape::text(&format!("{}  {what}", self.environment_revision)) + "\n")
     }
 }
 
@@ -179,6 +184,19 @@ mod tests {
             }],
             token_replay_time: None,
         }
+    }
+
+    #[test]
+    fn what_is_now_is_no_change() {
+        let change = |reset, names: &[&str]| EnvironmentChange {
+            environment_revision: "r".into(),
+            changed_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            reset,
+        };
+        let line = |change: &EnvironmentChange, is_now| change.line(is_now, false).expect("text");
+        assert_eq!(line(&change(true, &[]), true), "r  now\n");
+        assert_eq!(line(&change(true, &[]), false), "r  changed: anything\n");
+        assert_eq!(line(&change(false, &["A", "B"]), false), "r  changed: A,B\n");
     }
 
     #[test]

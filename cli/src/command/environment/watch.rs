@@ -1,6 +1,9 @@
 //! `coffer environment watch`
 
-use coffer_client::{follow::Follow, retry::Policy};
+use coffer_client::{
+    follow::{Follow, News},
+    retry::Policy,
+};
 use coffer_proto::name::Workload;
 
 use crate::{
@@ -12,7 +15,8 @@ use crate::{
 
 /// Print a line whenever a workload's environment changes, until Ctrl-C
 ///
-/// Needs secrets:inject, or the workload's own token. Names are printed, never values. Connects again by itself.
+/// Needs secrets:inject, or the workload's own token. Names are printed, never values. Connects again by itself, and says
+/// so where that takes long. Without --revision the first line is the environment as it is now.
 #[derive(clap::Args)]
 pub(crate) struct Watch {
     /// SCOPE/servers/ID or SCOPE/sandboxes/ID; without it: the workload whose token this is
@@ -28,9 +32,18 @@ impl Watch {
         let client = session.connect().await?;
         let workload = self.workload.map(|workload| workload.to_string()).unwrap_or_default();
         let mut follow = Follow::new(client, &workload, &self.revision, Policy::default());
+        let mut is_now = self.revision.is_empty();
         loop {
-            let change = EnvironmentChange::new(follow.next().await?);
-            print::data(&change.line(session.is_json())?)?;
+            match follow.news().await? {
+                News::Changed(change) => {
+                    let change = EnvironmentChange::new(change);
+                    print::data(&change.line(std::mem::take(&mut is_now), session.is_json())?)?;
+                }
+                News::Lost(error) => {
+                    print::remark(&format!("warning: changes cannot be followed; trying again: {error}"));
+                }
+                News::Back => print::remark("changes are followed again"),
+            }
         }
     }
 }

@@ -8,8 +8,9 @@ server='' workload='' dir=''
 clean_up() {
   status=$?
   trap - EXIT INT TERM HUP
-  for pid in $workload $server; do kill -9 "$pid" 2>/dev/null || :; done
-  wait
+  # An injector that stays is told, so that it takes its command along.
+  [ -z "$workload" ] || { kill "$workload" 2>/dev/null && wait "$workload" 2>/dev/null || :; }
+  [ -z "$server" ] || { kill -9 "$server" 2>/dev/null && wait "$server" 2>/dev/null || :; }
   [ -z "$dir" ] || rm -rf "$dir"
   exit "$status"
 }

@@ -118,7 +118,8 @@ async fn what_is_older_than_the_retention_goes_and_the_rest_can_be_restored() {
     assert_eq!(world.store.condition().await.oldest.expect("some").0.revision.0, 0);
     world.pass(DAY * 4);
     world.until(|| async { world.snapshots().await.first() == Some(&12) }).await;
-    // The log is cut when it is written.
+    // The log is cut when it is written, once the keeper has told from where on it is needed.
+    world.looked().await;
     fill(&world.store, 12..13).await;
     world.until(|| async { world.files("log")[0].as_str() > "00000000000000000012.log" }).await;
     let (position, time) = world.store.condition().await.oldest.expect("some");
@@ -143,6 +144,7 @@ async fn too_many_bytes_shorten_the_retention() {
         world.store.snapshot().await.expect("snapshot");
     }
     world.until(|| async { world.snapshots().await == [12] }).await;
+    world.looked().await;
     fill(&world.store, 12..13).await;
     world.until(|| async { world.files("log").len() == 1 }).await;
     assert_eq!(shown(&world.store).await.1.len(), 13);

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use coffer_proto::{limits, name::Scope};
+use coffer_proto::{
+    limits,
+    name::{Scope, Workload},
+};
 use prost::Message;
 use zeroize::Zeroizing;
 
@@ -95,8 +98,8 @@ impl Vault {
     fn starts_to_write(&self, state: &State, pending: &Pending) -> Result<Vec<Write>, Error> {
         let mut room = Room::new(self.0.limits.memory_bytes / 100 * MEMORY_PERCENT, state);
         let mut without_room = 0_usize;
-        let mut writes = Vec::new();
-        let mut scopes: BTreeMap<&Scope, usize> = BTreeMap::new();
+        let mut puts = BTreeMap::new();
+        let mut new: BTreeMap<&Scope, Vec<&Workload>> = BTreeMap::new();
         for workload in pending.starts.keys() {
             let scope = state.scope(workload.scope());
             let written = state.starts(workload).map(|starts| starts.as_ref().clone());
@@ -112,11 +115,11 @@ impl Vault {
                 }
             }
             if is_new {
-                *scopes.entry(workload.scope()).or_default() += 1;
+                new.entry(workload.scope()).or_default().push(workload);
             }
-            let record_key = key::starts(workload);
-            let change = self.put(state, record_key, &starts_record(&merged))?;
-            writes.push(Write { change, scope: scope.map(|scope| scope.at.key.clone()) });
+            let change = self.put(state, key::starts(workload), &starts_record(&merged))?;
+            let write = Write { change, scope: scope.map(|scope| scope.at.key.clone()) };
+            puts.insert(workload.clone(), (last_seen(&merged), write));
         }
         if without_room > 0 {
             tracing::warn!(
@@ -124,25 +127,16 @@ impl Vault {
                 "no room to remember that these were started: raise limits.memory_bytes"
             );
         }
-        for (scope, new) in scopes {
-            writes.extend(self.crowded_out(state, scope, new));
+        let mut deletes = Vec::new();
+        for (scope, new) in new {
+            for workload in crowded_out(state, scope, new, &puts) {
+                puts.remove(&workload);
+                if state.starts(&workload).is_some() {
+                    deletes.push(Write { change: Change::Delete(key::starts(&workload)), scope: None });
+                }
+            }
         }
-        Ok(writes)
-    }
-
-    /// Deletes the workloads of a scope that started longest ago, so that the new ones fit.
-    fn crowded_out(&self, state: &State, scope: &Scope, new: usize) -> Vec<Write> {
-        let prefixes = [format!("{scope}/servers/"), format!("{scope}/sandboxes/")];
-        let known = prefixes.iter().flat_map(|prefix| state.started_from(prefix, ""));
-        let mut known: Vec<_> = known
-            .map(|workload| {
-                let newest = state.starts(&workload).and_then(|starts| starts.starts.first().map(|s| s.time.seconds));
-                (newest.unwrap_or_default(), key::starts(&workload))
-            })
-            .collect();
-        let over = (known.len() + new).saturating_sub(limits::SCOPE_INSTANCE_WORKLOADS);
-        known.sort();
-        known.into_iter().take(over).map(|(_, key)| Write { change: Change::Delete(key), scope: None }).collect()
+        Ok(puts.into_values().map(|(_, write)| write).chain(deletes).collect())
     }
 
     fn used_to_write(&self, state: &State, pending: &Pending) -> Result<Vec<Write>, Error> {
@@ -188,6 +182,36 @@ impl Vault {
         let sealed = seal_system(state.store(), &system.key, &key, &plaintext)?;
         Ok(Change::Put(key, sealed.into()))
     }
+}
+
+/// The workloads of a scope that started longest ago, written or not, of which there is no more room for so many.
+fn crowded_out(
+    state: &State,
+    scope: &Scope,
+    new: Vec<&Workload>,
+    puts: &BTreeMap<Workload, (Seen, Write)>,
+) -> Vec<Workload> {
+    let prefixes = [format!("{scope}/servers/"), format!("{scope}/sandboxes/")];
+    let written = prefixes.iter().flat_map(|prefix| state.started_from(prefix, ""));
+    // What is left of a deleted scope's counts for nothing, and is forgotten in time.
+    let written = written.filter(|workload| state.starts(workload).is_some());
+    let seen = |workload: Workload| {
+        let written = || state.starts(&workload).map_or(Seen::default(), |starts| last_seen(starts));
+        (puts.get(&workload).map_or_else(written, |(seen, _)| *seen), workload)
+    };
+    let mut all: Vec<_> = written.chain(new.into_iter().cloned()).map(seen).collect();
+    let over = all.len().saturating_sub(limits::SCOPE_INSTANCE_WORKLOADS);
+    all.sort();
+    all.into_iter().take(over).map(|(_, workload)| workload).collect()
+}
+
+/// Seconds and nanoseconds.
+type Seen = (i64, i32);
+
+/// When a workload last gave cause to remember it.
+fn last_seen(starts: &Starts) -> Seen {
+    let known = starts.starts.first().map(|start| &start.time).into_iter().chain(&starts.token_replay_time);
+    known.map(|time| (time.seconds, time.nanos)).max().unwrap_or_default()
 }
 
 /// What starts may still take. However many workloads one account, project or organization starts, as much as it takes is

@@ -147,6 +147,49 @@ async fn a_scope_keeps_so_many_workloads_the_last_started() {
 }
 
 #[tokio::test]
+async fn who_starts_again_together_with_a_new_one_is_not_crowded_out() {
+    let (world, vault) = world().await;
+    let name = |n: usize| format!("projects/p/sandboxes/s{n:04}");
+    let later = || *world.clock.0.lock().expect("no panic before") += Duration::from_secs(60);
+    for n in 0..limits::SCOPE_INSTANCE_WORKLOADS {
+        start(&world, &vault, &name(n)).await;
+        if n < 2 {
+            later();
+        }
+    }
+    vault.write_soft_state(false).await.expect("written");
+    later();
+    // In one round.
+    start(&world, &vault, &name(0)).await;
+    start(&world, &vault, "projects/p/servers/new").await;
+    vault.write_soft_state(false).await.expect("written");
+    let state = vault.view().read();
+    let kept = vault.started_from(&state, "projects/p/", "", 5_000);
+    assert_eq!(kept.len(), limits::SCOPE_INSTANCE_WORKLOADS);
+    let has = |name: &str| kept.contains(&workload(name));
+    assert!(has(&name(0)) && has("projects/p/servers/new") && !has(&name(1)));
+    assert_eq!(starts(&vault, &name(0)), 2);
+}
+
+#[tokio::test]
+async fn of_more_new_ones_than_there_is_room_for_the_last_are_kept() {
+    const MORE: usize = 10;
+    let (world, vault) = world().await;
+    let name = |n: usize| format!("projects/p/sandboxes/s{n:04}");
+    for n in 0..MORE {
+        start(&world, &vault, &name(n)).await;
+    }
+    *world.clock.0.lock().expect("no panic before") += Duration::from_secs(60);
+    for n in MORE..limits::SCOPE_INSTANCE_WORKLOADS + MORE {
+        start(&world, &vault, &name(n)).await;
+    }
+    vault.write_soft_state(false).await.expect("written");
+    let kept = vault.started_from(&vault.view().read(), "projects/p/", "", 5_000);
+    let expected: Vec<_> = (MORE..limits::SCOPE_INSTANCE_WORKLOADS + MORE).map(|n| workload(&name(n))).collect();
+    assert_eq!(kept, expected);
+}
+
+#[tokio::test]
 async fn a_deleted_scope_takes_its_starts_along_and_none_come_back() {
     let (world, vault) = world().await;
     world.grant(&vault, USER, Permission::AccessManage, "projects/p").await;

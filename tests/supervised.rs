@@ -17,7 +17,7 @@ use coffer_proto::{limits, token::Token, v1};
 use crate::harness::{Server, Tool, refused, secret, until_async};
 
 const SHOW: &str = "echo \"$KEY\"; while :; do sleep 0.05; done";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A command that prints lines, ended with the test.
 struct Running(Child, Receiver<String>, Receiver<String>);

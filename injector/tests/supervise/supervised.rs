@@ -16,7 +16,7 @@ use nix::{
 use crate::{fake::Fake, run::injector};
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Lines that wait to be read.
 const LINES_MAX: usize = 1_000;
 

@@ -193,6 +193,56 @@ async fn a_token_revoked_while_its_command_runs_starts_nothing_from_what_was_kep
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_runs_with_what_is_old_is_listed_so_until_it_can_have_what_is_new() {
+    let server = Server::start();
+    let manager = server.manager(&["projects/p"]).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "one")).await.expect("created");
+    let token = server.workload_token("projects/p/servers/s").await;
+    let flags = ["--on-change", "restart", "--debounce", "50ms", "--", "sh", "-c", SHOW];
+    let run = Running::new(server.inject(&token).args(flags));
+    assert_eq!(run.line(), "one");
+    let variables = vec![v1::ManifestVariable { variable: "NEEDED".into(), required: true, ..Default::default() }];
+    let name = "projects/p/manifests/m".to_owned();
+    let request = v1::SetManifestRequest { name: name.clone(), variables, ..Default::default() };
+    manager.manifests().set_manifest(request).await.expect("set");
+    update(&manager, "projects/p/secrets/KEY", "two").await;
+    assert!(run.problem().contains("the command, which runs on with what it has"));
+    assert!(run.problem().contains("NEEDED: required by a manifest"));
+    let restart_required = async || {
+        let request = v1::ListInstancesRequest { parent: "projects/p".into(), ..Default::default() };
+        let known = manager.instances().list_instances(request).await.expect("listed").into_inner().workloads;
+        known.iter().map(|of| of.restart_required).collect::<Vec<_>>()
+    };
+    assert_eq!(restart_required().await, [true]);
+    // No change of the environment tells of this.
+    manager.manifests().delete_manifest(v1::DeleteManifestRequest { name }).await.expect("deleted");
+    assert_eq!(run.line(), "two");
+    until_async("the restart to be told of", async || (restart_required().await == [false]).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_file_that_is_away_for_a_while_costs_no_change() {
+    let server = Server::start();
+    let manager = server.manager(&["projects/p"]).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "one")).await.expect("created");
+    let token = server.workload_token("projects/p/servers/s").await;
+    let (file, away) = (server.home().join("own.token"), server.home().join("away.token"));
+    fs::write(&file, &token).expect("written");
+    let tool = server.inject(&token).args(["--token-file", file.to_str().expect("text")]);
+    let run = Running::new(tool.args(["--on-change", "restart", "--debounce", "50ms", "--", "sh", "-c", SHOW]));
+    assert_eq!(run.line(), "one");
+    // Until the watch is there and has told of it, nothing asks for the token.
+    update(&manager, "projects/p/secrets/KEY", "two").await;
+    assert_eq!(run.line(), "two");
+    fs::rename(&file, &away).expect("renamed");
+    update(&manager, "projects/p/secrets/KEY", "three").await;
+    let problem = run.problem();
+    assert!(problem.contains("the command runs on; trying again") && problem.contains("own.token"), "{problem}");
+    fs::rename(&away, &file).expect("renamed");
+    assert_eq!(run.line(), "three");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_finds_no_place_for_a_watch_says_so_and_follows_once_there_is_one() {
     const WORKLOAD: &str = "projects/p/servers/s";
     let server = Server::start();

@@ -30,8 +30,6 @@ use super::{
 
 /// When an overloaded server asks to be called again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Longest method that is logged, in bytes: callers choose the text.
-const LOGGED_METHOD_BYTES: usize = 100;
 /// One peer may have this part of all places: one of so many.
 const PEER_SHARES: u32 = 4;
 /// The same of streams, of which a host full of workloads has one each.
@@ -115,7 +113,7 @@ where
         let layer = self.layer.clone();
         Box::pin(async move {
             let started = Instant::now();
-            let method = loggable(request.uri().path()).to_owned();
+            let method = layer.methods.name(request.uri().path()).to_owned();
             let response = layer.run(inner, request, call, peer.as_ref().and_then(|peer| peer.address)).await;
             tracing::debug!(
                 method,
@@ -244,11 +242,6 @@ fn internal() -> Status {
 fn code(response: &Response<Body>) -> Code {
     let header = response.headers().get("grpc-status");
     header.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
-}
-
-fn loggable(path: &str) -> &str {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_');
-    if path.len() <= LOGGED_METHOD_BYTES && path.bytes().all(is_plain) { path } else { "(no method)" }
 }
 
 #[cfg(test)]
@@ -380,13 +373,5 @@ mod tests {
         let _other = begin(Some("10.0.0.1")).await.expect("another peer");
         let _unix = [begin(None).await.expect("a place"), begin(None).await.expect("another")];
         assert!(begin(None).await.is_none(), "all are used");
-    }
-
-    #[test]
-    fn only_plain_methods_are_logged() {
-        assert_eq!(loggable("/coffer.v1.Secrets/GetSecret"), "/coffer.v1.Secrets/GetSecret");
-        for path in ["/a%20b", "/\u{1b}[31m", "/=?", &"/a".repeat(100)] {
-            assert_eq!(loggable(path), "(no method)");
-        }
     }
 }

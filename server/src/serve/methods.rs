@@ -1,9 +1,9 @@
 //! What the descriptors say about each method: whose it is, and whether its answer is a stream.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 
 /// Everything that is served.
 const DESCRIPTORS: &[&[u8]] = &[
@@ -15,10 +15,13 @@ const DESCRIPTORS: &[&[u8]] = &[
 /// The services of gRPC itself, which need no token.
 const STANDARD: &str = "/grpc.";
 
-/// The methods whose answer is a stream, as a request's path names them.
+/// What the log calls every method that there is not: a path is what a peer makes it, and may be a token.
+const UNKNOWN: &str = "(no method)";
+
+/// Every method, as a request's path names it, and whether its answer is a stream.
 #[derive(Debug)]
 pub(super) struct Methods {
-    streaming: HashSet<String>,
+    streaming: HashMap<String, bool>,
 }
 
 /// What a call counts as.
@@ -37,20 +40,27 @@ pub(super) enum Kind {
 impl Methods {
     pub(super) fn new() -> Self {
         let sets = DESCRIPTORS.iter().map(|set| FileDescriptorSet::decode(*set).unwrap_or_default());
-        let streaming = sets.flat_map(|set| set.file).flat_map(|file| {
+        let methods = sets.flat_map(|set| set.file).flat_map(|file| {
             let package = file.package().to_owned();
             file.service.into_iter().flat_map(move |service| {
                 let path = format!("/{package}.{}/", service.name());
-                let streaming = service.method.into_iter().filter(|method| method.server_streaming());
-                streaming.map(move |method| format!("{path}{}", method.name())).collect::<Vec<_>>()
+                let method = move |method: MethodDescriptorProto| {
+                    (format!("{path}{}", method.name()), method.server_streaming())
+                };
+                service.method.into_iter().map(method)
             })
         });
-        Self { streaming: streaming.collect() }
+        Self { streaming: methods.collect() }
+    }
+
+    /// What to call it in the log.
+    pub(super) fn name<'a>(&self, path: &'a str) -> &'a str {
+        if self.streaming.contains_key(path) { path } else { UNKNOWN }
     }
 
     /// Whether the answer goes on for as long as both sides want. A method that does not exist has a single answer.
     pub(super) fn is_streaming(&self, path: &str) -> bool {
-        self.streaming.contains(path)
+        self.streaming.get(path).copied().unwrap_or(false)
     }
 
     pub(super) fn kind(&self, path: &str) -> Kind {
@@ -82,6 +92,16 @@ mod tests {
             ("/none", false, Kind::Own),
         ] {
             assert_eq!((methods.is_streaming(path), methods.kind(path)), (is_streaming, kind), "{path}");
+        }
+    }
+    #[test]
+    fn only_methods_that_there_are_have_a_name() {
+        let methods = Methods::new();
+        for path in ["/coffer.v1.Secrets/GetSecret", "/grpc.health.v1.Health/Check"] {
+            assert_eq!(methods.name(path), path);
+        }
+        for path in ["/coffer.v1.Secrets/None", "/cof_u_hunter2", "/a%20b", "/\u{1b}[31m", ""] {
+            assert_eq!(methods.name(path), UNKNOWN);
         }
     }
 }

@@ -1,41 +1,57 @@
-//! What a running process holds: below /proc, and in its memory.
+//! What a running process holds: below /proc, in its open and mapped files, and in its memory.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     os::unix::fs::FileExt as _,
 };
 
-use aho_corasick::AhoCorasick;
+use crate::harness::Planted;
 
-/// Files of /proc/PID that tell about a process what others of its user may read.
-const TOLD: &[&str] = &["cmdline", "environ", "comm", "status", "maps", "limits", "stat", "mountinfo"];
+/// Files of /proc/PID that tell about a process. Those of an undumpable one are for privileged readers only, so that a
+/// test without privileges that is refused has seen enough.
+const TOLD: &[&str] =
+    &["cmdline", "environ", "comm", "status", "maps", "limits", "stat", "mountinfo", "auxv", "syscall"];
 /// Most bytes read at once.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// By how much chunks overlap, in bytes: more than the longest form of what is planted.
+const OVERLAP_BYTES: usize = 4096;
 
-/// What is planted: what to call it, and every form of it.
-pub(super) type Planted = (String, Vec<Vec<u8>>);
-
-/// Where anything planted stands below /proc.
-pub(super) fn told(pid: u32, planted: &[Planted]) -> Vec<String> {
-    let search = Search::new(planted);
+/// Where anything planted stands below /proc: of the process, and of each of its threads their names.
+pub(super) fn told(pid: u32, planted: &Planted) -> Vec<String> {
+    let mut paths: Vec<_> = TOLD.iter().map(|name| format!("/proc/{pid}/{name}")).collect();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a process of this test's");
+    paths.extend(threads.map(|thread| format!("{}/comm", thread.expect("readable").path().display())));
     let mut found = Vec::new();
-    for name in TOLD {
-        let bytes = fs::read(format!("/proc/{pid}/{name}")).expect("a process of this test's");
-        found.extend(search.names(&bytes).map(|what| format!("/proc/PID/{name}: {what}")));
+    let mut read = 0;
+    for path in paths {
+        match fs::read(&path) {
+            Ok(bytes) => {
+                read += 1;
+                found.extend(planted.found_in(&bytes).into_iter().map(|what| format!("{path}: {what}")));
+            }
+            // A thread may have ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.contains("/task/") => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{path}"),
+        }
     }
+    assert!(read >= 3, "only {read} files could be read");
     found
 }
 
-/// Where anything planted stands in what the process has written to its memory.
+/// Where anything planted stands in what the process has written to its memory, and in the regular files that it has open
+/// or mapped, deleted ones among them.
+///
+/// The heap and the stacks are searched once nothing is under way: what a call has freed must have been overwritten. Keys
+/// are looked for as the text of their file only, for the server cannot work without their bytes.
 ///
 /// # Errors
 ///
 /// The memory cannot be read: the process is not dumpable, and this test is not privileged.
-pub(super) fn remembered(pid: u32, planted: &[Planted]) -> io::Result<Vec<String>> {
+pub(super) fn remembered(pid: u32, planted: &Planted) -> io::Result<Vec<String>> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let search = Search::new(planted);
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut found = Vec::new();
     let mut bytes_read = 0;
@@ -45,6 +61,7 @@ pub(super) fn remembered(pid: u32, planted: &[Planted]) -> io::Result<Vec<String
         if !rights.starts_with("rw") {
             continue;
         }
+        let region = line.split_whitespace().nth(5).unwrap_or("anonymous");
         let (start, end) = range.split_once('-').expect("a range");
         let address = |text| u64::from_str_radix(text, 16).expect("an address");
         let (mut at, end) = (address(start), address(end));
@@ -53,30 +70,31 @@ pub(super) fn remembered(pid: u32, planted: &[Planted]) -> io::Result<Vec<String
             // What was unmapped since is not remembered.
             let Ok(length) = memory.read_at(&mut buffer[..length], at) else { break };
             bytes_read += length;
-            let region = fields.clone().last().unwrap_or("anonymous");
-            found.extend(search.names(&buffer[..length]).map(|what| format!("{range} {region}: {what}")));
-            // Chunks overlap by more than the longest form.
-            at += if length < CHUNK_BYTES { length.max(1) } else { CHUNK_BYTES - 4096 } as u64;
+            found.extend(planted.found_in(&buffer[..length]).iter().map(|what| format!("{range} {region}: {what}")));
+            at += if length < CHUNK_BYTES { length.max(1) } else { CHUNK_BYTES - OVERLAP_BYTES } as u64;
         }
     }
-    assert!(bytes_read > 1024 * 1024, "only {bytes_read} bytes of a server's memory were read");
+    assert!(bytes_read > 256 * 1024, "only {bytes_read} bytes of its memory were read");
+    found.extend(open_files(pid, planted)?);
     Ok(found)
 }
 
-struct Search<'a> {
-    forms: AhoCorasick,
-    names: Vec<&'a str>,
-}
-
-impl<'a> Search<'a> {
-    fn new(planted: &'a [Planted]) -> Self {
-        let forms = planted.iter().flat_map(|(_, forms)| forms);
-        let names = planted.iter().flat_map(|(name, forms)| forms.iter().map(move |_| name.as_str())).collect();
-        Self { forms: AhoCorasick::new(forms).expect("short forms"), names }
+/// By the links to them: through these a file is read that has no name any more.
+fn open_files(pid: u32, planted: &Planted) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for links in ["fd", "map_files"] {
+        for link in fs::read_dir(format!("/proc/{pid}/{links}"))? {
+            let link = link?.path();
+            let Ok(target) = fs::read_link(&link) else { continue };
+            if !fs::metadata(&link).is_ok_and(|metadata| metadata.is_file()) || !seen.insert(target.clone()) {
+                continue;
+            }
+            // Written to only, or gone since.
+            let Ok(bytes) = fs::read(&link) else { continue };
+            found.extend(planted.found_in(&bytes).iter().map(|what| format!("{}: {what}", target.display())));
+        }
     }
-
-    fn names(&self, bytes: &[u8]) -> impl Iterator<Item = &'a str> {
-        let found = self.forms.find_iter(bytes).map(|hit| self.names[hit.pattern()]).collect::<Vec<_>>();
-        found.into_iter()
-    }
+    assert!(!seen.is_empty(), "no open file");
+    Ok(found)
 }

@@ -17,7 +17,7 @@ pub(crate) use command::{Finished, Tool};
 pub(crate) use ledger::Ledger;
 pub(crate) use people::{client_at, secret};
 pub(crate) use raw::Raw;
-pub(crate) use scan::{forms_of, holds, occurrences};
+pub(crate) use scan::{Planted, forms_of, holds, occurrences};
 pub(crate) use server::Server;
 pub(crate) use status::{Refusal, refused};
 pub(crate) use strace::strace;

@@ -1,7 +1,11 @@
 //! Calls as bytes: for tokens that no client would send, for every method alike, and for reading answers whole.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tonic::{
     Request, Status,
+    client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
     transport::{Channel, Endpoint},
@@ -38,6 +42,42 @@ impl Raw {
         authorization: Option<&[u8]>,
         message: Vec<u8>,
     ) -> Result<Vec<u8>, Status> {
+        let (mut client, request, path) = self.prepare(method, authorization, message).await?;
+        if STREAMS.iter().any(|stream| method.ends_with(stream)) {
+            let mut stream = client.server_streaming(request, path, Bytes).await?.into_inner();
+            return stream.message().await.map(Option::unwrap_or_default);
+        }
+        client.unary(request, path, Bytes).await.map(tonic::Response::into_inner)
+    }
+
+    /// All that a method answers, one message after the other, until it ends or says nothing more for so long.
+    pub(crate) async fn whole(
+        &self,
+        method: &str,
+        token: Option<&str>,
+        message: Vec<u8>,
+        silence: Duration,
+    ) -> Result<Vec<u8>, Status> {
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        let authorization = authorization.as_deref().map(str::as_bytes);
+        let (mut client, request, path) = self.prepare(method, authorization, message).await?;
+        let mut stream = client.server_streaming(request, path, Bytes).await?.into_inner();
+        let mut whole = Vec::new();
+        while let Ok(message) = timeout(silence, stream.message()).await {
+            match message? {
+                Some(message) => whole.extend(message),
+                None => break,
+            }
+        }
+        Ok(whole)
+    }
+
+    async fn prepare(
+        &self,
+        method: &str,
+        authorization: Option<&[u8]>,
+        message: Vec<u8>,
+    ) -> Result<(Grpc<Channel>, Request<Vec<u8>>, PathAndQuery), Status> {
         let mut request = Request::new(message);
         if let Some(header) = authorization {
             let value = tonic::codegen::http::HeaderValue::from_bytes(header).expect("a header's bytes");
@@ -45,14 +85,9 @@ impl Raw {
             headers.insert("authorization", value);
             *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
         }
-        let mut client = tonic::client::Grpc::new(self.0.clone()).max_decoding_message_size(8 * 1024 * 1024);
+        let mut client = Grpc::new(self.0.clone()).max_decoding_message_size(8 * 1024 * 1024);
         client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let path = method.parse::<PathAndQuery>().expect("a method's path");
-        if STREAMS.iter().any(|stream| method.ends_with(stream)) {
-            let mut stream = client.server_streaming(request, path, Bytes).await?.into_inner();
-            return stream.message().await.map(Option::unwrap_or_default);
-        }
-        client.unary(request, path, Bytes).await.map(tonic::Response::into_inner)
+        Ok((client, request, method.parse().expect("a method's path")))
     }
 }
 

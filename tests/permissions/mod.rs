@@ -1,6 +1,6 @@
 //! Who may call what: every method of the contract × every role, and what no method ever returns.
 
 mod hidden;
-mod roles;
-mod table;
+pub(crate) mod roles;
+pub(crate) mod table;
 mod truth;

@@ -7,15 +7,15 @@ use coffer_proto::v1::{self, SecretKind};
 use crate::harness::{Server, secret, until_async};
 
 /// A value that no answer but a fetch may ever hold.
-pub(super) const CANARY: &str = "canary-Zq7uXw3-kd93jf";
-pub(super) const SCOPE: &str = "projects/p";
+pub(crate) const CANARY: &str = "canary-Zq7uXw3Vb6Kd93jf-Pw0c4Yt6Lm8z";
+pub(crate) const SCOPE: &str = "projects/p";
 /// Where the manager may clone to.
-pub(super) const CLONES: &str = "projects/clones";
-pub(super) const WORKLOAD: &str = "projects/p/servers/this";
+pub(crate) const CLONES: &str = "projects/clones";
+pub(crate) const WORKLOAD: &str = "projects/p/servers/this";
 
 /// A caller of the truth table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// No credential at all.
     Nobody,
     /// Not the shape of a token.
@@ -57,7 +57,7 @@ pub(super) enum Role {
 }
 
 impl Role {
-    pub(super) const ALL: [Role; 19] = [
+    pub(crate) const ALL: [Role; 19] = [
         Role::Nobody,
         Role::Malformed,
         Role::Damaged,
@@ -80,7 +80,7 @@ impl Role {
     ];
 
     /// Why the role is not even recognized, if it is not.
-    pub(super) fn unauthenticated(self) -> Option<&'static str> {
+    pub(crate) fn unauthenticated(self) -> Option<&'static str> {
         match self {
             Role::Nobody => Some("CREDENTIAL_MISSING"),
             Role::Malformed | Role::Damaged | Role::Unknown | Role::Revoked => Some("CREDENTIAL_INVALID"),
@@ -91,14 +91,18 @@ impl Role {
 }
 
 /// The server of the table and the tokens of its roles.
-pub(super) struct Stage {
-    pub(super) server: Server,
+pub(crate) struct Stage {
+    pub(crate) server: Server,
     tokens: HashMap<Role, String>,
 }
 
 impl Stage {
-    pub(super) async fn set() -> Self {
-        let server = Server::start();
+    pub(crate) async fn set() -> Self {
+        Self::on(Server::start()).await
+    }
+
+    /// The same on a server that was started in another way.
+    pub(crate) async fn on(server: Server) -> Self {
         let mut tokens = HashMap::new();
         tokens.insert(Role::Operator, server.operator_token());
         let principals = [
@@ -161,7 +165,12 @@ impl Stage {
         secrets.clone().create_secret(plain).await.expect("created");
     }
 
-    pub(super) fn token(&self, role: Role) -> Option<&str> {
+    /// The tokens of all roles.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.tokens.values().map(String::as_str)
+    }
+
+    pub(crate) fn token(&self, role: Role) -> Option<&str> {
         self.tokens.get(&role).map(String::as_str)
     }
 }

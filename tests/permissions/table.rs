@@ -7,18 +7,18 @@ use super::roles::{CANARY, CLONES, Role, SCOPE, Stage, WORKLOAD};
 use crate::harness::secret;
 
 /// One method, called one way.
-pub(super) struct Row {
+pub(crate) struct Row {
     /// `Secrets/CreateSecret`
-    pub(super) method: &'static str,
+    pub(crate) method: &'static str,
     /// The roles it is not refused to.
-    pub(super) allowed: &'static [Role],
+    pub(crate) allowed: &'static [Role],
     /// Whether its answer may hold encrypted values: of the whole table only a fetch and a template may.
-    pub(super) returns_values: bool,
+    pub(crate) returns_values: bool,
     /// The request, encoded. Called anew for each role, so that it may prepare what it destroys.
-    pub(super) request: Request,
+    pub(crate) request: Request,
 }
 
-pub(super) enum Request {
+pub(crate) enum Request {
     /// The same for every role.
     Fixed(fn() -> Vec<u8>),
     /// With a name of its own for each role.
@@ -107,7 +107,7 @@ fn rotate(keys: v1::RotatedKeys) -> Vec<u8> {
     v1::RotateKeysRequest { keys: keys.into() }.encode_to_vec()
 }
 
-pub(super) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     use Request::{Fixed, Named, OnGrant, OnToken};
     let row = |method, allowed, request| Row { method, allowed, returns_values: false, request };
     let mut rows = vec![
@@ -323,13 +323,18 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 impl Request {
-    pub(super) async fn encoded(&self, stage: &Stage, role: Role) -> Vec<u8> {
+    pub(crate) async fn encoded(&self, stage: &Stage, role: Role) -> Vec<u8> {
+        self.encoded_as(stage, &format!("BY_{role:?}").to_uppercase()).await
+    }
+
+    /// The same with another id for what it makes.
+    pub(crate) async fn encoded_as(&self, stage: &Stage, id: &str) -> Vec<u8> {
         match self {
             Request::Fixed(encode) => encode(),
-            Request::Named(encode) => encode(&format!("BY_{role:?}").to_uppercase()),
+            Request::Named(encode) => encode(id),
             Request::OnGrant(encode) => {
                 let request = v1::CreateGrantRequest {
-                    principal: format!("users/for-{role:?}").to_lowercase(),
+                    principal: format!("users/for-{}", id.to_lowercase()),
                     permission: "secrets:read".into(),
                     pattern: SCOPE.into(),
                 };

@@ -1,5 +1,6 @@
 //! One value through every path, with the log at its loudest: afterwards its bytes are found nowhere.
 
+mod commands;
 mod contract;
 mod process;
 

@@ -7,6 +7,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+use coffer_proto::misplaced::{HIDDEN, may_show};
+
 use crate::args::Args;
 
 /// Why there is nothing to run.
@@ -20,9 +22,6 @@ pub(crate) enum Early {
 
 /// Options that take no value, where people may still write one: `--value=hunter2`.
 const NEVER_WITH_VALUE: [&str; 4] = ["--value", "--value-stdin", "--token", "--password"];
-
-/// Stands for what is not shown.
-const HIDDEN: &str = "…";
 
 /// Reads the command line.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Early> {
@@ -59,24 +58,6 @@ fn hide_values(error: &mut clap::Error) {
         };
         error.insert(kind, ContextValue::String(shown));
     }
-}
-
-/// Longest word that is shown, in bytes.
-const WORD_BYTES_MAX: usize = 20;
-/// Whatever is this short is shown, in bytes: numbers, times.
-const SHORT_BYTES_MAX: usize = 4;
-
-/// Whether this is a word, or a resource's name with a mistake in it, and so not likely to be a value. Names of
-/// resources begin with a lower-case collection, those of variables are all upper-case.
-fn may_show(text: &str) -> bool {
-    let all = |also: fn(char) -> bool| text.chars().all(|c| also(c) || matches!(c, '-' | '_'));
-    let is_word = text.len() <= WORD_BYTES_MAX && all(|c| c.is_ascii_lowercase());
-    let is_variable = all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
-    let is_name = text.split_once('/').is_some_and(|(collection, _)| {
-        collection.chars().all(|c| c.is_ascii_lowercase())
-            && all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '/'))
-    });
-    text.len() <= SHORT_BYTES_MAX || is_word || is_variable || is_name
 }
 
 #[cfg(test)]

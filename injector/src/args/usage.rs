@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use coffer_proto::misplaced::{HIDDEN, may_show};
 
 /// One line, ending in where help is.
 pub(super) fn explain(error: &clap::Error) -> String {
@@ -11,7 +12,10 @@ pub(super) fn explain(error: &clap::Error) -> String {
         (ErrorKind::UnknownArgument, Some("--token")) => {
             "there is no --token, where other processes could read it: use --token-file or --token-fd".to_owned()
         }
-        (ErrorKind::UnknownArgument, Some(flag)) => format!("unknown option {flag}"),
+        (ErrorKind::UnknownArgument, Some(flag)) => {
+            let shown = if may_show(flag.trim_start_matches('-')) { flag } else { HIDDEN };
+            format!("unknown option {shown}")
+        }
         (ErrorKind::UnknownArgument, None) => "unexpected argument: the command goes after `--`".to_owned(),
         (ErrorKind::InvalidValue, Some(flag)) => match error.get(ContextKind::ValidValue) {
             Some(ContextValue::Strings(known)) if !known.is_empty() => {
@@ -59,6 +63,7 @@ mod tests {
             (&["--token=hunter2"], "there is no --token, where"),
             (&["--token", "hunter2"], "there is no --token, where"),
             (&["--hunter", "--", "true"], "unknown option --hunter"),
+            (&["--hunter2", "--", "true"], "unknown option …"),
             (&["hunter2"], "unexpected argument: the command goes after `--`"),
             (&["--timeout", "hunter2", "--", "x"], "--timeout: must be a time with its unit"),
             (&["--timeout", "0s", "--", "x"], "--timeout: must be more than nothing"),

@@ -17,6 +17,7 @@ mod restore;
 mod run;
 mod signals;
 mod token;
+mod usage;
 mod verify;
 
 use std::process::ExitCode;
@@ -59,7 +60,7 @@ enum Command {
 
 /// Reads the command line, does what it says, and tells how it went.
 pub async fn main() -> ExitCode {
-    let command = match CommandLine::try_parse() {
+    let command = match usage::parse::<CommandLine>() {
         Ok(line) => line.command,
         Err(error) if error.use_stderr() => {
             let _ = error.print();

@@ -213,7 +213,7 @@ fn places(of: &MessageDescriptor, depth: usize) -> Vec<Place> {
             Kind::String | Kind::Bytes => found.push(Place(vec![field])),
             Kind::Message(inner) if depth < DEPTH_MAX => {
                 let below = places(&inner, depth + 1).into_iter();
-                found.extend(below.map(|place| Place([&[field.clone()], &place.0[..]].concat())));
+                found.extend(below.map(|place| Place([std::slice::from_ref(&field), &place.0[..]].concat())));
             }
             _ => {}
         }

@@ -2,7 +2,10 @@
 
 mod commands;
 mod contract;
+mod offline;
 mod process;
+mod starts;
+mod starved;
 
 use coffer_proto::v1::{self, import_secrets_request::Conflict, render_template_request::Sink};
 

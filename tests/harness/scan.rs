@@ -30,10 +30,10 @@ pub(crate) fn forms_of(value: &str) -> Vec<Vec<u8>> {
         forms.push(URL_SAFE_NO_PAD.encode(whole).into_bytes());
     }
     for kept in [&b""[..], b"-._~", b"*-._", b"-_.!~*'()"] {
-        let percent = percent_encoded(bytes, kept);
-        forms.push(percent.replace("%20", "+").into_bytes());
-        forms.push(percent.to_lowercase().into_bytes());
-        forms.push(percent.into_bytes());
+        let upper = percent_encoded(bytes, kept, |b| format!("%{b:02X}"));
+        forms.push(upper.replace("%20", "+").into_bytes());
+        forms.push(upper.into_bytes());
+        forms.push(percent_encoded(bytes, kept, |b| format!("%{b:02x}")).into_bytes());
     }
     let json = serde_json::to_string(value).expect("text");
     for quoted in [json, format!("{value:?}"), format!("\"{}\"", value.escape_default())] {
@@ -44,10 +44,10 @@ pub(crate) fn forms_of(value: &str) -> Vec<Vec<u8>> {
     forms.into_iter().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn percent_encoded(bytes: &[u8], kept: &[u8]) -> String {
-    let one = |byte: &u8| match byte {
-        b if b.is_ascii_alphanumeric() || kept.contains(b) => char::from(*b).to_string(),
-        b => format!("%{b:02X}"),
+fn percent_encoded(bytes: &[u8], kept: &[u8], escaped: fn(u8) -> String) -> String {
+    let one = |&byte: &u8| match byte {
+        b if b.is_ascii_alphanumeric() || kept.contains(&b) => char::from(b).to_string(),
+        b => escaped(b),
     };
     bytes.iter().map(one).collect()
 }

@@ -4,7 +4,8 @@
 //! - [`command`]: one file a verb: reads input, makes the calls, returns a report.
 //! - [`input`]: values, confirmations, files to import.
 //! - [`view`]: what is shown, as a table for people and as JSON for programs.
-//! - [`print`](mod@print): the only module that writes to the terminal.
+//! - [`print`](mod@print): the only module that writes to the terminal; [`new_file`] writes files, `told_to_end` lets
+//!   them be cleaned up.
 //! - [`session`]: the connection; [`failure`]: errors, hints and exit codes; `panics`, `cores`: what a
 //!   panic may say, and no core file.
 //!
@@ -16,10 +17,12 @@ mod cores;
 mod dotenv;
 mod failure;
 mod input;
+mod new_file;
 mod options;
 mod panics;
 mod print;
 mod session;
+mod told_to_end;
 mod usage;
 mod view;
 

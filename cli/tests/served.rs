@@ -9,12 +9,13 @@ use std::{
     io::Write as _,
     process::{Command, Stdio},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use coffer_proto::v1::import_secrets_request::Conflict;
 use fake::Fake;
 use operations::Ending;
+use rustix::process::Signal;
 
 /// Exit code, stdout and stderr.
 fn coffer(server: &Fake, args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
@@ -168,6 +169,34 @@ fn a_backup_has_its_name_only_when_it_is_whole() {
     assert_eq!((code, std::fs::read(&path).expect("there")), (Some(1), b"0123456789".to_vec()));
     let (code, _, stderr) = backup(&server, &["--force"]);
     assert_eq!((code, names()), (Some(0), 1), "{stderr}");
+}
+
+#[test]
+fn a_backup_that_is_told_to_end_leaves_nothing() {
+    let server = Fake::ending(Ending::Never);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("coffer.backup"), "the last one").expect("a file");
+        std::fs::write(dir.path().join("coffer.backup.part"), "not ours").expect("a file");
+        let mut backup = Command::new(env!("CARGO_BIN_EXE_coffer"));
+        let backup = backup.args(["store", "backup", "--force", "coffer.backup"]).current_dir(dir.path());
+        let backup = backup.env_clear().env("COFFER_ADDRESS", &server.address);
+        let backup = backup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = backup.spawn().expect("the binary starts");
+        let names = || std::fs::read_dir(dir.path()).expect("readable").count();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while names() == 2 {
+            assert!(Instant::now() < deadline, "it begins");
+            std::thread::yield_now();
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).expect("told");
+        let output = child.wait_with_output().expect("it ends");
+        let stderr = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), stderr.as_str()), (Some(1), "error: told to end: there is no backup\n"));
+        assert_eq!(names(), 2, "nothing is left of it");
+        assert_eq!(std::fs::read(dir.path().join("coffer.backup")).expect("there"), b"the last one");
+        assert_eq!(std::fs::read(dir.path().join("coffer.backup.part")).expect("there"), b"not ours");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use coffer_proto::v1::{
     ListSnapshotsResponse, RotateKeysRequest, RotateKeysResponse, Rotation, Snapshot, StreamBackupRequest,
     StreamBackupResponse, operations_server::Operations, stream_backup_response::Part,
 };
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::fake::unasked;
@@ -18,6 +18,8 @@ pub(crate) enum Ending {
     Whole,
     Early,
     Error,
+    /// It has none.
+    Never,
 }
 
 #[derive(Clone)]
@@ -59,6 +61,10 @@ impl Operations for Service {
         match self.0 {
             Ending::Whole => parts.push(part(Part::Chunk(b"56789".to_vec()))),
             Ending::Early => {}
+            Ending::Never => {
+                let parts = tokio_stream::iter(parts).chain(tokio_stream::pending());
+                return Ok(Response::new(Box::pin(parts)));
+            }
             Ending::Error => parts.push(Err(Status::unavailable("the server ends"))),
         }
         Ok(Response::new(Box::pin(tokio_stream::iter(parts))))

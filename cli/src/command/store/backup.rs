@@ -1,18 +1,15 @@
 //! `coffer store backup`
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use coffer_proto::v1::{StreamBackupRequest, stream_backup_response::Part};
 
 use crate::{
     failure::Failure,
+    new_file::{self, NewFile},
     print::{Report, progress::Progress},
     session::Session,
+    told_to_end::Signals,
     view::SnapshotView,
 };
 
@@ -24,17 +21,24 @@ use crate::{
 pub(crate) struct Backup {
     /// The file, made for you alone
     file: PathBuf,
-    /// Replace the file if it exists
+    /// Replace the file if it exists; nothing but a regular file is replaced
     #[arg(long)]
     force: bool,
 }
 
 impl Backup {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
-        if !self.force && self.file.exists() {
-            let failure = Failure::failed(format!("{}: it exists", self.file.display()));
-            return Err(failure.hint("--force replaces it"));
+        let mut signals = Signals::catch()?;
+        tokio::select! {
+            // Whoever is told to end leaves no part of a file behind.
+            () = signals.told() => Err(Failure::failed("told to end: there is no backup")),
+            done = self.write(session) => done,
         }
+    }
+
+    async fn write(&self, session: &Session) -> Result<Report, Failure> {
+        let name = self.file.display().to_string();
+        new_file::check(&self.file, &name, self.force)?;
         let client = session.connect().await?;
         let mut operations = client.operations();
         let mut parts = client.call(operations.stream_backup(StreamBackupRequest {})).await?;
@@ -44,7 +48,7 @@ impl Backup {
         };
         let bytes = u64::try_from(snapshot.bytes).unwrap_or_default();
         let progress = Progress::bytes("backup", bytes);
-        let mut file = Unfinished::create(&self.file)?;
+        let mut file = NewFile::create(&self.file, name, self.force)?;
         let mut written = 0;
         while let Some(part) = parts.message().await.map_err(coffer_client::Error::from)? {
             let Some(Part::Chunk(chunk)) = part.part else {
@@ -61,54 +65,5 @@ impl Backup {
         progress.clear();
         let report = session.show(&SnapshotView::from(snapshot))?;
         Ok(report.note(format!("backed up to {}", self.file.display())))
-    }
-}
-
-/// A file that has its name only once it is whole.
-struct Unfinished<'a> {
-    path: &'a Path,
-    part: PathBuf,
-    file: Option<File>,
-}
-
-impl<'a> Unfinished<'a> {
-    fn create(path: &'a Path) -> Result<Self, Failure> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        // Left by one that was interrupted.
-        let _ = fs::remove_file(&part);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
-        let file = file.map_err(|error| Failure::failed(format!("{}: {error}", part.display())))?;
-        Ok(Self { path, part, file: Some(file) })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(bytes));
-        written.map_err(|error| self.failed(error))
-    }
-
-    /// The whole file is on the disk, and then has its name.
-    fn finish(mut self) -> Result<(), Failure> {
-        let synced = self.file.as_ref().map_or(Ok(()), File::sync_all);
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let finished = synced
-            .and_then(|()| fs::rename(&self.part, self.path))
-            .and_then(|()| File::open(parent).and_then(|directory| directory.sync_all()));
-        finished.map_err(|error| self.failed(error))?;
-        self.file = None;
-        Ok(())
-    }
-
-    fn failed(&self, error: io::Error) -> Failure {
-        Failure::failed(format!("{}: {error}", self.part.display()))
-    }
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            let _ = fs::remove_file(&self.part);
-        }
     }
 }

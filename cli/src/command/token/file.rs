@@ -1,60 +1,29 @@
 //! A file that holds a token, readable by its owner alone from the moment it exists.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use coffer_proto::token::Token;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, new_file::NewFile};
 
 /// A place for a token. Dropped without a token, it leaves nothing behind.
-pub(super) struct TokenFile {
-    path: PathBuf,
-    /// Where the token is written; moved over `path` at the end, so that a reader never finds half a token.
-    draft: PathBuf,
-    file: File,
-    kept: bool,
-}
+pub(super) struct TokenFile(NewFile);
 
 impl TokenFile {
     /// Makes sure the token can be kept. An existing file is refused unless it may be replaced.
     pub(super) fn reserve(path: &Path, replace: bool) -> Result<Self, Failure> {
-        let fail = |error: io::Error| Failure::failed(format!("--out {}: {error}", path.display()));
-        if !replace && fs::symlink_metadata(path).is_ok() {
-            return Err(Failure::failed(format!("--out {}: exists", path.display())).hint("--force replaces it"));
-        }
-        let name = path.file_name().ok_or_else(|| fail(io::Error::other("must name a file")))?;
-        let draft = path.with_file_name(format!(".{}.{}.draft", name.to_string_lossy(), std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(fail)?;
-        Ok(Self { path: path.to_owned(), draft, file, kept: false })
+        NewFile::create(path, format!("--out {}", path.display()), replace).map(Self)
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     /// Writes the token and a line break.
     pub(super) fn write(mut self, token: &Token) -> Result<(), Failure> {
-        self.file
-            .write_all(token.expose().as_bytes())
-            .and_then(|()| self.file.write_all(b"\n"))
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| fs::rename(&self.draft, &self.path))
-            .map_err(|error| Failure::failed(format!("--out {}: {error}", self.path.display())))?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for TokenFile {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_file(&self.draft);
-        }
+        self.0.write(token.expose().as_bytes())?;
+        self.0.write(b"\n")?;
+        self.0.finish()
     }
 }
 
@@ -62,7 +31,7 @@ impl Drop for TokenFile {
 mod tests {
     use super::*;
     use coffer_proto::token::TokenKind;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     fn names(dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(dir).expect("readable");

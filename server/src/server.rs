@@ -100,7 +100,7 @@ impl Server {
         let AuditLog { file, sync, max_bytes, keep_files } = &config.audit;
         let kept = AuditOptions { sync: *sync, max_bytes: *max_bytes, keep_files: *keep_files };
         let audit = Arc::new(AuditFile::open(file, kept)?);
-        let limits = vault::Limits { memory_bytes: config.limits.memory_bytes };
+        let limits = vault::Limits { memory_bytes: config.limits.memory_bytes, sharing: vault::Sharing::Own };
         let opener = Opener { data: config.data.clone(), store, source, audit, limits };
         let vault = match opener.open().await {
             Err(error) if error.cause().is_none() => return Err(error),

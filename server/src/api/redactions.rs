@@ -45,7 +45,8 @@ impl Redactions for Api {
             let matcher = Arc::new(redaction.matcher()?);
             clean(&matcher, request.texts)
         });
-        Ok(Response::new(cleaned.await?))
+        let stale_since = call.stale_since().map(Into::into);
+        Ok(Response::new(v1::RedactTextResponse { stale_since, ..cleaned.await? }))
     }
 
     type RedactStreamStream = Messages<v1::RedactStreamResponse>;
@@ -94,7 +95,7 @@ fn clean(matcher: &Arc<Matcher>, texts: Vec<Vec<u8>>) -> Result<v1::RedactTextRe
         room = fits(&out, room)?;
         cleaned.push(out);
     }
-    Ok(v1::RedactTextResponse { texts: cleaned, replaced: signed(replaced) })
+    Ok(v1::RedactTextResponse { texts: cleaned, replaced: signed(replaced), stale_since: None })
 }
 
 /// Cleans parts as they come, and reads the next one when the one before has been taken.

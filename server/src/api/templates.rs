@@ -24,6 +24,7 @@ impl Templates for Api {
         Ok(Response::new(v1::RenderTemplateResponse {
             texts: rendered.texts.into_iter().map(|mut text| std::mem::take(&mut *text)).collect(),
             environment_revision: rendered.revision,
+            stale_since: call.stale_since().map(Into::into),
         }))
     }
 }

@@ -31,6 +31,7 @@ impl Workloads for Api {
             environment_revision: fetched.revision,
             unchanged: fetched.unchanged,
             missing_required: fetched.missing.iter().map(ToString::to_string).collect(),
+            stale_since: call.stale_since().map(Into::into),
         }))
     }
 

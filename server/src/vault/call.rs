@@ -1,6 +1,9 @@
 //! One call, as the vault and the audit log know it.
 
-use std::time::SystemTime;
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use coffer_proto::name::Principal;
 
@@ -24,6 +27,7 @@ pub struct Call {
     pub(super) method: &'static str,
     pub(super) peer: Option<String>,
     pub(super) credential: Result<Credential, identity::Error>,
+    stale: Arc<OnceLock<SystemTime>>,
 }
 
 /// What one line of the audit log says beyond the call itself.
@@ -41,12 +45,34 @@ pub(super) struct Line {
 impl Call {
     /// A call of a method, from a peer, with the value of its `authorization` header.
     pub fn new(method: &'static str, peer: Option<String>, authorization: Option<&[u8]>) -> Result<Self, Error> {
-        Ok(Self { id: seal::random()?, method, peer, credential: Credential::from_header(authorization) })
+        Ok(Self {
+            id: seal::random()?,
+            method,
+            peer,
+            credential: Credential::from_header(authorization),
+            stale: Arc::default(),
+        })
     }
 
     /// What the server does by itself, for the audit log. Nobody calls.
     pub(super) fn of_server(method: &'static str) -> Result<Self, seal::NoRandomness> {
-        Ok(Self { id: seal::random()?, method, peer: None, credential: Err(identity::Error::Missing) })
+        Ok(Self {
+            id: seal::random()?,
+            method,
+            peer: None,
+            credential: Err(identity::Error::Missing),
+            stale: Arc::default(),
+        })
+    }
+
+    /// Since when nobody knows whether what this call is answered with is still so; none if it is of now.
+    pub fn stale_since(&self) -> Option<SystemTime> {
+        self.stale.get().copied()
+    }
+
+    /// Of several such moments the first one stays, which is not after the others.
+    pub(super) fn mark_stale(&self, since: SystemTime) {
+        let _ = self.stale.set(since);
     }
 
     /// Who calls, by the state given.
@@ -65,6 +91,10 @@ impl Vault {
     }
 
     pub(super) async fn record(&self, call: &Call, phase: Phase, line: Line) -> Result<(), Error> {
+        let mut details = line.details;
+        if let Some(since) = call.stale_since() {
+            details.push(("stale_since", humantime::format_rfc3339_millis(since).to_string()));
+        }
         let event = Event {
             time: self.now(),
             call: call.id,
@@ -75,7 +105,7 @@ impl Vault {
             peer: call.peer.clone(),
             subjects: line.subjects,
             reason: line.reason,
-            details: line.details,
+            details,
             leads_to_values: line.leads_to_values,
             values_leave: line.values_leave,
             position: line.position,

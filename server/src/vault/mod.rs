@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod expiry;
 pub mod fields;
+mod fresh;
 mod grants;
 mod guard;
 mod health;
@@ -46,6 +47,7 @@ pub use clone::{Clone as CloneRequest, Cloned};
 pub use declarations::{NewDeclaration, ShownDeclaration};
 pub use environment::{Described, DescribedEntry, EntryState, Environment, Fetched, FetchedVariable, Purpose};
 pub use error::{Error, Violation};
+pub use fresh::Sharing;
 pub use grants::{Effective, EffectiveReason, NewGrant};
 pub use health::{Health, HealthRequest};
 pub use import::{Conflict, Import, ImportAction, ImportEntry, ImportOutcome};
@@ -76,6 +78,8 @@ struct Inner {
     audit: Arc<dyn Audit>,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    /// None where the store is this process's alone.
+    freshness: Option<fresh::Freshness>,
     opened: std::time::SystemTime,
     locks: Vec<Arc<Mutex<()>>>,
     line_hasher: RandomState,

@@ -15,7 +15,7 @@ use coffer_proto::{
     token::Token,
 };
 
-use super::{Inner, LOCKS, Vault, expiry, soft, strangers::Strangers, tokens::token_kind};
+use super::{Inner, LOCKS, Sharing, Vault, expiry, fresh, soft, strangers::Strangers, tokens::token_kind};
 use crate::{
     audit::{Audit, Event, Phase, Subject},
     clock::Clock,
@@ -30,6 +30,8 @@ use crate::{
 pub struct Limits {
     /// The records in memory may take about this much, in bytes; creates beyond it are refused.
     pub memory_bytes: u64,
+    /// Whose the store is.
+    pub sharing: Sharing,
 }
 
 /// Why a vault cannot be made or opened.
@@ -238,12 +240,15 @@ impl Vault {
         let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
         audit.begin(chain).await?;
         let opened = clock.now();
+        // The view was loaded just now.
+        let freshness = limits.sharing.freshness((clock.uptime(), opened));
         let inner = Arc::new(Inner {
             store,
             view,
             audit,
             clock,
             limits,
+            freshness,
             opened,
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             line_hasher: RandomState::new(),
@@ -255,6 +260,7 @@ impl Vault {
             keys: Default::default(),
         });
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));
+        tokio::spawn(fresh::keep_looking(Arc::downgrade(&inner)));
         tokio::spawn(expiry::sweep(Arc::downgrade(&inner)));
         tokio::spawn(soft::write_behind(Arc::downgrade(&inner)));
         let vault = Self(inner);

@@ -124,7 +124,7 @@ impl Vault {
         call: &Call,
         look: impl FnOnce(&State) -> T,
     ) -> Result<(Principal, T), Error> {
-        self.fresh().await?;
+        self.fresh(call).await?;
         let (caller, seen) = {
             let state = self.0.view.read();
             match call.caller(&state, self.now()) {

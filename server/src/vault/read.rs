@@ -34,12 +34,6 @@ impl<T> Answer<T> {
 }
 
 impl Vault {
-    /// Waits until the view shows everything acknowledged before now, by any replica.
-    pub(super) async fn fresh(&self) -> Result<(), Error> {
-        let latest = self.0.store.latest().await?;
-        Ok(self.0.view.reached(latest).await?)
-    }
-
     /// Answers a call. `names` is what it asked about, for the log should it be refused.
     pub(super) async fn read<T>(
         &self,
@@ -47,7 +41,7 @@ impl Vault {
         names: Vec<String>,
         decide: impl FnOnce(&State, &Caller) -> Result<Answer<T>, Error>,
     ) -> Result<T, Error> {
-        self.fresh().await?;
+        self.fresh(call).await?;
         let now = self.now();
         let (caller, result) = {
             let state = self.0.view.read();
@@ -86,7 +80,7 @@ impl Vault {
 
     /// Who calls. Asked before anything else of a request is looked at, and again with every decision.
     pub async fn authenticate(&self, call: &Call) -> Result<Principal, Error> {
-        self.fresh().await?;
+        self.fresh(call).await?;
         let result = {
             let state = self.0.view.read();
             call.caller(&state, self.now()).map(|caller| caller.principal().clone())

@@ -228,7 +228,7 @@ impl Vault {
         let turn = match self.line(line).try_lock_owned() {
             Ok(turn) => turn,
             Err(_taken) => {
-                self.fresh().await?;
+                self.fresh(call).await?;
                 let (caller, plan) = self.decide(call, &decide);
                 if let Err(error) = plan {
                     return Err(self.refused(call, caller.as_ref(), &names, error).await);
@@ -254,7 +254,7 @@ impl Vault {
     ) -> Result<T, Error> {
         let mut overtaken = None;
         for _ in 0..ATTEMPTS {
-            if let Err(error) = self.fresh().await {
+            if let Err(error) = self.fresh(call).await {
                 // Its intent may stand already, and no intent stays without an outcome.
                 let caller = overtaken.flatten();
                 return Err(self.refused(call, caller.as_ref(), names, error).await);

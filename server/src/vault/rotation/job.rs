@@ -108,7 +108,7 @@ impl Job {
             vault.record(&self.call, Phase::Intent, line).await?;
             self.is_resumed = false;
         }
-        vault.fresh().await?;
+        vault.current().await?;
         let is_over = {
             let state = vault.0.view.read();
             let rotation = self.progress.borrow();
@@ -273,7 +273,7 @@ impl Vault {
                 Ok(Some(position))
             }
             Err(_overtaken) => {
-                self.fresh().await?;
+                self.current().await?;
                 Ok(None)
             }
         }

@@ -147,7 +147,7 @@ impl Vault {
 
     /// A new root key, which the view knows already.
     async fn new_root(&self) -> Result<NewRoot, Error> {
-        self.fresh().await?;
+        self.current().await?;
         let (known, header) = {
             let state = self.0.view.read();
             (Keyring::clone(state.keyring()), header(&state)?.clone())

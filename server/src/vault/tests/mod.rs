@@ -1,6 +1,7 @@
 //! Vaults over the model store: several on one store behave as one.
 
 mod durable;
+mod fresh;
 mod guard;
 mod health;
 mod limits;

@@ -20,8 +20,8 @@ use crate::{
     seal::{chain::Chain, source::KeyFile},
     store::{Store, memory::Memory},
     vault::{
-        Call, Error, Limits, NewGrant, NewSecret, NewToken, OpenError, PageRequest, SecretChange, ShownSecret, Vault,
-        init,
+        Call, Error, Limits, NewGrant, NewSecret, NewToken, OpenError, PageRequest, SecretChange, Sharing, ShownSecret,
+        Vault, init,
     },
 };
 
@@ -62,6 +62,10 @@ impl Clock for MovedClock {
     fn now(&self) -> SystemTime {
         SystemClock.now() + *self.0.lock().expect("no panic before")
     }
+
+    fn uptime(&self) -> std::time::Duration {
+        SystemClock.uptime() + *self.0.lock().expect("no panic before")
+    }
 }
 
 pub(crate) struct World {
@@ -96,11 +100,16 @@ impl World {
     }
 
     pub(crate) async fn vault_with_memory(&self, memory_bytes: u64) -> Vault {
-        self.open_with(Limits { memory_bytes }).await.expect("opens")
+        self.open_with(Limits { memory_bytes, sharing: Sharing::Own }).await.expect("opens")
     }
 
     pub(crate) async fn open(&self) -> Result<Vault, OpenError> {
-        self.open_with(Limits { memory_bytes: 1 << 30 }).await
+        self.open_with(Limits { memory_bytes: 1 << 30, sharing: Sharing::Own }).await
+    }
+
+    /// A server of a store that others write to, too.
+    pub(crate) async fn replica(&self, max_stale: std::time::Duration) -> Vault {
+        self.open_with(Limits { memory_bytes: 1 << 30, sharing: Sharing::Shared { max_stale } }).await.expect("opens")
     }
 
     async fn open_with(&self, limits: Limits) -> Result<Vault, OpenError> {

@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, SystemClock},
     store::{
         Epoch, Revision, TransactionId,
         conformance::{delete, delete_prefix},
@@ -32,6 +32,10 @@ struct Stopped(Mutex<SystemTime>);
 impl Clock for Stopped {
     fn now(&self) -> SystemTime {
         *self.0.lock().expect("lock")
+    }
+
+    fn uptime(&self) -> Duration {
+        SystemClock.uptime()
     }
 }
 

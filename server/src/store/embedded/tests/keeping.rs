@@ -34,6 +34,10 @@ impl Clock for Ahead {
         self.asked.fetch_add(1, Ordering::Relaxed);
         SystemClock.now() + Duration::from_secs(60 * 60) * self.hours.load(Ordering::Relaxed) as u32
     }
+
+    fn uptime(&self) -> Duration {
+        SystemClock.uptime()
+    }
 }
 
 struct World {

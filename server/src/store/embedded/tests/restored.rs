@@ -94,6 +94,10 @@ impl Clock for Jumping {
         let back = if asked % 5 == 4 { 3_600 } else { 0 };
         SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH + asked * 60 - back)
     }
+
+    fn uptime(&self) -> Duration {
+        SystemClock.uptime()
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,170 @@
+//! A store that others write to and that may be out of reach.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use coffer_proto::name::Permission;
+use tokio::sync::Semaphore;
+
+use super::world::{World, new, scope, secret, workload};
+use crate::{
+    clock::Clock as _,
+    store::{
+        Condition, Conflict, Error as StoreError, Follow, Load, Position, Store, Transaction, faulty::Faulty,
+        memory::Memory,
+    },
+    vault::{Call, Error, Fetched, Purpose, Sharing, Vault},
+};
+
+const MAX_STALE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(30);
+const AWAY: &str = "away";
+
+fn fetch_call(world: &World) -> Call {
+    let tokens = world.tokens.lock().expect("no panic before");
+    let header = format!("Bearer {}", tokens["services/injector"].expose());
+    Call::new("coffer.v1.Workloads/FetchEnvironment", None, Some(header.as_bytes())).expect("randomness")
+}
+
+async fn fetch(world: &World, vault: &Vault) -> (Call, Result<Fetched, Error>) {
+    let call = fetch_call(world);
+    let workload = Some(workload("projects/p/servers/s"));
+    let fetched = vault.fetch_environment(&call, workload, "", Purpose::Start).await;
+    (call, fetched)
+}
+
+/// A project with a secret, somebody who may fetch it, and somebody who may manage it.
+async fn furnish(world: &World, vault: &Vault) {
+    world.grant(vault, "users/owner", Permission::SecretsManage, "projects/p").await;
+    world.grant(vault, "services/injector", Permission::SecretsInject, "projects/p").await;
+    let call = world.call(vault, "users/owner").await;
+    vault.create_secret(&call, scope("projects/p"), Ok(new("A", "v"))).await.map(drop).expect("created");
+    world.call(vault, "services/injector").await;
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "gave up waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_store_a_replica_serves_workloads_for_a_while_and_nobody_else() {
+    let (store, faults) = Faulty::new(Memory::new());
+    let world = World::on(Arc::new(store)).await;
+    let vault = world.replica(MAX_STALE).await;
+    furnish(&world, &vault).await;
+    let healthy = vault.watch_health();
+    let (call, fetched) = fetch(&world, &vault).await;
+    assert_eq!((fetched.expect("fetched").variables.len(), call.stale_since()), (1, None));
+
+    let before = world.clock.now();
+    faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
+    let (call, fetched) = fetch(&world, &vault).await;
+    assert_eq!(fetched.expect("from the view").variables.len(), 1);
+    let since = call.stale_since().expect("marked");
+    assert!(since <= world.clock.now() && since + PATIENCE > before, "{since:?}");
+    let told = world.audit.lines.lock().expect("no panic before").last().expect("a line").details.clone();
+    assert!(told.iter().any(|(name, _)| *name == "stale_since"), "the audit log says so: {told:?}");
+
+    let owner = world.held("users/owner");
+    let read = vault.get_secret(&owner, secret("projects/p/secrets/A")).await.map(drop);
+    assert_eq!(read, Err(Error::StoreUnavailable(AWAY.into())));
+    let write = vault.create_secret(&owner, scope("projects/p"), Ok(new("B", "v"))).await.map(drop);
+    assert_eq!(write, Err(Error::StoreUnavailable(AWAY.into())));
+    assert!(*healthy.borrow(), "it still serves workloads");
+
+    *world.clock.0.lock().expect("no panic before") += MAX_STALE + Duration::from_secs(1);
+    assert_eq!(fetch(&world, &vault).await.1.map(drop), Err(Error::StoreUnavailable(AWAY.into())));
+    until("health to say so", || !*healthy.borrow()).await;
+
+    faults.fail_reads(None);
+    until("it to be back", || *healthy.borrow()).await;
+    let (call, fetched) = fetch(&world, &vault).await;
+    assert_eq!((fetched.expect("fetched").variables.len(), call.stale_since()), (1, None));
+    vault
+        .create_secret(&world.held("users/owner"), scope("projects/p"), Ok(new("B", "v")))
+        .await
+        .map(drop)
+        .expect("again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_time_nothing_stale_is_answered() {
+    let (store, faults) = Faulty::new(Memory::new());
+    let world = World::on(Arc::new(store)).await;
+    let vault = world.replica(Duration::ZERO).await;
+    furnish(&world, &vault).await;
+    faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
+    assert_eq!(fetch(&world, &vault).await.1.map(drop), Err(Error::StoreUnavailable(AWAY.into())));
+}
+
+/// A store that counts looks and lets through those only that it was told to.
+struct Slow {
+    inner: Arc<dyn Store>,
+    looks: AtomicUsize,
+    passing: Semaphore,
+}
+
+#[async_trait]
+impl Store for Slow {
+    async fn load(&self) -> Result<Box<dyn Load>, StoreError> {
+        self.inner.load().await
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Result<Position, Conflict>, StoreError> {
+        self.inner.commit(transaction).await
+    }
+
+    async fn changes(&self, after: Position) -> Result<Box<dyn Follow>, StoreError> {
+        self.inner.changes(after).await
+    }
+
+    async fn latest(&self) -> Result<Position, StoreError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        let latest = self.inner.latest().await;
+        self.passing.acquire().await.expect("never closed").forget();
+        latest
+    }
+
+    async fn condition(&self) -> Condition {
+        self.inner.condition().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_come_together_share_a_look_that_began_after_they_came() {
+    let world = World::new().await;
+    let slow = Arc::new(Slow { inner: world.store.clone(), looks: AtomicUsize::new(0), passing: Semaphore::new(0) });
+    // Another server of the same store, which does not wait for anything.
+    let other = world.vault().await;
+    furnish(&world, &other).await;
+    let limits = crate::vault::Limits { memory_bytes: 1 << 30, sharing: Sharing::Shared { max_stale: Duration::ZERO } };
+    let (audit, clock) = (world.audit.clone(), world.clock.clone());
+    let vault = Vault::open(slow.clone(), world.key.clone(), audit, clock, limits).await.expect("opens");
+    let list = |vault: Vault, call: Call| {
+        tokio::spawn(async move { vault.get_secret(&call, secret("projects/p/secrets/LATE")).await.map(drop) })
+    };
+    let owner = world.held("users/owner");
+    // One look is under way and has seen the store as it was.
+    let first = list(vault.clone(), owner.clone());
+    until("the first look", || slow.looks.load(Ordering::SeqCst) == 1).await;
+    other.create_secret(&owner, scope("projects/p"), Ok(new("LATE", "v"))).await.map(drop).expect("created");
+    let later: Vec<_> = (0..100).map(|_| list(vault.clone(), owner.clone())).collect();
+    slow.passing.add_permits(1_000);
+    // The first may or may not see it; whoever came after the write does.
+    let _ = first.await.expect("no panic");
+    for read in later {
+        read.await.expect("no panic").expect("what was acknowledged before is seen");
+    }
+    let looks = slow.looks.load(Ordering::SeqCst);
+    assert!((2..20).contains(&looks), "{looks} looks for 101 calls");
+}

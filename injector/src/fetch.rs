@@ -1,6 +1,6 @@
 //! A way to the server as one caller, and its answers.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use coffer_client::{Client, Code, Config, Credential, Error, retry, start};
 use coffer_proto::{
@@ -84,6 +84,12 @@ pub(crate) fn fetch(
     let answer = answer.map_err(|error| source.failure(&error));
     let answer = answer.and_then(|answer| source.check(&answer).map(|()| answer));
     let answer = answer.map_err(|failure| source.refused(failure))?;
+    if let Some(since) = answer.stale_since.and_then(|since| SystemTime::try_from(since).ok()) {
+        let since = humantime::format_rfc3339_seconds(since);
+        report::line(&format!(
+            "warning: the server has not reached its store since {since}: this is the environment of then"
+        ));
+    }
     Ok(Fetched { answer, was_kept: unanswered, runtime, source })
 }
 

@@ -106,8 +106,8 @@ impl Cache {
 
     /// Keeps an answer. It says so if that does not work; the start goes on.
     pub(crate) fn store(&self, answer: &FetchEnvironmentResponse, now: SystemTime) {
-        // Neither has variables, and an answer to another question is not for this file.
-        if answer.unchanged || answer.workload != self.workload {
+        // One has no variables, one is older than it would be taken for, and an answer to another question is not for this file.
+        if answer.unchanged || answer.stale_since.is_some() || answer.workload != self.workload {
             return;
         }
         if let Err(problem) = self.try_store(answer, now) {

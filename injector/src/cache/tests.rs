@@ -91,6 +91,8 @@ fn it_is_one_workloads_of_one_address() {
     }
     let other = FetchEnvironmentResponse { workload: "projects/p/servers/t".to_owned(), ..Default::default() };
     mine.store(&other, at(1));
+    let of_then = FetchEnvironmentResponse { stale_since: Some(at(0).into()), ..answer() };
+    mine.store(&of_then, at(1));
     mine.store(&FetchEnvironmentResponse { unchanged: true, variables: Vec::new(), ..answer() }, at(1));
     assert!(mine.load(at(2)).is_ok_and(|kept| kept.answer == answer()), "what is not its own is not kept");
 }

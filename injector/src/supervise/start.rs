@@ -147,5 +147,6 @@ fn without_values(answer: &FetchEnvironmentResponse) -> FetchEnvironmentResponse
         environment_revision: answer.environment_revision.clone(),
         unchanged: answer.unchanged,
         missing_required: answer.missing_required.clone(),
+        stale_since: answer.stale_since,
     }
 }

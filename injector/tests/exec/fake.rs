@@ -242,6 +242,7 @@ impl Workloads for Service {
             environment_revision: revision(&now),
             unchanged: false,
             missing_required: now.missing_required,
+            stale_since: None,
         }))
     }
 }

@@ -60,6 +60,7 @@ impl Fetch {
             ..Default::default()
         };
         let fetched = client.call(client.workloads().fetch_environment(request)).await?;
+        let stale_since = fetched.stale_since.and_then(|since| std::time::SystemTime::try_from(since).ok());
         let fetched =
             Fetched::new(fetched).map_err(|error| Failure::failed(format!("the server sent a value that {error}")))?;
         let report = match self.format {
@@ -69,7 +70,13 @@ impl Fetch {
             Some(Format::Json) => Report::data(json(&Object(&fetched.variables))?),
             Some(Format::Names) => Report::data(names(&fetched.variables)),
         };
-        Ok(if fetched.unchanged { report.note("unchanged") } else { report })
+        let report = if fetched.unchanged { report.note("unchanged") } else { report };
+        Ok(match stale_since.map(humantime::format_rfc3339_seconds) {
+            Some(since) => {
+                report.note(format!("warning: the server has not reached its store since {since}: this is of then"))
+            }
+            None => report,
+        })
     }
 }
 

@@ -47,8 +47,20 @@ fn status_kib(server: &Server, field: &str) -> usize {
     line.trim_matches([':', '\t', ' ', 'k', 'B']).parse().expect("a number")
 }
 
-fn descriptors(server: &Server) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count()
+/// How many descriptors the server has open. Nothing where only a privileged process may count those of an undumpable
+/// one, its parent or not.
+fn descriptors(server: &Server) -> Option<usize> {
+    match std::fs::read_dir(format!("/proc/{}/fd", server.pid())) {
+        Ok(descriptors) => Some(descriptors.count()),
+        Err(error) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "it runs");
+            #[allow(clippy::print_stderr, reason = "what is left out says so")]
+            {
+                eprintln!("the server's descriptors are not counted in this run: {error}");
+            }
+            None
+        }
+    }
 }
 
 /// A secret and a token for each workload.
@@ -123,7 +135,9 @@ async fn ten_thousand_idle_watches() {
     let each = (status_kib(&server, "VmRSS") - memory) * 1024 / WATCHES;
     assert!(each <= WATCH_BYTES, "{each} bytes a watch");
     let connections = WATCHES.div_ceil(STREAMS);
-    assert!(descriptors(&server) <= open + connections + 10, "{} descriptors, {open} before", descriptors(&server));
+    if let (Some(open), Some(now)) = (open, descriptors(&server)) {
+        assert!(now <= open + connections + 10, "{now} descriptors, {open} before");
+    }
 
     // A change is told to those whose it is, and to nobody else: after the second one there is nothing but both.
     for (n, messages) in [(7, WATCHES + WATCHES_EACH), (WORKLOADS - 1, WATCHES + 2 * WATCHES_EACH)] {

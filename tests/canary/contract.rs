@@ -26,8 +26,10 @@ const MISPLACED: &str = "canary-Zt5RkN8wJx2e \"+/%é\\ everywhereQp27";
 const DESCRIBED: &str = "canary-Uy6PfH3sVd8a \"/+%é\\ describedBn49Lr";
 /// How deep messages within messages are filled.
 const DEPTH_MAX: usize = 3;
-/// How long a stream may be silent before it is left: a watch never ends.
+/// How long a watch may be silent before it is left: it never ends.
 const SILENCE: Duration = Duration::from_millis(150);
+/// How long anything else may take.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// More than any method takes, in bytes.
 const TOO_LARGE_BYTES: usize = 5 * 1024 * 1024;
 /// How long a value may stay in memory after the last call and connection.
@@ -110,7 +112,7 @@ struct Drive<'a> {
 impl Drive<'_> {
     /// Calls, and looks at the answer, unless it is to hold values; an error must hold nothing.
     async fn call(&mut self, method: &str, token: Option<&str>, message: Vec<u8>, holds_values: bool) {
-        match self.raw.whole(method, token, message, SILENCE).await {
+        match self.raw.whole(method, token, message, patience(method)).await {
             Ok(bytes) => {
                 self.worked.insert(method.to_owned());
                 if !holds_values {
@@ -179,11 +181,15 @@ impl Drive<'_> {
         let text = [&[0x0a, MISPLACED.len() as u8][..], MISPLACED.as_bytes()].concat();
         for other in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/coffer.v1.Secrets/Zt5RkN8wJx2e"]
         {
-            if let Err(status) = self.raw.whole(other, Some(MISPLACED), text.clone(), SILENCE).await {
+            if let Err(status) = self.raw.whole(other, Some(MISPLACED), text.clone(), patience(other)).await {
                 self.look(other, &shown(&status));
             }
         }
     }
+}
+
+fn patience(method: &str) -> Duration {
+    if method.contains("/Watch") { SILENCE } else { ANSWER_WAIT_MAX }
 }
 
 /// All that a caller learns of a failed call.

@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::Child,
+    time::{Duration, Instant},
 };
 
 use coffer_proto::v1;
@@ -14,6 +15,8 @@ use super::{VALUE, belongs, process, secret_part};
 use crate::harness::{Finished, Planted, Server, Tool, secret, until};
 
 const WORKLOAD: &str = "projects/p/servers/s";
+/// How long a value may stay in the injector's memory once the command has it.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(5);
 /// Another value, after a change.
 const CHANGED: &str = "canary-Jd4XmZ8qRw2v \"/+%é\\ Fy61NcKs07LpTa";
 
@@ -212,7 +215,13 @@ fn look_into(stage: &mut Stage, injector: &Child, masks: bool) {
         return;
     }
     let values = Planted::new([("a value", VALUE), ("another value", CHANGED)]);
-    match process::remembered(injector.id(), &values) {
+    let begun = Instant::now();
+    // The command may speak before the injector has put away what it gave it.
+    let found = until("the injector to forget", || match process::remembered(injector.id(), &values) {
+        Ok(found) if !found.is_empty() && begun.elapsed() < FORGOTTEN_WITHIN => None,
+        looked => Some(looked),
+    });
+    match found {
         Ok(found) => stage.told.extend(found),
         #[allow(clippy::print_stderr, reason = "what is left out says so")]
         Err(error) => eprintln!("the injector's memory is not searched in this run: {error}"),

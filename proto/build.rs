@@ -47,9 +47,13 @@ const WITHOUT_DEBUG: &[&str] = &[
 /// Of the messages between the server and a KMS plugin, those that carry a key.
 const KMS_WITHOUT_DEBUG: &[&str] = &["v2.EncryptRequest", "v2.DecryptResponse"];
 
+/// Of the messages between the server and etcd, those that carry a password or a token.
+const ETCD_WITHOUT_DEBUG: &[&str] = &["etcdserverpb.AuthenticateRequest", "etcdserverpb.AuthenticateResponse"];
+
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=coffer");
     println!("cargo:rerun-if-changed=kms");
+    println!("cargo:rerun-if-changed=etcd");
     let descriptors = protox::compile(FILES, ["."]).map_err(io::Error::other)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("coffer.v1.bin"), descriptors.encode_to_vec())?;
@@ -58,6 +62,10 @@ fn main() -> io::Result<()> {
     if env::var_os("CARGO_FEATURE_KMS").is_some() {
         let kms = protox::compile(["kms/v2.proto"], ["."]).map_err(io::Error::other)?;
         tonic_prost_build::configure().skip_debug(KMS_WITHOUT_DEBUG).compile_fds(kms)?;
+    }
+    if env::var_os("CARGO_FEATURE_ETCD").is_some() {
+        let etcd = protox::compile(["etcd/v3.proto"], ["."]).map_err(io::Error::other)?;
+        tonic_prost_build::configure().build_server(false).skip_debug(ETCD_WITHOUT_DEBUG).compile_fds(etcd)?;
     }
     Ok(())
 }

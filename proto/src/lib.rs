@@ -34,6 +34,13 @@ pub mod kms {
     tonic::include_proto!("v2");
 }
 
+/// What coffer uses of etcd's interface, version 3.
+#[cfg(feature = "etcd")]
+pub mod etcd {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("etcdserverpb");
+}
+
 /// The compiled `.proto` files, as an encoded `google.protobuf.FileDescriptorSet`: for reflection and for tests that
 /// must cover every method.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/coffer.v1.bin"));
@@ -70,4 +77,8 @@ mod tests {
     assert_not_impl_any!(crate::kms::EncryptRequest: Debug);
     #[cfg(feature = "kms")]
     assert_not_impl_any!(crate::kms::DecryptResponse: Debug);
+    #[cfg(feature = "etcd")]
+    assert_not_impl_any!(crate::etcd::AuthenticateRequest: Debug);
+    #[cfg(feature = "etcd")]
+    assert_not_impl_any!(crate::etcd::AuthenticateResponse: Debug);
 }

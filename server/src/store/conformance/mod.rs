@@ -41,6 +41,12 @@ pub trait Backend: Send + Sync {
     async fn create(&self) -> [Arc<dyn Store>; 2];
     /// Ends the store and opens it again; `None` if it does not outlive its handles.
     async fn reopen(&self, handles: [Arc<dyn Store>; 2]) -> Option<[Arc<dyn Store>; 2]>;
+    /// Lets go of all history, where a number of commits is no bound of it.
+    async fn forget(&self) {}
+    /// Whether followers are told what a transaction came to, instead of the changes that it was given.
+    fn tells_effects(&self) -> bool {
+        false
+    }
 }
 
 /// Makes a test of each check.

@@ -23,6 +23,15 @@ impl Model {
         }
     }
 
+    /// Applies what a follower saw, which is what was given, or comes to the same.
+    pub(super) fn follow(&mut self, backend: &dyn Backend, seen: &crate::store::Commit, given: &[Change]) {
+        let mut as_given = self.clone();
+        as_given.apply(&crate::store::Commit { changes: given.into(), ..seen.clone() });
+        self.apply(seen);
+        assert_eq!(*self, as_given, "{}", seen.position);
+        assert!(backend.tells_effects() || *seen.changes == *given, "{}: {:?}", seen.position, seen.changes);
+    }
+
     pub(super) fn first_conflict(&self, expectations: &[(Key, Expect)]) -> Option<Conflict> {
         let found = |key: &Key, expect: Expect| {
             let mut keys = self.0.iter().filter(|(other, _)| match expect {

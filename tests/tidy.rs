@@ -54,7 +54,11 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
 
 /// Names that only some folders of the server may use, and why.
 const SERVER_NAMES: &[(&str, &[&str], &str)] = &[
-    ("tonic", &["api/", "serve/", "server", "command/provision", "seal/source/kms"], "the wire is the edge's business"),
+    (
+        "tonic",
+        &["api/", "serve/", "server", "command/provision", "seal/source/kms", "store/etcd/"],
+        "the wire is the edge's business",
+    ),
     ("chacha20poly1305", &["seal/"], "only seal sees keys"),
     ("sled", &["store/embedded/sled"], "what is known about sled stands in one file"),
     ("tokio_rustls", &["serve/"], "TLS ends where sockets are accepted"),

@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod conformance;
 pub mod embedded;
+pub mod etcd;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod history;
@@ -125,7 +126,7 @@ pub struct Conflict {
 pub struct Commit {
     /// Where it stands.
     pub position: Position,
-    /// What it did, in order.
+    /// What it did, in order: as it was given, or what that came to, if the store tells no more.
     pub changes: Arc<[Change]>,
 }
 

@@ -9,7 +9,7 @@ use super::{Error, Position};
 /// How a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// Which kind of store: `embedded`.
+    /// Which kind of store: `embedded` or `etcd`.
     pub kind: &'static str,
     /// Which writes pass.
     pub writes: Writes,

@@ -38,6 +38,11 @@ impl<W: Write> Writer<W> {
         if self.payload.len() >= PAYLOAD_BYTES { self.turn() } else { Ok(()) }
     }
 
+    /// Where it writes to.
+    pub fn out_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// How many records it has.
     pub fn records(&self) -> u64 {
         self.records

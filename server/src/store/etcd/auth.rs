@@ -1,0 +1,48 @@
+//! Who coffer is to etcd: a token for a name and a password. A client certificate may stand for both, then there is none.
+
+use coffer_proto::etcd::{AuthenticateRequest, auth_client::AuthClient};
+use tokio::sync::Mutex;
+use tonic::{metadata::AsciiMetadataValue, transport::Channel};
+
+use super::{User, error::Failure};
+
+/// The token, kept for as long as etcd knows it.
+pub(super) struct Access {
+    user: Option<User>,
+    token: Mutex<Option<AsciiMetadataValue>>,
+}
+
+impl Access {
+    pub(super) fn new(user: Option<User>) -> Self {
+        Self { user, token: Mutex::default() }
+    }
+
+    /// The token, another than one that was refused. Many who ask at once make one call.
+    pub(super) async fn token(
+        &self,
+        channel: &Channel,
+        refused: Option<&AsciiMetadataValue>,
+    ) -> Result<Option<AsciiMetadataValue>, Failure> {
+        let Some(user) = &self.user else { return Ok(None) };
+        let mut token = self.token.lock().await;
+        if token.is_none() || token.as_ref() == refused {
+            let ask = AuthenticateRequest { name: user.name.clone(), password: user.password.to_string() };
+            let answer = AuthClient::new(channel.clone()).authenticate(ask).await;
+            // Nothing of the transaction was sent yet, whatever became of this call.
+            let answer = answer.map_err(|status| match Failure::of("authenticating", &status) {
+                Failure::Lost(text) => Failure::Elsewhere(text),
+                failure => failure,
+            })?;
+            let malformed = |_| Failure::Elsewhere("etcd's token is no header".into());
+            let mut new = AsciiMetadataValue::try_from(answer.into_inner().token).map_err(malformed)?;
+            new.set_sensitive(true);
+            *token = Some(new);
+        }
+        Ok(token.clone())
+    }
+
+    /// The next one who asks gets a new one.
+    pub(super) async fn forget(&self) {
+        *self.token.lock().await = None;
+    }
+}

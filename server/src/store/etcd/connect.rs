@@ -1,0 +1,285 @@
+//! The members of a cluster, and calls to them: one is asked until it fails, then the next.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use coffer_proto::etcd::{
+    AlarmRequest, AlarmResponse, LeaseGrantRequest, LeaseGrantResponse, RangeRequest, RangeResponse, StatusRequest,
+    StatusResponse, TxnRequest, TxnResponse, kv_client::KvClient, lease_client::LeaseClient,
+    maintenance_client::MaintenanceClient,
+};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{
+    Request, Response, Status,
+    metadata::AsciiMetadataValue,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use super::{EtcdOptions, Tls, auth::Access, error::Failure};
+use crate::store::Error;
+
+/// How long connecting may take, TLS included.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// Between two pings on a connection with calls under way. etcd closes connections that ping more than every 5 s.
+const PING_INTERVAL: Duration = Duration::from_secs(6);
+/// A ping unanswered for this long ends the connection.
+const PING_MAX: Duration = Duration::from_secs(4);
+/// What etcd may send on a stream before it is read, in bytes.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// What etcd may send on a connection before it is read, in bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Largest answer, in bytes. Pages of records are the largest; see `load`.
+pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Before the members are asked again that all did not answer.
+const ROUND_WAIT: Duration = Duration::from_millis(50);
+
+/// How long to wait for an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    /// For one member's.
+    pub(super) member_max: Duration,
+    /// For any member's.
+    pub(super) total_max: Duration,
+}
+
+/// A small read or write.
+pub(super) const SHORT: Wait = Wait { member_max: Duration::from_millis(500), total_max: Duration::from_secs(2) };
+
+/// The members of a cluster.
+pub(super) struct Cluster {
+    members: Vec<Member>,
+    /// The one that answered last.
+    preferred: AtomicUsize,
+    access: Access,
+}
+
+struct Member {
+    name: String,
+    endpoint: Endpoint,
+    channel: Mutex<Channel>,
+}
+
+impl Cluster {
+    /// Connects when first asked.
+    pub(super) fn new(options: EtcdOptions) -> Result<Self, Error> {
+        if options.endpoints.is_empty() {
+            return Err(Error::Invalid("no address of etcd is given".into()));
+        }
+        let member = |name: String| {
+            let endpoint = endpoint(&name, options.tls.as_ref())?;
+            let channel = Mutex::new(endpoint.connect_lazy());
+            Ok(Member { name, endpoint, channel })
+        };
+        let members = options.endpoints.iter().cloned().map(member).collect::<Result<_, Error>>()?;
+        Ok(Self { members, preferred: AtomicUsize::new(0), access: Access::new(options.user) })
+    }
+
+    /// The member to ask first.
+    pub(super) fn preferred(&self) -> usize {
+        self.preferred.load(Ordering::Relaxed)
+    }
+
+    /// A connection of its own to the preferred member, for what is long under way, and the member's name.
+    pub(super) fn connection(&self) -> (Channel, &str) {
+        let member = &self.members[self.preferred()];
+        (member.endpoint.connect_lazy(), &member.name)
+    }
+
+    /// From now on another member is asked first, unless somebody has seen to it already.
+    pub(super) fn avoid(&self, member: usize) {
+        let next = (member + 1) % self.members.len();
+        let _ = self.preferred.compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// A request as etcd wants it: with the token, and only for a member that knows a leader, so that one that was cut
+    /// off says so.
+    pub(super) fn request<T>(message: T, token: Option<&AsciiMetadataValue>) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("hasleader", AsciiMetadataValue::from_static("true"));
+        if let Some(token) = token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
+    }
+
+    /// The token for a connection.
+    pub(super) async fn token(&self, channel: &Channel) -> Result<Option<AsciiMetadataValue>, Failure> {
+        self.access.token(channel, None).await
+    }
+
+    /// Forgets a token that etcd does not know.
+    pub(super) async fn forget_token(&self) {
+        self.access.forget().await;
+    }
+
+    /// One call to one member.
+    pub(super) async fn ask<Q: Clone, A, F>(
+        &self,
+        member: usize,
+        max: Duration,
+        message: &Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<A, Failure>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let at = &self.members[member];
+        let channel = at.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_sent = AtomicBool::new(false);
+        let answer = async {
+            let token = self.access.token(&channel, None).await?;
+            is_sent.store(true, Ordering::Relaxed);
+            match self.send(at, &channel, message, token.as_ref(), &send).await {
+                // Tokens end, and a member that was started anew knows none.
+                Err(Failure::Unauthenticated) if token.is_some() => {
+                    let token = self.access.token(&channel, token.as_ref()).await?;
+                    self.send(at, &channel, message, token.as_ref(), &send).await
+                }
+                answer => answer,
+            }
+        };
+        let answer = timeout(max, answer).await.unwrap_or_else(|_| {
+            // The connection may be dead without a word.
+            *at.channel.lock().unwrap_or_else(PoisonError::into_inner) = at.endpoint.connect_lazy();
+            let text = format!("{}: no answer within {} ms", at.name, max.as_millis());
+            Err(if is_sent.load(Ordering::Relaxed) { Failure::Lost(text) } else { Failure::Elsewhere(text) })
+        });
+        if matches!(answer, Err(Failure::Lost(_) | Failure::Elsewhere(_))) {
+            self.avoid(member);
+        }
+        answer
+    }
+
+    async fn send<Q: Clone, A, F>(
+        &self,
+        member: &Member,
+        channel: &Channel,
+        message: &Q,
+        token: Option<&AsciiMetadataValue>,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<A, Failure>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let sent = send(channel.clone(), Self::request(message.clone(), token)).await;
+        sent.map(Response::into_inner).map_err(|status| Failure::of(&member.name, &status))
+    }
+
+    /// Asks one member after the other. For calls that may be done twice.
+    pub(super) async fn ask_any<Q: Clone, A, F>(
+        &self,
+        wait: Wait,
+        message: &Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<A, Failure>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let deadline = Instant::now() + wait.total_max;
+        let mut asked = 0;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let failure = match self.ask(self.preferred(), wait.member_max.min(left), message, &send).await {
+                Err(failure @ (Failure::Lost(_) | Failure::Elsewhere(_))) => failure,
+                answer => return answer,
+            };
+            asked += 1;
+            if asked % self.members.len() == 0 {
+                sleep(ROUND_WAIT).await;
+            }
+            if Instant::now() >= deadline {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// The same for what changes nothing.
+    pub(super) async fn read<Q: Clone, A, F>(
+        &self,
+        wait: Wait,
+        message: &Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<A, Error>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let failed = |failure: Failure| match failure.of_read() {
+            Ok(text) => Error::Unavailable(text),
+            Err(error) => error,
+        };
+        self.ask_any(wait, message, send).await.map_err(failed)
+    }
+}
+
+/// How a member is reached.
+fn endpoint(name: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
+    // Not repeated: it may hold a password.
+    if name.contains('@') {
+        return Err(Error::Invalid("an address of etcd has no user in it".into()));
+    }
+    let invalid = |why: &dyn std::fmt::Display| Error::Invalid(format!("etcd's address {name}: {why}"));
+    let endpoint = Endpoint::from_shared(name.to_owned()).map_err(|error| invalid(&error))?;
+    let is_tls = match endpoint.uri().scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(invalid(&"it begins with https:// or http://")),
+    };
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_MAX)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    match tls {
+        Some(tls) if is_tls => endpoint.tls_config(client_tls(tls)).map_err(|error| invalid(&error)),
+        None if !is_tls => Ok(endpoint),
+        Some(_) => Err(invalid(&"certificates are given, so it begins with https://")),
+        None => Err(invalid(&"it needs the certificates of those who may sign etcd's")),
+    }
+}
+
+fn client_tls(tls: &Tls) -> ClientTlsConfig {
+    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca)).timeout(CONNECT_MAX);
+    if let Some(own) = &tls.identity {
+        config = config.identity(Identity::from_pem(&own.certificate, own.key.as_slice()));
+    }
+    if let Some(name) = &tls.name {
+        config = config.domain_name(name);
+    }
+    config
+}
+
+fn kv(channel: Channel) -> KvClient<Channel> {
+    KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+pub(super) async fn range(channel: Channel, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+    kv(channel).range(request).await
+}
+
+pub(super) async fn txn(channel: Channel, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+    kv(channel).txn(request).await
+}
+
+pub(super) async fn lease_grant(
+    channel: Channel,
+    request: Request<LeaseGrantRequest>,
+) -> Result<Response<LeaseGrantResponse>, Status> {
+    LeaseClient::new(channel).lease_grant(request).await
+}
+
+pub(super) async fn alarm(channel: Channel, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+    MaintenanceClient::new(channel).alarm(request).await
+}
+
+pub(super) async fn status(
+    channel: Channel,
+    request: Request<StatusRequest>,
+) -> Result<Response<StatusResponse>, Status> {
+    MaintenanceClient::new(channel).status(request).await
+}

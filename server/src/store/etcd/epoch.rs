@@ -1,0 +1,114 @@
+//! Notices that etcd was put back to an earlier state, and sees to it that nobody takes the new history for the old one.
+//!
+//! etcd's revisions then begin again where that state was, so a position would mean two things. Whoever notices raises the
+//! store's epoch: followers of all servers load again, and what was given out in the old epoch is worth nothing.
+
+use std::sync::{Mutex, PoisonError};
+
+use coffer_proto::etcd::TxnRequest;
+
+use super::{
+    Etcd, Seen,
+    connect::{SHORT, txn},
+    head::{Head, Stored},
+    transaction::{Is, compare, put, within},
+};
+use crate::store::{Epoch, Error, Millis, Position, TransactionId};
+
+/// How often others may write while the epoch is to be raised.
+const RAISE_TRIES: usize = 20;
+
+/// How far the store was seen by this handle.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    furthest: Position,
+    /// The epoch in which a position that was told is now another transaction's, or nobody's.
+    replaced: Option<Epoch>,
+}
+
+impl Known {
+    fn with<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Etcd {
+    /// What every later answer of etcd must have reached.
+    pub(super) fn floor(&self) -> Position {
+        self.0.known.with(|known| known.furthest)
+    }
+
+    /// Takes the position of a transaction that was sent when the store had reached the floor.
+    pub(super) fn check_above(&self, floor: Position, position: Position) -> Result<Position, Error> {
+        if position <= floor {
+            self.replaced(floor.epoch);
+            return Err(Error::Unknown("etcd was put back to an earlier state meanwhile".into()));
+        }
+        self.reached(position);
+        Ok(position)
+    }
+
+    /// Takes a position that a read has shown which was begun when the store had reached the floor.
+    pub(super) fn check_at(&self, floor: Position, position: Position) -> Result<Position, Error> {
+        if position < floor {
+            self.replaced(floor.epoch);
+            return Err(Error::Unavailable("etcd was put back to an earlier state".into()));
+        }
+        self.reached(position);
+        Ok(position)
+    }
+
+    /// The store was seen at a position.
+    pub(super) fn reached(&self, position: Position) {
+        self.0.known.with(|known| known.furthest = known.furthest.max(position));
+    }
+
+    /// The history that was told of an epoch is not there any more.
+    pub(super) fn replaced(&self, epoch: Epoch) {
+        self.0.known.with(|known| known.replaced = Some(epoch));
+    }
+
+    /// What a look shows, after raising the epoch if that is due.
+    pub(super) async fn look_again(&self) -> Result<Seen, Error> {
+        for _ in 0..RAISE_TRIES {
+            let floor = self.floor();
+            let seen = self.look().await?;
+            let epoch = seen.position.epoch;
+            let is_replaced = self.0.known.with(|known| known.replaced == Some(epoch));
+            let is_behind = epoch == floor.epoch && seen.position < floor;
+            if !is_replaced && !is_behind {
+                self.reached(seen.position);
+                return Ok(seen);
+            }
+            self.raise(&seen).await?;
+        }
+        Err(Error::Unavailable("the epoch cannot be raised: others keep writing".into()))
+    }
+
+    /// Raises the epoch, unless somebody has written since.
+    async fn raise(&self, seen: &Seen) -> Result<(), Error> {
+        let keys = &self.0.keys;
+        let epoch = Epoch(seen.position.epoch.0 + 1);
+        let no_randomness = |_| Error::Unavailable("the system gives no randomness".into());
+        let id = TransactionId::random().map_err(no_randomness)?;
+        let head = Head { epoch, id, time: Millis::from(self.0.clock.now()) };
+        let (at, stored) = seen.stored;
+        let puts = vec![put(keys.store(), Stored { epoch, ..stored }.encode(), 0), put(keys.head(), head.encode(), 0)];
+        let request = TxnRequest {
+            compare: vec![
+                compare(keys.store(), None, Is::Revision(at)),
+                compare(keys.head(), None, Is::Revision(seen.head_revision)),
+            ],
+            // Within, it passes although there may be no room.
+            success: within(puts, 2),
+            failure: Vec::new(),
+        };
+        if self.0.cluster.read(SHORT, &request, txn).await?.succeeded {
+            tracing::error!(epoch = epoch.0, "etcd was put back to an earlier state; the epoch was raised");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! The store on an etcd cluster, which several servers share. etcd 3.4.20 or later.
+//!
+//! ```text
+//!   commit ─► attempt ─► one transaction of etcd: expectations, changes, the attempt's record, the head
+//!                └─ answer lost ─► settle: put the attempt's record as given up, or read that it landed
+//!   changes ◄─ watch ─ of head and records; the head's event ends a transaction
+//!   latest, load ─ linearizable reads of the head, and pages at one revision
+//! ```
+//! A position's revision is etcd's own, of the transaction that put the head last. What else lives in the cluster does no
+//! harm: it raises revisions, and these may have gaps.
+//!
+//! Every wait has its limit beside what waits. Where etcd has no majority, a transaction that was not sent yet is refused
+//! within two seconds; of one that was sent, nobody can know, and that is said.
+
+mod assemble;
+mod auth;
+mod backup;
+mod commit;
+mod condition;
+mod connect;
+mod epoch;
+mod error;
+mod follow;
+mod head;
+mod keys;
+mod load;
+mod net;
+mod request;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod version;
+mod walk;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use coffer_proto::etcd::{RangeRequest, TxnRequest};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use self::{
+    connect::{Cluster, SHORT, Wait, range, txn},
+    epoch::Known,
+    follow::Follower,
+    head::{Head, Stored},
+    keys::Keys,
+    request::Leases,
+    transaction::{Is, compare, first, get, malformed, put},
+};
+use super::{
+    Backup, Condition, Conflict, Epoch, Error, Follow, Load, Millis, Position, Store, Transaction, TransactionId,
+};
+use crate::clock::{Clock, SystemClock};
+
+pub use keys::PREFIX_BYTES_MAX;
+
+/// Most transactions under way from one server.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// For the position that reads wait for. Who asks waits half a second, in which a second member can still answer; none has
+/// to write anything for it.
+const LATEST_WAIT: Wait = Wait { member_max: Duration::from_millis(240), total_max: Duration::from_secs(2) };
+
+/// Where the store is, and how it is reached.
+pub struct EtcdOptions {
+    /// The members' addresses, `https://host:port`, or `http://host:port` for one that is reached without TLS.
+    pub endpoints: Vec<String>,
+    /// What every key begins with. Printable ASCII that ends with `/`, at most [`PREFIX_BYTES_MAX`] bytes.
+    pub prefix: String,
+    /// For `https` addresses, and needed for them.
+    pub tls: Option<Tls>,
+    /// Who coffer is to etcd, if etcd asks and no client certificate says it.
+    pub user: Option<User>,
+}
+
+/// Whom to trust, and who coffer is to etcd.
+pub struct Tls {
+    /// Certificates of those who may sign etcd's, in PEM.
+    pub ca: Vec<u8>,
+    /// Coffer's own certificate.
+    pub identity: Option<Identity>,
+    /// The name in etcd's certificates, if it is not that of the address.
+    pub name: Option<String>,
+}
+
+/// A certificate and its key.
+pub struct Identity {
+    /// The certificate, and those between it and a trusted one, in PEM.
+    pub certificate: Vec<u8>,
+    /// Its key, in PEM.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+/// A user of etcd.
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+}
+
+/// A store in etcd. Clones are handles of one store.
+#[derive(Clone)]
+pub struct Etcd(Arc<Shared>);
+
+struct Shared {
+    cluster: Cluster,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    /// The store's own record, as the last load found it, and its revision. Commits count on it.
+    stored: RwLock<(i64, Stored)>,
+    leases: Leases,
+    in_flight: Semaphore,
+    /// Whether an answer was lost and none came since.
+    suspect: AtomicBool,
+    known: Known,
+}
+
+/// What one linearizable look at the store shows.
+struct Seen {
+    /// The revision of etcd it is of.
+    revision: i64,
+    head: Head,
+    head_revision: i64,
+    position: Position,
+    /// The store's own record, and its revision.
+    stored: (i64, Stored),
+}
+
+impl Etcd {
+    /// Creates an empty store, of epoch 1 and a new instance. Refuses a prefix below which there is anything, and one
+    /// that is below another store's.
+    pub async fn create(options: EtcdOptions) -> Result<(), Error> {
+        let keys = Keys::new(&options.prefix)?;
+        let cluster = Cluster::new(options)?;
+        let no_randomness = |_| Error::Unavailable("the system gives no randomness".into());
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).map_err(no_randomness)?;
+        let head = Head {
+            epoch: Epoch(1),
+            id: TransactionId::random().map_err(no_randomness)?,
+            time: Millis::from(SystemClock.now()),
+        };
+        let all = keys.all();
+        let stored = Stored { instance, epoch: head.epoch }.encode();
+        let mut nothing = vec![compare(all.from, Some(all.end), Is::Absent)];
+        nothing.extend(keys.stores_above().map(|above| compare(above, None, Is::Absent)));
+        let create = TxnRequest {
+            compare: nothing,
+            success: vec![put(keys.store(), stored.clone(), 0), put(keys.head(), head.encode(), 0)],
+            failure: vec![get(keys.store(), 0)],
+        };
+        let answer = cluster.read(SHORT, &create, txn).await?;
+        // An answer that was lost was asked for again.
+        let found = answer.responses.first().and_then(first).flatten();
+        if answer.succeeded || found.is_some_and(|found| found.value == stored) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!("etcd already has something below {}, or a store above it", keys.prefix())))
+    }
+
+    /// Opens a store that was created.
+    pub async fn open(options: EtcdOptions) -> Result<Self, Error> {
+        Self::open_with(options, Arc::new(SystemClock)).await
+    }
+
+    async fn open_with(options: EtcdOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let keys = Keys::new(&options.prefix)?;
+        let shared = Shared {
+            cluster: Cluster::new(options)?,
+            keys,
+            clock,
+            stored: RwLock::new((0, Stored { instance: [0; 16], epoch: Epoch(0) })),
+            leases: Leases::default(),
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            suspect: AtomicBool::new(false),
+            known: Known::default(),
+        };
+        let store = Self(Arc::new(shared));
+        version::check(&store.0.cluster).await?;
+        let seen = store.look_again().await?;
+        store.set_stored(seen.stored);
+        Ok(store)
+    }
+
+    /// The head and the store's own record, of now.
+    async fn look(&self) -> Result<Seen, Error> {
+        let keys = &self.0.keys;
+        let look = TxnRequest { success: vec![get(keys.head(), 0), get(keys.store(), 0)], ..TxnRequest::default() };
+        let answer = self.0.cluster.read(SHORT, &look, txn).await?;
+        let mut found = answer.responses.iter().filter_map(first);
+        let (Some(head), Some(stored)) = (found.next(), found.next()) else { return Err(malformed()) };
+        let (Some(head), Some(stored)) = (head, stored) else { return Err(self.absent()) };
+        let (of, position) = Head::of(head)?;
+        let revision = answer.header.as_ref().ok_or_else(malformed)?.revision;
+        let stored = (stored.mod_revision, Stored::of(stored)?);
+        Ok(Seen { revision, head: of, head_revision: head.mod_revision, position, stored })
+    }
+
+    /// Where the store stands, by one linearizable read.
+    async fn newest(&self, wait: Wait) -> Result<Position, Error> {
+        let floor = self.floor();
+        let ask = RangeRequest { key: self.0.keys.head(), ..RangeRequest::default() };
+        let answer = self.0.cluster.read(wait, &ask, range).await?;
+        let (_, position) = Head::of(answer.kvs.first().ok_or_else(|| self.absent())?)?;
+        self.check_at(floor, position)
+    }
+
+    fn absent(&self) -> Error {
+        Error::Failed(format!("there is no store of coffer's in etcd below {}", self.0.keys.prefix()))
+    }
+
+    fn stored(&self) -> (i64, Epoch) {
+        let stored = self.0.stored.read().unwrap_or_else(PoisonError::into_inner);
+        (stored.0, stored.1.epoch)
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.stored().1
+    }
+
+    fn set_stored(&self, stored: (i64, Stored)) {
+        *self.0.stored.write().unwrap_or_else(PoisonError::into_inner) = stored;
+    }
+}
+
+#[async_trait]
+impl Store for Etcd {
+    /// Fails if etcd is compacted beyond its revision before it is done.
+    async fn load(&self) -> Result<Box<dyn Load>, Error> {
+        Ok(Box::new(self.pages().await?))
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Result<Position, Conflict>, Error> {
+        self.transact(&transaction).await
+    }
+
+    /// A follower tells what a transaction came to: each record that is gone by itself, and nothing of what another
+    /// change of the same transaction undid.
+    async fn changes(&self, after: Position) -> Result<Box<dyn Follow>, Error> {
+        Ok(Box::new(Follower::new(self.clone(), after)))
+    }
+
+    async fn latest(&self) -> Result<Position, Error> {
+        self.newest(LATEST_WAIT).await
+    }
+
+    async fn condition(&self) -> Condition {
+        self.look_at_condition().await
+    }
+
+    async fn backup(&self) -> Result<Backup, Error> {
+        self.back_up().await
+    }
+}

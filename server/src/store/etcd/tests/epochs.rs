@@ -1,0 +1,79 @@
+//! Histories that are not the one that was told.
+
+use coffer_proto::etcd::TxnRequest;
+
+use super::{commit_of, keys_of, server::Server, soon};
+use crate::store::{
+    Epoch, Error, Millis, Next, Store as _, TransactionId,
+    conformance::{put, transaction},
+    etcd::{
+        Etcd,
+        head::{Head, Stored},
+        transaction as encoding,
+    },
+};
+
+#[tokio::test]
+async fn after_a_restore_everything_is_loaded_again_before_anything_is_written() {
+    let server = Server::start();
+    let store = server.create("coffer/").await;
+    let start = store.latest().await.expect("latest");
+    let mut follower = store.changes(start).await.expect("a follower");
+    store.commit(transaction([put("before", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["before"]);
+    // As a restore does it.
+    let epoch = Epoch(start.epoch.0 + 1);
+    let head = Head { epoch, id: TransactionId([1; 16]), time: Millis(1) }.encode();
+    let stored = Stored { instance: [1; 16], epoch }.encode();
+    let success =
+        vec![encoding::put(b"coffer/store".to_vec(), stored, 0), encoding::put(b"coffer/head".to_vec(), head, 0)];
+    server.kv().txn(TxnRequest { success, ..TxnRequest::default() }).await.expect("write");
+    assert_eq!(soon(follower.next()).await, Ok(Next::Gap));
+    assert_eq!(store.latest().await.map(|latest| latest.epoch), Ok(epoch));
+    let refused = store.commit(transaction([put("key", "")])).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let loaded = store.load().await.expect("load").position();
+    assert_eq!(loaded.epoch, epoch);
+    let position = store.commit(transaction([put("key", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(position.epoch, epoch);
+}
+
+#[tokio::test]
+async fn an_etcd_that_was_put_back_is_noticed_although_its_revisions_are_the_same() {
+    let mut server = Server::start();
+    let store = server.create("coffer/").await;
+    let commit = async |store: &Etcd, key: &str| {
+        store.commit(transaction([put(key, "")])).await.expect("commit").expect("no conflict")
+    };
+    commit(&store, "kept").await;
+    let copy = server.copy();
+    let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
+    let lost = commit(&store, "lost").await;
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["lost"]);
+    server.put_back(&copy);
+    let instead = soon(commit(&server.open("coffer/").await, "instead")).await;
+    assert_eq!(instead, lost, "the same position in another history");
+    assert_eq!(soon(follower.next()).await, Ok(Next::Gap));
+    // Whoever loads next says so to everybody, once.
+    for store in [&store, &server.open("coffer/").await, &store] {
+        assert_eq!(store.load().await.expect("load").position().epoch, Epoch(lost.epoch.0 + 1));
+    }
+}
+
+#[tokio::test]
+async fn an_etcd_that_was_put_back_is_noticed_by_who_writes_or_asks_for_the_latest() {
+    let mut server = Server::start();
+    let (one, two) = (server.create("coffer/").await, server.open("coffer/").await);
+    let copy = server.copy();
+    for (store, key) in [(&one, "a"), (&two, "b"), (&one, "c"), (&two, "d")] {
+        soon(store.commit(transaction([put(key, "")]))).await.expect("commit").expect("no conflict");
+    }
+    server.put_back(&copy);
+    let landed = soon(one.commit(transaction([put("a", "")]))).await;
+    assert!(matches!(landed, Err(Error::Unknown(_))), "{landed:?}");
+    let latest = soon(two.latest()).await;
+    assert!(matches!(latest, Err(Error::Unavailable(_))), "{latest:?}");
+    let loaded = soon(one.load()).await.expect("load").position();
+    assert_eq!(loaded.epoch, Epoch(2));
+    assert_eq!(soon(two.latest()).await, Ok(loaded));
+}

@@ -1,0 +1,102 @@
+//! Following through what happens to connections and to etcd's history.
+
+use std::time::Duration;
+
+use coffer_proto::etcd::CompactionRequest;
+use tokio::time::Instant;
+
+use super::{
+    commit_of, keys_of,
+    proxy::{Mode, Proxy},
+    server::Server,
+    soon,
+};
+use crate::store::{
+    Change, Key, Next, RECORD_BYTES, Store as _,
+    conformance::{delete_prefix, put, transaction},
+    etcd::Etcd,
+};
+
+const PREFIX: &str = "coffer/";
+
+async fn behind_a_proxy() -> (Server, Proxy, Etcd, Etcd) {
+    let server = Server::start();
+    let direct = server.create(PREFIX).await;
+    let proxy = Proxy::start(server.port).await;
+    let mut options = server.options(PREFIX);
+    options.endpoints = vec![format!("http://127.0.0.1:{}", proxy.port)];
+    (server, proxy, Etcd::open(options).await.expect("open"), direct)
+}
+
+#[tokio::test]
+async fn transactions_larger_than_a_message_stay_whole() {
+    const EACH: usize = 13;
+    let server = Server::start();
+    let store = server.create(PREFIX).await;
+    let start = store.latest().await.expect("latest");
+    let mut follower = store.changes(start).await.expect("a follower");
+    let large = |at: usize| Change::Put(Key::new(format!("k{at:02}")), vec![7; RECORD_BYTES].into());
+    for _ in 0..4 {
+        store
+            .commit(transaction((0..EACH).map(large).collect::<Vec<_>>()))
+            .await
+            .expect("commit")
+            .expect("no conflict");
+    }
+    store.commit(transaction([delete_prefix("k")])).await.expect("commit").expect("no conflict");
+    for _ in 0..4 {
+        assert_eq!(commit_of(&mut follower).await.changes.len(), EACH);
+    }
+    let deleted = commit_of(&mut follower).await;
+    assert!(keys_of(&deleted).iter().all(|key| key.starts_with("-k")) && deleted.changes.len() == EACH);
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_goes_on_without_gap_or_repeat() {
+    const COMMITS: usize = 60;
+    let (_server, proxy, store, direct) = behind_a_proxy().await;
+    let mut follower = store.changes(direct.latest().await.expect("latest")).await.expect("a follower");
+    let writer = tokio::spawn(async move {
+        for at in 0..COMMITS {
+            direct.commit(transaction([put(&format!("{at}"), "")])).await.expect("commit").expect("no conflict");
+        }
+    });
+    for at in 0..COMMITS {
+        if at % 10 == 5 {
+            proxy.set(Mode::Cut);
+            proxy.set(Mode::Pass);
+        }
+        assert_eq!(keys_of(&commit_of(&mut follower).await), [at.to_string()]);
+    }
+    writer.await.expect("the writer ends well");
+}
+
+#[tokio::test]
+async fn a_watch_that_falls_silent_is_found_out_within_15_seconds() {
+    let (_server, proxy, store, direct) = behind_a_proxy().await;
+    let mut follower = store.changes(direct.latest().await.expect("latest")).await.expect("a follower");
+    direct.commit(transaction([put("heard", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["heard"]);
+    proxy.set(Mode::LoseAnswers);
+    direct.commit(transaction([put("unheard", "")])).await.expect("commit").expect("no conflict");
+    let begun = Instant::now();
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["unheard"]);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn history_compacted_while_a_watch_was_broken_is_a_gap() {
+    let (server, proxy, store, direct) = behind_a_proxy().await;
+    let mut follower = store.changes(direct.latest().await.expect("latest")).await.expect("a follower");
+    direct.commit(transaction([put("heard", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["heard"]);
+    proxy.set_for_new(Mode::Cut);
+    proxy.set(Mode::Cut);
+    for _ in 0..2 {
+        direct.commit(transaction([put("missed", "")])).await.expect("commit").expect("no conflict");
+    }
+    let revision = direct.latest().await.expect("latest").revision.0 as i64;
+    server.kv().compact(CompactionRequest { revision, physical: true }).await.expect("compact");
+    proxy.set_for_new(Mode::Pass);
+    assert_eq!(soon(follower.next()).await, Ok(Next::Gap));
+}

@@ -1,0 +1,78 @@
+//! What others do in the same cluster.
+
+use coffer_proto::etcd::{TxnRequest, TxnResponse};
+
+use super::{commit_of, keys_of, server::Server};
+use crate::store::{
+    Error, Store as _,
+    conformance::{put, records, transaction},
+    etcd::{Etcd, transaction as encoding},
+};
+
+async fn write(server: &Server, key: &[u8], value: &str) -> TxnResponse {
+    let success = vec![encoding::put(key.to_vec(), value.into(), 0)];
+    server.kv().txn(TxnRequest { success, ..TxnRequest::default() }).await.expect("write").into_inner()
+}
+
+#[tokio::test]
+async fn two_stores_in_one_cluster_see_nothing_of_each_other() {
+    let server = Server::start();
+    let (one, two) = (server.create("one/").await, server.create("on/").await);
+    let mut follower = one.changes(one.latest().await.expect("latest")).await.expect("a follower");
+    for (store, name) in [(&one, "first"), (&two, "second"), (&one, "third")] {
+        store.commit(transaction([put("key", name)])).await.expect("commit").expect("no conflict");
+    }
+    write(&server, b"elsewhere", "x").await;
+    write(&server, b"one", "x").await;
+    let commits = [commit_of(&mut follower).await, commit_of(&mut follower).await];
+    assert_eq!(one.latest().await, Ok(commits[1].position));
+    let text = |records: Vec<crate::store::Record>| String::from_utf8_lossy(&records[0].value).into_owned();
+    assert_eq!(text(records(&one).await.1), "third");
+    assert_eq!(text(records(&two).await.1), "second");
+}
+
+#[tokio::test]
+async fn a_store_is_created_once_and_where_nothing_is() {
+    let server = Server::start();
+    server.create("coffer/").await;
+    write(&server, b"other/key", "x").await;
+    for prefix in ["coffer/", "coffer/r/", "coffer/x/y/", "other/"] {
+        let created = Etcd::create(server.options(prefix)).await;
+        assert!(matches!(created, Err(Error::Invalid(_))), "{prefix}: {created:?}");
+    }
+    let opened = Etcd::open(server.options("other/")).await.err();
+    assert_eq!(opened, Some(Error::Failed("there is no store of coffer's in etcd below other/".into())));
+}
+
+#[tokio::test]
+async fn what_others_write_among_its_keys_is_no_part_of_its_history() {
+    let server = Server::start();
+    let store = server.create("coffer/").await;
+    let start = store.latest().await.expect("latest");
+    let mut follower = store.changes(start).await.expect("a follower");
+    let ours = store.commit(transaction([put("ours", "1")])).await.expect("commit").expect("no conflict");
+    for key in [&b"coffer/r/theirs"[..], b"coffer/r/\xff\xff", b"coffer/r/", b"coffer/x", b"coffer/p"] {
+        write(&server, key, "x").await;
+    }
+    assert_eq!(store.latest().await, Ok(ours));
+    let more = store.commit(transaction([put("more", "1")])).await.expect("commit").expect("no conflict");
+    for (position, key) in [(ours, "ours"), (more, "more")] {
+        let commit = commit_of(&mut follower).await;
+        assert_eq!((commit.position, keys_of(&commit)), (position, vec![key.to_owned()]));
+    }
+    // What could be a record is loaded, for whoever opens it to refuse; what could not is left out.
+    let (position, records) = records(&store).await;
+    let keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
+    assert_eq!((position, &keys[..]), (more, &["more", "ours", "theirs"][..]));
+}
+
+#[tokio::test]
+async fn a_head_that_another_wrote_is_refused() {
+    let server = Server::start();
+    let store = server.create("coffer/").await;
+    let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
+    write(&server, b"coffer/head", "x").await;
+    assert!(matches!(store.latest().await, Err(Error::Failed(_))));
+    assert!(matches!(store.load().await.err(), Some(Error::Failed(_))));
+    assert!(matches!(super::soon(follower.next()).await, Err(Error::Failed(_))));
+}

@@ -1,0 +1,112 @@
+//! What becomes of transactions whose answers are lost.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    commit_of, keys_of,
+    proxy::{Mode, Proxy},
+    server::{Server, free_port},
+    soon,
+};
+use crate::store::{
+    Error, Expect, Store as _,
+    conformance::{delete, expecting, put, records, transaction},
+    etcd::Etcd,
+};
+
+const PREFIX: &str = "coffer/";
+
+/// A store reached through a proxy, which has connected, and one that is not.
+async fn behind_a_proxy() -> (Server, Proxy, Etcd, Etcd) {
+    let server = Server::start();
+    let direct = server.create(PREFIX).await;
+    let proxy = Proxy::start(server.port).await;
+    let mut options = server.options(PREFIX);
+    options.endpoints = vec![format!("http://127.0.0.1:{}", proxy.port)];
+    let store = Etcd::open(options).await.expect("open");
+    store.commit(transaction([put("first", "")])).await.expect("commit").expect("no conflict");
+    (server, proxy, store, direct)
+}
+
+#[tokio::test]
+async fn a_transaction_that_landed_without_an_answer_is_found() {
+    let (_server, proxy, store, direct) = behind_a_proxy().await;
+    proxy.set(Mode::LoseAnswers);
+    // Asked for twice, it would conflict.
+    let once = expecting([("key", Expect::Absent)], [put("key", "value")]);
+    let position = soon(store.commit(once)).await.expect("an outcome").expect("no conflict");
+    let (latest, records) = records(&direct).await;
+    assert_eq!((latest, records[1].revision), (position, position.revision));
+}
+
+#[tokio::test]
+async fn what_was_sent_may_land_long_after() {
+    let (_server, proxy, store, direct) = behind_a_proxy().await;
+    let mut follower = direct.changes(direct.latest().await.expect("latest")).await.expect("a follower");
+    proxy.set(Mode::HoldRequests);
+    let task = tokio::spawn(async move { store.commit(transaction([put("late", "")])).await });
+    proxy.holds().await;
+    // Nobody is left to give it up.
+    task.abort();
+    proxy.let_go().await;
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["late"]);
+}
+
+#[tokio::test]
+async fn what_was_given_up_never_lands() {
+    let (_server, proxy, store, direct) = behind_a_proxy().await;
+    proxy.set(Mode::HoldRequests);
+    let committed = soon(store.commit(transaction([put("key", "value")]))).await;
+    // The second attempt went another way.
+    let position = committed.expect("an outcome").expect("no conflict");
+    proxy.let_go().await;
+    assert_eq!(direct.latest().await, Ok(position), "the first attempt landed after it was given up");
+    assert_eq!(records(&direct).await.1[1].revision, position.revision);
+}
+
+#[tokio::test]
+async fn an_outcome_that_nobody_tells_is_unknown_and_what_comes_after_is_not_sent() {
+    let (_server, proxy, store, direct) = behind_a_proxy().await;
+    let before = direct.latest().await;
+    proxy.set_for_new(Mode::Cut);
+    proxy.set(Mode::HoldRequests);
+    let unknown = soon(store.commit(transaction([put("key", "1")]))).await;
+    assert!(matches!(unknown, Err(Error::Unknown(_))), "{unknown:?}");
+    let begun = Instant::now();
+    for _ in 0..2 {
+        let refused = soon(store.commit(transaction([put("key", "2")]))).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} for two refusals", begun.elapsed());
+    assert_eq!(direct.latest().await, before);
+    proxy.set_for_new(Mode::Pass);
+    proxy.set(Mode::Cut);
+    assert!(soon(store.commit(transaction([put("key", "3")]))).await.is_ok(), "it goes on");
+}
+
+#[tokio::test]
+async fn without_etcd_nothing_happens_within_two_seconds() {
+    let (mut server, _proxy, _, direct) = behind_a_proxy().await;
+    server.kill();
+    // The first one may have been sent before anybody knew.
+    let first = soon(direct.commit(transaction([delete("first")]))).await;
+    assert!(matches!(first, Err(Error::Unavailable(_) | Error::Unknown(_))), "{first:?}");
+    let begun = Instant::now();
+    let refused = soon(direct.commit(transaction([delete("first")]))).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    let latest = soon(direct.latest()).await;
+    assert!(matches!(latest, Err(Error::Unavailable(_))), "{latest:?}");
+}
+
+#[tokio::test]
+async fn a_member_that_is_gone_is_passed_over() {
+    let server = Server::start();
+    server.create(PREFIX).await;
+    let mut options = server.options(PREFIX);
+    options.endpoints.insert(0, format!("http://127.0.0.1:{}", free_port()));
+    let store = Etcd::open(options).await.expect("open");
+    assert!(store.commit(transaction([put("key", "")])).await.is_ok());
+}

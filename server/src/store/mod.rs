@@ -41,6 +41,9 @@ pub const RECORD_BYTES: usize = 96 * 1024;
 /// Longest key, in bytes.
 pub const KEY_BYTES: usize = 1_024;
 
+/// Largest revision and epoch that are believed. Nobody counts so far, and what comes after can be computed.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// Orders the transactions of one epoch: increases with each, with gaps. The first is at least 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);

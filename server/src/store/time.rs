@@ -2,14 +2,18 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The last millisecond of the year 9999: RFC 3339 and protobuf end there.
+const MILLIS_MAX: u64 = 253_402_300_799_999;
+
 /// Milliseconds since 1970, UTC. Within a store it never goes back, whatever the clock does; 0 is before everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
 impl Millis {
-    /// As the rest of the world has it; nothing if there never was anything.
+    /// As the rest of the world has it; nothing if there never was anything. What is later than can be written down counts
+    /// as the last moment that can.
     pub fn time(self) -> Option<SystemTime> {
-        (self.0 > 0).then(|| UNIX_EPOCH.checked_add(Duration::from_millis(self.0))).flatten()
+        (self.0 > 0).then(|| UNIX_EPOCH.checked_add(Duration::from_millis(self.0.min(MILLIS_MAX)))).flatten()
     }
 }
 

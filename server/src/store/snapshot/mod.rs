@@ -17,7 +17,7 @@ mod write;
 pub use read::{Damage, Reader, look};
 pub use write::Writer;
 
-use super::{Epoch, Millis, Position, Revision};
+use super::{Epoch, Millis, NUMBER_MAX, Position, Revision};
 
 const MAGIC: [u8; 8] = *b"coffrsnp";
 const FORMAT: u32 = 1;
@@ -78,6 +78,9 @@ impl Header {
             return Err(damage(&format!("the snapshot has format {format}, and this version reads {FORMAT}")));
         }
         let number = |at: usize| u64::from_le_bytes(array(&covered[at..]));
+        if number(28).max(number(36)) > NUMBER_MAX {
+            return Err(damage("no store has come so far as its position says"));
+        }
         Ok(Self {
             instance: array(&covered[12..]),
             position: Position { epoch: Epoch(number(28)), revision: Revision(number(36)) },

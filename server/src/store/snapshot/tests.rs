@@ -114,3 +114,17 @@ proptest! {
         prop_assert!(read(&bytes).is_err(), "it has no end");
     }
 }
+
+#[test]
+fn a_position_that_nothing_can_follow_is_refused() {
+    let at = |epoch, revision| {
+        let position = Position { epoch: Epoch(epoch), revision: Revision(revision) };
+        Header::decode(&Header { instance: [7; 16], position, time: Millis(u64::MAX), chain: 0 }.encode())
+    };
+    let header = at(NUMBER_MAX, NUMBER_MAX).expect("as far as it goes");
+    let time = humantime::format_rfc3339_seconds(header.time.time().expect("some")).to_string();
+    assert_eq!(time, "9999-12-31T23:59:59Z", "any time can be written down");
+    for (epoch, revision) in [(NUMBER_MAX + 1, 1), (1, NUMBER_MAX + 1), (u64::MAX, 1), (1, u64::MAX)] {
+        assert!(at(epoch, revision).is_err_and(|damage| damage.what.contains("no store has come so far")));
+    }
+}

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::super::super::{Epoch, Millis, Revision};
+use super::super::super::{Epoch, Millis, NUMBER_MAX, Revision};
 use super::{
     frame::{self, Kind, PAYLOAD_BYTES_MAX},
     group::{self, Logged},
@@ -109,6 +109,9 @@ pub fn decode_header(bytes: &[u8]) -> Result<Header, Damage> {
     let first = Revision(number(24));
     if first.0 == 0 {
         return Err(damage("the segment's first revision is 0"));
+    }
+    if first.0.max(number(16)) > NUMBER_MAX {
+        return Err(damage("no store has come so far as the segment says"));
     }
     Ok(Header {
         instance: rest.first_chunk().copied().unwrap_or_default(),

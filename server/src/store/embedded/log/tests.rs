@@ -10,7 +10,7 @@ use super::{
     segment::{self, Header, Summary},
 };
 use crate::store::{
-    Change, Epoch, Millis, Revision, TransactionId,
+    Change, Epoch, Millis, NUMBER_MAX, Revision, TransactionId,
     conformance::{delete, delete_prefix, put},
 };
 
@@ -191,5 +191,17 @@ proptest! {
         let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
         let frame = frame::encode(Kind::Group, [FIRST, FIRST], TIME, header.chain, &payload);
         prop_assert!(scan(&[&segment::encode_header(&header)[..], &frame].concat(), true).is_err());
+    }
+}
+
+#[test]
+fn a_segment_that_nothing_can_follow_is_refused() {
+    let at = |epoch, first| {
+        let header = Header { instance: [5; 16], epoch: Epoch(epoch), first: Revision(first), time: TIME, chain: 99 };
+        scan(&segment::encode_header(&header), true).map(drop)
+    };
+    assert_eq!(at(NUMBER_MAX, NUMBER_MAX), Ok(()));
+    for (epoch, first) in [(NUMBER_MAX + 1, 1), (1, NUMBER_MAX + 1), (u64::MAX, 1), (1, u64::MAX)] {
+        assert!(at(epoch, first).is_err_and(|damage| damage.what.contains("no store has come so far")));
     }
 }

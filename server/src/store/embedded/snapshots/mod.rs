@@ -26,7 +26,7 @@ use super::{
     layout::{OpenError, create_directory},
 };
 use crate::store::{
-    Epoch, Millis, Position, Revision, Snapshot,
+    Epoch, Millis, NUMBER_MAX, Position, Revision, Snapshot,
     snapshot::{self, Header, Reader},
 };
 
@@ -84,7 +84,8 @@ pub(super) fn tidy(dir: &Path, disk: &dyn Disk) {
 
 fn position(name: &str) -> Option<Position> {
     let (epoch, revision) = name.strip_suffix(ENDING)?.split_once('-')?;
-    Some(Position { epoch: Epoch(epoch.parse().ok()?), revision: Revision(revision.parse().ok()?) })
+    let number = |text: &str| text.parse().ok().filter(|number| *number <= NUMBER_MAX);
+    Some(Position { epoch: Epoch(number(epoch)?), revision: Revision(number(revision)?) })
 }
 
 /// The file of a snapshot.

@@ -57,6 +57,9 @@ impl From<server::Error> for Failure {
             server::Error::Store(StoreError::Missing(dir)) => {
                 failure.hint(format!("`coffer-server init --data {}` makes one", dir.display()))
             }
+            server::Error::Store(StoreError::Unfinished(_)) => {
+                failure.hint("run again what was interrupted, `coffer-server restore` or `init`: it begins anew")
+            }
             _ => failure,
         }
     }

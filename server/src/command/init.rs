@@ -14,7 +14,7 @@ use crate::{
     config::KeySetting,
     seal::source::{KeyFile, KeySource},
     server::{self, key, seal_mark},
-    store::embedded::{Embedded, OpenError},
+    store::embedded::{Embedded, OpenError, is_empty},
     vault,
 };
 
@@ -116,9 +116,15 @@ impl NewStore<'_> {
         // A store without its mark is one whose `init` was interrupted: it is filled if nothing is in it.
         let is_interrupted = matches!(created, Err(OpenError::Exists(_))) && !seal_mark::is_marked(self.data);
         let is_new = created.is_ok();
-        let made = match created {
-            Err(error) if !is_interrupted => Err(server::Error::from(error)),
-            Ok(()) | Err(_) => self.fill(key.as_ref(), operator).await,
+        let fillable = match created {
+            Err(_) if is_interrupted => is_empty(self.data).await,
+            created => created.map(|()| true),
+        };
+        let made = match fillable {
+            Ok(true) => self.fill(key.as_ref(), operator).await,
+            // Opening it would write, and it may be one that was restored.
+            Ok(false) => Err(server::Error::Vault(vault::OpenError::NotEmpty)),
+            Err(error) => Err(server::Error::from(error)),
         };
         made.map_err(|error| self.failure(error, is_new))
     }
@@ -158,6 +164,7 @@ impl NewStore<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::embedded::{Target, restore};
 
     #[tokio::test]
     async fn an_interrupted_init_is_taken_up_and_a_finished_one_never_again() {
@@ -179,5 +186,26 @@ mod tests {
         let hint = failure.hint.expect("a hint");
         assert!(!hint.contains("remove"), "nobody is told to remove a store with something in it: {hint}");
         assert!(key_file.exists());
+    }
+
+    #[tokio::test]
+    async fn a_restored_store_is_left_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        let key = NewKey::Generated(&path("key"));
+        let operator = Principal::parse("users/operator").expect("a principal");
+        let new = NewStore { data: &path("old"), key, audit_file: None };
+        new.create(&operator).await.map(drop).expect("filled");
+        restore(&path("old"), &path("data"), Target::Newest, &mut |_, _| {}).expect("restored");
+        let names = || {
+            let entries = fs::read_dir(path("data")).expect("listed");
+            entries.map(|entry| entry.expect("an entry").file_name()).collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = names();
+        let setting = KeySetting::File(path("key"));
+        let over = NewStore { data: &path("data"), key: NewKey::Present(&setting), audit_file: None };
+        let failure = over.create(&operator).await.map(drop).expect_err("there is something in it");
+        assert!(failure.hint.expect("a hint").contains("never touches"));
+        assert_eq!(names(), before);
     }
 }

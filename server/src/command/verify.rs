@@ -47,7 +47,7 @@ impl Verify {
             (verified, wrong)
         });
         let (verified, wrong) = looked.await.map_err(|_| Failure::new("the verification ended by itself"))?;
-        let verified = verified.map_err(failure)?;
+        let verified = verified.map_err(|error| failure(error, source.is_dir()))?;
         if let Some(wrong) = wrong {
             return Err(Failure::new(format!("{}: {wrong}", source.display())));
         }
@@ -69,7 +69,10 @@ async fn examiner(source: &Path, flags: &KeyFlags) -> Result<Examiner, Failure> 
         };
         verify(&path, &mut |done, total| progress.of(done, total), &mut collect).map(|_| keys)
     });
-    let keys = keys.await.map_err(|_| Failure::new("the verification ended by itself"))?.map_err(failure)?;
+    let keys = keys
+        .await
+        .map_err(|_| Failure::new("the verification ended by itself"))?
+        .map_err(|error| failure(error, source.is_dir()))?;
     let source = source.display();
     let header = keys.iter().find(|record| record.key.as_str() == record::key::HEADER);
     let header =
@@ -84,7 +87,7 @@ async fn examiner(source: &Path, flags: &KeyFlags) -> Result<Examiner, Failure> 
 }
 
 fn tell(verified: &Verified, without_key: bool) -> Result<(), Failure> {
-    let Verified { position, time, records, snapshots, segments, unfinished_bytes } = *verified;
+    let Verified { position, time, records, snapshots, segments, unfinished_bytes, is_end_known } = *verified;
     let of = time.map_or(String::new(), |time| format!(" of {}", humantime::format_rfc3339_millis(time)));
     let opened = if without_key { "not opened" } else { "all open" };
     let parts = match segments {
@@ -93,18 +96,27 @@ fn tell(verified: &Verified, without_key: bool) -> Result<(), Failure> {
     };
     print::data(&format!("whole: {position}{of}, {records} records, {opened}; {parts}\n")).map_err(Failure::new)?;
     if unfinished_bytes > 0 {
-        print::note(&format!(
-            "{unfinished_bytes} bytes at the end of the log were never finished, as a crash leaves them: the next start cuts them off"
-        ));
+        print::note(&format!("note: {}; the next start cuts them off or refuses", unfinished(unfinished_bytes)));
+    }
+    if !is_end_known {
+        print::note(
+            "warning: nothing beside the log says how far it went: transactions that are missing at its end would not be missed",
+        );
     }
     Ok(())
 }
 
-fn failure(error: OpenError) -> Failure {
+/// The end of a log that is not whole.
+pub(super) fn unfinished(bytes: u64) -> String {
+    format!("the last {bytes} bytes of the log are not whole, as a crash leaves what it never acknowledged")
+}
+
+fn failure(error: OpenError, is_directory: bool) -> Failure {
     let hint = match &error {
         OpenError::InUse(_) => Some("stop its server first, or verify a backup: `coffer store backup`"),
-        OpenError::Damaged { .. } => {
-            Some("`coffer-server restore --to-position` may have what stands before the damage")
+        // A restore passes over what it does not need, and says up to where there is something.
+        OpenError::Damaged { .. } if is_directory => {
+            Some("`coffer-server restore` makes a new store of what is whole, or says how far that reaches")
         }
         _ => None,
     };

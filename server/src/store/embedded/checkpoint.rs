@@ -14,7 +14,8 @@ pub(super) struct Checkpoint {
     pub(super) digest: Digest,
 }
 
-const BYTES: usize = 16 + 8 + 8 + 8 + 16 + 4;
+/// Its size, in bytes.
+pub(super) const BYTES: usize = 16 + 8 + 8 + 8 + 16 + 4;
 
 impl Checkpoint {
     pub(super) fn encode(&self) -> Vec<u8> {

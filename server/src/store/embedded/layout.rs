@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! DIR/format                           the format's version and the store's random instance; made last
+//! DIR/format.new                       the same, while the rest is being made: what is there then is no store yet
 //! DIR/lock                             locked while a process has the store open
+//! DIR/acknowledged                     how far the log has come, so that an end that is missing is missed
 //! DIR/log/00000000000000000001.log …   the log's segments, by their first revision
 //! DIR/snapshots/…                      the store at earlier positions
 //! DIR/sled/                            sled's files
@@ -38,6 +40,9 @@ pub enum OpenError {
     /// There is one already, or something that looks like the remains of one.
     #[error("{}: there is already a store here, or parts of one", .0.display())]
     Exists(PathBuf),
+    /// One was being made, and that was interrupted. Nothing was ever in it.
+    #[error("{}: a store was begun here and never finished", .0.display())]
+    Unfinished(PathBuf),
     /// A newer version wrote it. It was not touched.
     #[error(
         "{}: the store has format {found}, and this version reads formats up to {FORMAT}: use a newer one",
@@ -119,6 +124,19 @@ impl Layout {
         self.0.join("format")
     }
 
+    pub(super) fn acknowledged(&self) -> PathBuf {
+        self.0.join("acknowledged")
+    }
+
+    /// Stands before anything else does, and becomes the format: what is beside it was made by whoever made it.
+    fn unfinished(&self) -> PathBuf {
+        self.0.join("format.new")
+    }
+
+    fn parts(&self) -> [PathBuf; 4] {
+        [self.log(), self.sled(), self.snapshots(), self.acknowledged()]
+    }
+
     /// Creates an empty store of a new instance.
     pub(super) fn create(&self, instance: [u8; 16], disk: &dyn Disk) -> Result<(), OpenError> {
         let begin = segment::Header { instance, epoch: Epoch(1), first: Revision(1), time: Millis(0), chain: 0 };
@@ -128,7 +146,8 @@ impl Layout {
     /// Creates a store whose log begins so, on what `fill` puts there.
     ///
     /// The format file comes last: a creation that was interrupted left no store, and one without it is never taken for
-    /// an empty one.
+    /// an empty one. What such a creation left is removed by the next one, and what this one made if it fails; nothing
+    /// else ever is.
     pub(super) fn create_with(
         &self,
         begin: &segment::Header,
@@ -136,25 +155,58 @@ impl Layout {
         fill: impl FnOnce() -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
         create_directory(&self.0)?;
+        // Before the lock, too: where it cannot be had there may be a store all the same.
+        self.check_vacant()?;
         let _lock = self.lock()?;
-        for part in [self.format(), self.log(), self.sled(), self.snapshots()] {
-            if part.try_exists().map_err(OpenError::at(&part))? {
-                return Err(OpenError::Exists(self.0.clone()));
-            }
-        }
-        fill()?;
-        create_directory(&self.log())?;
-        let segment = segment_path(&self.log(), begin.first);
-        create_file(disk, &segment, &segment::encode_header(begin)).map_err(OpenError::at(&segment))?;
+        self.check_vacant()?;
+        self.remove_unfinished()?;
+        let unfinished = self.unfinished();
         let format = format!("coffer store {FORMAT}\ninstance {:032x}\n", u128::from_be_bytes(begin.instance));
-        let unfinished = self.0.join("format.new");
-        // Left by a creation that was interrupted just before its end.
-        let _ = fs::remove_file(&unfinished);
-        create_file(disk, &unfinished, format.as_bytes()).map_err(OpenError::at(&unfinished))?;
-        fs::rename(&unfinished, self.format()).map_err(OpenError::at(&self.format()))?;
+        let create = || {
+            create_file(disk, &unfinished, format.as_bytes()).map_err(OpenError::at(&unfinished))?;
+            fill()?;
+            create_directory(&self.log())?;
+            let segment = segment_path(&self.log(), begin.first);
+            create_file(disk, &segment, &segment::encode_header(begin)).map_err(OpenError::at(&segment))?;
+            fs::rename(&unfinished, self.format()).map_err(OpenError::at(&self.format()))
+        };
+        if let Err(error) = create() {
+            if let Err(remains) = self.remove_unfinished() {
+                tracing::warn!(error = %remains, "what was made of a store is not removed");
+            }
+            return Err(error);
+        }
         disk.sync_directory(&self.0).map_err(OpenError::at(&self.0))?;
         let parent = self.0.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         disk.sync_directory(parent).map_err(OpenError::at(parent))
+    }
+
+    /// Whether nothing of a store is here, but for what an interrupted creation left.
+    fn check_vacant(&self) -> Result<(), OpenError> {
+        let exists = |path: PathBuf| path.try_exists().map_err(OpenError::at(&path));
+        let is_ours = exists(self.unfinished())?;
+        for part in self.parts() {
+            if exists(part)? && !is_ours {
+                return Err(OpenError::Exists(self.0.clone()));
+            }
+        }
+        if exists(self.format())? { Err(OpenError::Exists(self.0.clone())) } else { Ok(()) }
+    }
+
+    /// Removes what a creation made that has not come to its end, if one has begun.
+    fn remove_unfinished(&self) -> Result<(), OpenError> {
+        let unfinished = self.unfinished();
+        if !unfinished.try_exists().map_err(OpenError::at(&unfinished))? {
+            return Ok(());
+        }
+        for part in self.parts() {
+            let removed = if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::at(&part)(error)),
+                _ => {}
+            }
+        }
+        fs::remove_file(&unfinished).map_err(OpenError::at(&unfinished))
     }
 
     /// The instance of the store here. Changes nothing.
@@ -186,6 +238,9 @@ impl Layout {
     }
 
     fn without_format(&self) -> OpenError {
+        if self.unfinished().exists() {
+            return OpenError::Unfinished(self.0.clone());
+        }
         match self.log().exists() || self.sled().exists() {
             true => OpenError::damaged(&self.format(), "it is missing, and other parts of a store are there"),
             false => OpenError::Missing(self.0.clone()),
@@ -198,10 +253,26 @@ impl Layout {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(FILE_MODE);
         let file = options.open(&path).map_err(OpenError::at(&path))?;
-        match file.try_lock() {
+        self.locked(file.try_lock(), file)
+    }
+
+    /// Locks the store for one who only reads it, which may be from a medium that nobody can write. A copy may come without
+    /// its lock: then no process has it open either, and none is made.
+    pub(super) fn lock_to_read(&self) -> Result<Option<Lock>, OpenError> {
+        let path = self.0.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(OpenError::at(&path)(error)),
+        };
+        self.locked(file.try_lock_shared(), file).map(Some)
+    }
+
+    fn locked(&self, outcome: Result<(), TryLockError>, file: File) -> Result<Lock, OpenError> {
+        match outcome {
             Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse(self.0.clone())),
-            Err(TryLockError::Error(error)) => Err(OpenError::at(&path)(error)),
+            Err(TryLockError::Error(error)) => Err(OpenError::at(&self.0.join("lock"))(error)),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! checks both, changes nothing if either is damaged, and rolls sled forward from the log. After an error of a sync
 //! nothing is answered with success and nothing is retried: the store has failed until it is opened again.
 
+mod acknowledged;
 mod applier;
 mod checkpoint;
 mod condition;
@@ -64,6 +65,9 @@ const HISTORY: Limits = Limits { commits: 8_192, bytes: 32 << 20 };
 
 /// How often it is looked whether a snapshot is due, and what is too old.
 const LOOKS_EVERY: Duration = Duration::from_secs(60);
+
+/// Clocks differ by less than this: what is later is ahead of the clock.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
 /// What can be configured.
 #[derive(Clone, Copy, Debug)]
@@ -213,6 +217,12 @@ impl Store for Embedded {
         let snapshot = self.keeper.snapshot().await?;
         condition::backup(&self.layout.snapshots(), snapshot).await
     }
+}
+
+/// Whether nothing was ever in a store that nobody has open. Only reads.
+pub async fn is_empty(dir: impl AsRef<Path>) -> Result<bool, OpenError> {
+    let layout = Layout::new(dir.as_ref().to_owned());
+    blocking(dir.as_ref().to_owned(), move || open::is_empty(&layout)).await
 }
 
 /// Runs what blocks where it may.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Embedded, Ground, Options,
+    acknowledged::{self, Acknowledged},
     applier::{self, GROUPS_BEHIND_MAX},
     checkpoint::Checkpoint,
     disk::Disk,
@@ -35,12 +36,20 @@ pub(super) fn create(dir: PathBuf, disk: &dyn Disk) -> Result<(), OpenError> {
     Layout::new(dir).create(instance, disk)
 }
 
+pub(super) fn is_empty(layout: &Layout) -> Result<bool, OpenError> {
+    let instance = layout.instance()?;
+    let _lock = layout.lock_to_read()?;
+    let has_snapshots = layout.snapshots().exists();
+    Ok(!has_snapshots && Recovered::read(&layout.log(), instance)?.last() == Revision(0))
+}
+
 pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Embedded, OpenError> {
     let Ground { disk, clock, history, looks_every, sled_patience } = ground;
     let layout = Layout::new(dir);
     let instance = layout.instance()?;
     let lock = Arc::new(layout.lock()?);
     let recovered = Recovered::read(&layout.log(), instance)?;
+    acknowledged::check(&layout, &recovered, instance)?;
 
     let found = Found { layout: &layout, recovered: &recovered, instance, cache_bytes: options.cache_bytes };
     let Usable { records, checkpoint, mut index } = match found.open(&*disk, &lock)? {
@@ -57,6 +66,8 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
     let log = recovered.mend(Arc::clone(&disk), options.log_segment_bytes)?;
     let rolled_forward = roll_forward(&recovered, &records, &mut index, checkpoint, &layout)?;
     let head = Position { epoch: log.epoch(), revision: log.last() };
+    let at = Checkpoint { instance, position: head, digest: index.digest() };
+    let acknowledged = Acknowledged::begin(&layout, &*disk, &at);
     tracing::info!(records = index.digest().records, rolled_forward, position = %head, "the store is open");
 
     let history = Arc::new(History::new(head, history));
@@ -92,6 +103,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         held: None,
         log,
         index,
+        acknowledged,
         instance,
         space,
         clock,

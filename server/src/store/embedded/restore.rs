@@ -11,14 +11,18 @@ use std::{
 };
 
 use super::{
-    disk::{Disk, RealDisk},
+    CLOCK_SLACK, acknowledged,
+    disk::RealDisk,
     layout::{Layout, OpenError},
-    log::{segment, segment_revisions},
+    log::{begun_segments, segment},
     snapshots::{self, Kept, Merge, Overlay, Until},
 };
-use crate::store::{
-    Epoch, Millis, Position, Revision,
-    snapshot::{Header, Reader},
+use crate::{
+    clock::{Clock as _, SystemClock},
+    store::{
+        Epoch, Millis, Position, Revision,
+        snapshot::{Header, Reader},
+    },
 };
 
 /// Which position.
@@ -43,6 +47,10 @@ pub struct Restored {
     pub time: Option<SystemTime>,
     /// How many records it has.
     pub records: u64,
+    /// Bytes at the end of the log that are not whole, as a crash leaves them; they are not in it.
+    pub unfinished_bytes: u64,
+    /// The source has nothing after it, though a later time was asked for.
+    pub is_before_time: bool,
 }
 
 /// Why nothing was restored.
@@ -58,6 +66,16 @@ pub enum RestoreError {
         source_path: PathBuf,
         /// What it has instead.
         what: String,
+    },
+    /// The log lost its end. What is before can be restored by its position.
+    #[error("{}: it ends at {last}, and {acknowledged} was acknowledged: acknowledged transactions are missing", .log.display())]
+    EndMissing {
+        /// The log.
+        log: PathBuf,
+        /// The last position that is there.
+        last: Position,
+        /// One that was.
+        acknowledged: Position,
     },
     /// No randomness.
     #[error("the operating system gives no randomness")]
@@ -116,12 +134,8 @@ impl Restore<'_> {
     fn directory(&mut self) -> Result<Restored, RestoreError> {
         let layout = Layout::new(self.source.into());
         let instance = layout.instance()?;
-        // A copy may come without its lock; then there is no server that has it open either.
-        let _lock = match layout.dir().join("lock").exists() {
-            true => Some(layout.lock()?),
-            false => None,
-        };
-        let segments = segment_revisions(&layout.log())?;
+        let _lock = layout.lock_to_read()?;
+        let (segments, _) = begun_segments(&layout.log())?;
         let mut kept = snapshots::list(&layout.snapshots())?;
         kept.retain(|kept| self.is_before_target(kept));
         let reaches_back = segments.first() == Some(&Revision(1));
@@ -195,6 +209,20 @@ impl Restore<'_> {
                 self.out_of_reach(format!("it has nothing of {wanted}; it ends at {}", shown(reached, overlay.time)))
             );
         }
+        let ahead = |time: &Millis| *time > Millis::from(SystemClock.now() + CLOCK_SLACK);
+        if let Some(next) = overlay.left_out.filter(ahead)
+            && matches!(self.target, Target::Time(_))
+        {
+            return Err(self.out_of_reach(format!(
+                "what follows {} is said to be of {}, which this machine's clock has not reached: when it was made cannot \
+                 be told, so a position must be given, of which the audit log has the times",
+                shown(reached, overlay.time),
+                shown_time(next)
+            )));
+        }
+        if overlay.left_out.is_none() && !matches!(self.target, Target::Position(_)) {
+            self.check_end(layout, reached)?;
+        }
         if reached.revision == Revision(0) {
             return Err(self.out_of_reach("there was nothing in it at that time".into()));
         }
@@ -237,23 +265,27 @@ impl Restore<'_> {
             })
             .map(drop)
         };
-        let made = layout.create_with(&begin, &disk, &mut fill);
-        if let Err(error) = made {
-            if !matches!(error, OpenError::Exists(_) | OpenError::InUse(_)) {
-                self.remove_parts(&layout, &disk);
-            }
-            return Err(error.into());
-        }
+        layout.create_with(&begin, &disk, &mut fill)?;
         (self.progress)(records, records);
-        Ok(Restored { from, position, time: time.time(), records })
+        let is_before_time = match self.target {
+            Target::Time(wanted) => overlay.left_out.is_none() && time < Millis::from(wanted),
+            Target::Newest | Target::Position(_) => false,
+        };
+        let unfinished_bytes = overlay.torn as u64;
+        Ok(Restored { from, position, time: time.time(), records, unfinished_bytes, is_before_time })
     }
 
-    /// Half a store would stand in the way of the next try.
-    fn remove_parts(&self, layout: &Layout, disk: &dyn Disk) {
-        if !layout.format().exists() {
-            let _ = fs::remove_dir_all(layout.snapshots());
-            let _ = fs::remove_dir_all(layout.log());
-            let _ = disk.sync_directory(layout.dir());
+    /// What ends where the log does must not lack what was acknowledged.
+    fn check_end(&self, layout: &Layout, reached: Position) -> Result<(), RestoreError> {
+        let instance = layout.instance()?;
+        match acknowledged::read(layout, instance) {
+            Some(acknowledged) if acknowledged.epoch == reached.epoch && acknowledged > reached => {
+                let kept = snapshots::list(&layout.snapshots())?;
+                let newest = kept.iter().rev().find(|kept| kept.examine(instance).is_ok());
+                let last = newest.map_or(reached, |kept| kept.position.max(reached));
+                Err(RestoreError::EndMissing { log: layout.log(), last, acknowledged })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -272,7 +304,11 @@ fn before_everything(layout: &Layout) -> Result<String, OpenError> {
 
 fn shown(position: Position, time: Millis) -> String {
     match time.time() {
-        Some(time) => format!("{position} of {}", humantime::format_rfc3339_millis(time)),
+        Some(_) => format!("{position} of {}", shown_time(time)),
         None => position.to_string(),
     }
+}
+
+fn shown_time(time: Millis) -> String {
+    time.time().map_or_else(String::new, |time| humantime::format_rfc3339_millis(time).to_string())
 }

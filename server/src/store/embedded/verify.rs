@@ -1,12 +1,13 @@
 //! Checks a store, or a snapshot's file, from the first byte to the last, and changes nothing.
 //!
 //! The log is checked frame by frame. Every snapshot is made once more in thought, of the one before it and the log
-//! between them, and must come out the same. Sled has no part in it, since opening it writes: it is compared with the log
-//! whenever the store opens, and made anew if it differs.
+//! between them, and must come out the same. The log must reach as far as was noted beside it. Sled has no part in it,
+//! since opening it writes: it is compared with the log whenever the store opens, and made anew if it differs.
 
 use std::{fs, io::BufReader, path::Path, time::SystemTime, vec};
 
 use super::{
+    acknowledged,
     layout::{Layout, OpenError},
     log::Recovered,
     snapshots::{self, Kept, Merge, Overlay, Until},
@@ -29,9 +30,12 @@ pub struct Verified {
     pub snapshots: usize,
     /// How many segments of the log.
     pub segments: usize,
-    /// Bytes at the end of the log that a crash left unfinished. They were never acknowledged, unless somebody damaged
-    /// the very last frame; the next opening, which compares the log with sled, cuts them or refuses.
+    /// Bytes at the end of the log that are not whole, as a crash leaves them. They were never acknowledged, unless
+    /// somebody damaged the very last frame right after a power loss; the next opening, which compares the log with sled,
+    /// cuts them or refuses.
     pub unfinished_bytes: u64,
+    /// Whether something beside the log says how far it went. Otherwise an end that is missing is not missed.
+    pub is_end_known: bool,
 }
 
 /// Checks `source`, a snapshot's or backup's file or the directory of a store that nobody has open. `progress` is told how
@@ -84,15 +88,16 @@ fn file(source: &Path, watch: &mut Watch<'_>, each: &mut dyn FnMut(&Record)) -> 
         snapshots: 1,
         segments: 0,
         unfinished_bytes: 0,
+        is_end_known: true,
     })
 }
 
 fn directory(source: &Path, watch: &mut Watch<'_>, each: &mut dyn FnMut(&Record)) -> Result<Verified, OpenError> {
     let layout = Layout::new(source.into());
     let instance = layout.instance()?;
-    // A copy may come without its lock; then no server has it open either, and none is made here.
-    let _lock = layout.dir().join("lock").exists().then(|| layout.lock()).transpose()?;
+    let _lock = layout.lock_to_read()?;
     let store = Store { recovered: Recovered::read(&layout.log(), instance)?, layout, instance };
+    let acknowledged = acknowledged::check(&store.layout, &store.recovered, instance)?;
     let kept = snapshots::list(&store.layout.snapshots())?;
     let newest = kept.last().map(Kept::look).transpose()?.map_or(0, |newest| newest.records);
     watch.total = newest;
@@ -122,6 +127,8 @@ fn directory(source: &Path, watch: &mut Watch<'_>, each: &mut dyn FnMut(&Record)
         snapshots: kept.len(),
         segments: store.recovered.firsts().len(),
         unfinished_bytes: store.recovered.torn() as u64,
+        // Of a store that was never opened nothing was noted.
+        is_end_known: acknowledged.is_some() || store.recovered.first().0 > end.0,
     })
 }
 

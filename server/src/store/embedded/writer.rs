@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    acknowledged::Acknowledged,
     applier::{GROUPS_BEHIND_MAX, Group},
     checkpoint::Checkpoint,
     index::{Evaluation, Index, Writes},
@@ -69,6 +70,7 @@ pub(super) struct Writer {
     pub(super) held: Option<Request>,
     pub(super) log: Log,
     pub(super) index: Index,
+    pub(super) acknowledged: Acknowledged,
     pub(super) instance: [u8; 16],
     pub(super) space: Space,
     pub(super) clock: Arc<dyn Clock>,
@@ -191,13 +193,14 @@ impl Writer {
         let position = Position { epoch, revision: self.log.last() };
         let bytes = logged.iter().map(|logged| group::encoded_bytes(&logged.changes) as u64).sum();
         self.index.absorb(&writes);
+        let checkpoint = Checkpoint { instance: self.instance, position, digest: self.index.digest() };
+        self.acknowledged.set(&checkpoint);
         self.history.publish(
             logged.into_iter().map(|group::Logged { revision, changes, .. }| Commit {
                 position: Position { epoch, revision },
                 changes,
             }),
         );
-        let checkpoint = Checkpoint { instance: self.instance, position, digest: self.index.digest() };
         self.progress.handed(bytes);
         // There is room, this thread has waited for it. Sled's thread may be gone; then it has said why, and the next
         // group is refused.

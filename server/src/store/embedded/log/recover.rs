@@ -31,16 +31,7 @@ pub(in super::super) struct Recovered {
 impl Recovered {
     /// Reads and checks the whole log. Changes nothing.
     pub(in super::super) fn read(dir: &Path, instance: [u8; 16]) -> Result<Self, OpenError> {
-        let mut firsts = segment_revisions(dir)?;
-        let mut unborn = None;
-        if let [.., _, last] = firsts[..] {
-            let path = segment_path(dir, last);
-            let bytes = fs::read(&path).map_err(OpenError::at(&path))?;
-            if bytes.len() <= segment::HEADER_BYTES && segment::decode_header(&bytes).is_err() {
-                unborn = Some(path);
-                firsts.pop();
-            }
-        }
+        let (firsts, unborn) = begun_segments(dir)?;
         let mut segments: Vec<Summary> = Vec::new();
         for (at, &first) in firsts.iter().enumerate() {
             let path = segment_path(dir, first);
@@ -177,6 +168,22 @@ impl Recovered {
 fn scan(path: &Path, is_last: bool, each: &mut dyn FnMut(segment::Group)) -> Result<Summary, OpenError> {
     let bytes = fs::read(path).map_err(OpenError::at(path))?;
     segment::scan(&bytes, is_last, each).map_err(|damage| OpenError::damaged(path, damage))
+}
+
+/// The first revisions of its segments, and the file of a last one whose creation a crash interrupted, before anything was
+/// in it.
+pub(in super::super) fn begun_segments(dir: &Path) -> Result<(Vec<Revision>, Option<PathBuf>), OpenError> {
+    let mut firsts = segment_revisions(dir)?;
+    let [.., _, last] = firsts[..] else { return Ok((firsts, None)) };
+    let path = segment_path(dir, last);
+    let bytes = fs::metadata(&path).map_err(OpenError::at(&path))?.len();
+    if bytes <= segment::HEADER_BYTES as u64
+        && segment::decode_header(&fs::read(&path).map_err(OpenError::at(&path))?).is_err()
+    {
+        firsts.pop();
+        return Ok((firsts, Some(path)));
+    }
+    Ok((firsts, None))
 }
 
 /// The first revisions of all segments, by their file names.

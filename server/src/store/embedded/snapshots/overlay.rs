@@ -36,6 +36,10 @@ pub(in super::super) struct Overlay {
     pub(in super::super) last: Revision,
     /// When that was made.
     pub(in super::super) time: Millis,
+    /// When the first was made that was left out.
+    pub(in super::super) left_out: Option<Millis>,
+    /// Bytes at the end of the log that are not whole.
+    pub(in super::super) torn: usize,
 }
 
 /// Where a value stands in the log.
@@ -62,7 +66,7 @@ impl Overlay {
 
     fn new(instance: [u8; 16], last: Revision, time: Millis, next: Option<(Epoch, Revision, u32)>) -> Self {
         let (changes, prefixes, segments) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        Self { changes, prefixes, segments, instance, next, last, time }
+        Self { changes, prefixes, segments, instance, next, last, time, left_out: None, torn: 0 }
     }
 
     /// Takes in a segment. `false`: the rest of the log is after the end.
@@ -91,6 +95,7 @@ impl Overlay {
         match scanned {
             Ok(summary) => {
                 self.next = Some((header.epoch, Revision(summary.last.0 + 1), summary.chain));
+                self.torn = summary.torn;
                 Ok(goes_on)
             }
             // What is damaged comes after the end.
@@ -115,6 +120,7 @@ impl Overlay {
                 Until::Time(last) => group.time <= last,
             };
             if !is_within {
+                self.left_out = Some(group.time);
                 return false;
             }
             if commit.revision <= self.last {

@@ -99,6 +99,8 @@ async fn a_torn_last_frame_is_cut_and_everything_before_it_stands() {
         copy(dir.path(), copied.path());
         replace(half.path(), &copied.path().join("sled"));
         cut(&log_file(copied.path()), keep);
+        // It was not acknowledged.
+        fs::remove_file(copied.path().join("acknowledged")).expect("remove");
         let shown = open_damaged(copied.path()).await.expect("it opens");
         let now = fs::metadata(log_file(copied.path())).expect("metadata").len() as usize;
         assert_eq!(now, last + closing, "the torn frame is gone");

@@ -127,6 +127,119 @@ async fn every_time_of_the_past_can_be_restored_whatever_the_clock_did() {
     assert_eq!(last, Some(20), "in the end everything is there");
 }
 
+/// Earlier by so many seconds than the real clock, or later.
+#[derive(Default)]
+struct Off(std::sync::atomic::AtomicI64);
+
+impl Clock for Off {
+    fn now(&self) -> SystemTime {
+        let seconds = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { SystemClock.now() - by } else { SystemClock.now() + by }
+    }
+}
+
+#[tokio::test]
+async fn what_stood_at_a_time_is_not_guessed_after_the_clock_was_ahead() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Embedded::create(dir.path()).await.expect("create");
+    let clock = std::sync::Arc::new(Off::default());
+    let ground = Ground { clock: std::sync::Arc::<Off>::clone(&clock), ..Ground::default() };
+    let store = Embedded::open_on(dir.path(), Options::default(), ground).await.expect("open");
+    for (at, seconds) in [-7_200, -3_600, 1_000_000_000, 0].into_iter().enumerate() {
+        clock.0.store(seconds, std::sync::atomic::Ordering::Relaxed);
+        commit(&store, transaction([put(&format!("hour-{at}"), "x")])).await;
+    }
+    store.close().await.expect("close");
+    let ago = |seconds| Target::Time(SystemClock.now() - Duration::from_secs(seconds));
+    assert_eq!(restored(dir.path(), ago(5_000)).await.expect("the next one is known to be later").1.len(), 1);
+    for ambiguous in [ago(1_800), ago(0)] {
+        let error = restored(dir.path(), ambiguous).await.expect_err("any of them may be of then").to_string();
+        assert!(error.contains("clock has not reached") && error.contains("follows 1.2 of 20"), "{error}");
+    }
+    let far = Target::Time(SystemClock.now() + Duration::from_secs(2_000_000_000));
+    assert_eq!(restored(dir.path(), far).await.expect("all of them").1.len(), 4);
+}
+
+#[tokio::test]
+async fn a_time_that_the_source_does_not_reach_is_said() {
+    let (dir, shows) = history().await;
+    let snapshot = dir.path().join(format!("snapshots/{:010}-{:020}.snapshot", 1, 24));
+    for source in [dir.path(), &snapshot] {
+        for (target, is_before_time) in [
+            (Target::Newest, false),
+            (Target::Position(shows[23].0), false),
+            (Target::Time(SystemClock.now() + Duration::from_secs(5)), true),
+        ] {
+            let to = tempfile::tempdir().expect("a directory");
+            let restored = restore(source, &to.path().join("new"), target, &mut |_, _| {}).expect("restored");
+            assert_eq!(restored.is_before_time, is_before_time, "{target:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_was_never_begun_is_no_damage() {
+    let (dir, shows) = history().await;
+    for begun in [0, 30] {
+        fs::write(dir.path().join("log/00000000000000000025.log"), vec![0; begun]).expect("write");
+        let last = shows.last().expect("some");
+        assert_eq!(restored(dir.path(), Target::Newest).await.expect("restored"), after(last));
+        let earlier = &shows[20];
+        assert_eq!(restored(dir.path(), Target::Position(earlier.0)).await.expect("restored"), after(earlier));
+    }
+}
+
+#[tokio::test]
+async fn a_restore_that_was_interrupted_is_begun_anew_by_the_next() {
+    let (dir, shows) = history().await;
+    let to = tempfile::tempdir().expect("a directory");
+    let new = to.path().join("new");
+    restore(dir.path(), &new, Target::Position(shows[3].0), &mut |_, _| {}).expect("restored");
+    // As a kill leaves it, early and late.
+    fs::rename(new.join("format"), new.join("format.new")).expect("rename");
+    fs::write(new.join("snapshots/0000000002-00000000000000000024.snapshot.new"), "half").expect("write");
+    let told = Embedded::open(&new, Options::default()).await.expect_err("unfinished");
+    assert!(matches!(told, OpenError::Unfinished(_)), "{told}");
+    let made = restore(dir.path(), &new, Target::Newest, &mut |_, _| {}).expect("begun anew");
+    let store = open(&new).await;
+    assert_eq!(shown(&store).await, after(shows.last().expect("some")));
+    assert_eq!(made.from.revision.0, 24);
+    store.close().await.expect("close");
+    assert_eq!(fs::read_dir(new.join("snapshots")).expect("list").count(), 1);
+    // A store is never taken for such remains, whatever lies beside it.
+    fs::write(new.join("format.new"), "").expect("write");
+    let before = super::opening::bytes(&new);
+    let error = restore(dir.path(), &new, Target::Newest, &mut |_, _| {}).expect_err("it is there");
+    assert!(matches!(error, RestoreError::Open(OpenError::Exists(_))), "{error}");
+    let error = Embedded::create(&new).await.expect_err("it is there");
+    assert!(matches!(error, OpenError::Exists(_)), "{error}");
+    assert_eq!(super::opening::bytes(&new), before);
+}
+
+#[tokio::test]
+async fn a_restore_that_fails_removes_nothing_that_it_has_not_made() {
+    let (dir, _) = history().await;
+    let (other, _) = history().await;
+    let rescued = tempfile::tempdir().expect("a directory");
+    copy(other.path(), rescued.path());
+    // What somebody may still rescue, with a lock that cannot be had.
+    for gone in ["format", "lock"] {
+        fs::remove_file(rescued.path().join(gone)).expect("remove");
+    }
+    fs::create_dir(rescued.path().join("lock")).expect("create");
+    for part in ["log", "snapshots", "sled", "acknowledged"] {
+        let before = super::opening::bytes(rescued.path());
+        let error = restore(dir.path(), rescued.path(), Target::Newest, &mut |_, _| {}).expect_err("parts are there");
+        assert!(matches!(error, RestoreError::Open(OpenError::Exists(_))), "{part}: {error}");
+        assert_eq!(super::opening::bytes(rescued.path()), before, "{part}");
+        let path = rescued.path().join(part);
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("remove");
+    }
+    let error = restore(dir.path(), rescued.path(), Target::Newest, &mut |_, _| {}).expect_err("no lock");
+    assert!(matches!(error, RestoreError::Open(OpenError::Io { .. })), "{error}");
+}
+
 #[tokio::test]
 async fn a_restore_never_writes_over_a_store_and_never_leaves_half_of_one() {
     let (dir, _) = history().await;

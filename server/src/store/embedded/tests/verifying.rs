@@ -1,7 +1,11 @@
 //! Verifying: what is whole is said to be, what is not is found, and nothing is changed.
 
-use super::{super::verify, opening::bytes, *};
-use crate::store::{Change, Key, Record};
+use super::{
+    super::{Target, restore, verify},
+    opening::bytes,
+    *,
+};
+use crate::store::{Change, Key, Record, Revision};
 
 /// A closed store with three segments, two snapshots, and something after them.
 async fn history() -> (tempfile::TempDir, Shown) {
@@ -35,7 +39,7 @@ async fn a_whole_store_is_said_to_be_and_left_as_it_is() {
     let (outcome, given) = verified(dir.path());
     let found = outcome.expect("whole");
     assert_eq!((found.position, found.records, given), (position, records.len() as u64, records));
-    assert_eq!((found.snapshots, found.segments, found.unfinished_bytes), (2, 3, 0));
+    assert_eq!((found.snapshots, found.segments, found.unfinished_bytes, found.is_end_known), (2, 3, 0, true));
     assert!(found.time.is_some());
     assert_eq!(bytes(dir.path()), before);
 }
@@ -55,7 +59,7 @@ async fn every_flipped_byte_of_log_and_snapshots_is_found() {
     let (dir, (position, _)) = history().await;
     let files: Vec<_> =
         bytes(dir.path()).into_iter().filter(|(path, _)| !path.starts_with(dir.path().join("sled"))).collect();
-    assert_eq!(files.len(), 7, "format, lock, three segments, two snapshots");
+    assert_eq!(files.len(), 8, "acknowledged, format, lock, three segments, two snapshots");
     for (path, kept) in files {
         let is_last = path.ends_with("log/00000000000000000019.log");
         let closing = kept.len().saturating_sub(super::super::log::frame::HEADER_BYTES);
@@ -66,6 +70,7 @@ async fn every_flipped_byte_of_log_and_snapshots_is_found() {
             match verified(dir.path()).0 {
                 // A hexadecimal digit of the instance, in the other case.
                 Ok(_) if path.ends_with("format") && kept[at].is_ascii_alphabetic() => assert_eq!(at % 8, 5),
+                Ok(found) if path.ends_with("acknowledged") => assert!(!found.is_end_known, "byte {at}"),
                 // The last frame cannot be told from one that a crash left unfinished; that is said.
                 Ok(found) => {
                     assert!(is_last && at >= closing, "{} byte {at}", path.display());
@@ -83,6 +88,73 @@ async fn every_flipped_byte_of_log_and_snapshots_is_found() {
         fs::write(&path, kept).expect("write");
     }
     verified(dir.path()).0.expect("whole again");
+}
+
+#[tokio::test]
+async fn an_end_of_the_log_that_is_missing_is_missed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = create(dir.path()).await;
+    fill(&store, 0..4).await;
+    let boundary = store.snapshot().await.expect("snapshot").position;
+    fill(&store, 4..7).await;
+    let shown = shown(&store).await;
+    let segment = "log/00000000000000000005.log";
+    let whole = fs::read(dir.path().join(segment)).expect("read");
+    // As a kill leaves it, and then something was done to the log.
+    let spoilt = |bytes: &[u8], has_sled: bool| {
+        let copied = tempfile::tempdir().expect("a directory");
+        copy(dir.path(), copied.path());
+        fs::write(copied.path().join(segment), bytes).expect("write");
+        if !has_sled {
+            fs::remove_dir_all(copied.path().join("sled")).expect("remove");
+        }
+        copied
+    };
+    let mut flipped = whole.clone();
+    *flipped.last_mut().expect("some") ^= 1;
+    let header_bytes = super::super::log::segment::HEADER_BYTES;
+    for (bytes, last) in [(&whole[..whole.len() - 5], 6), (&flipped, 6), (&whole[..header_bytes], 4)] {
+        for has_sled in [true, false] {
+            let copied = spoilt(bytes, has_sled);
+            let missing = "was acknowledged: acknowledged transactions are missing";
+            let error = verified(copied.path()).0.expect_err("an end is missing");
+            assert!(error.contains(missing) && error.contains(segment), "{error}");
+            let opened = Embedded::open(copied.path(), Options::default()).await;
+            assert_eq!(opened.expect_err("as it is verified").to_string(), error);
+            let to = tempfile::tempdir().expect("a directory");
+            let error = restore(copied.path(), &to.path().join("new"), Target::Newest, &mut |_, _| {});
+            let error = error.expect_err("an end is missing").to_string();
+            assert!(error.contains(missing) && error.contains(&format!("it ends at 1.{last}, ")), "{error}");
+            let wanted = Target::Position(Position { revision: Revision(last), ..boundary });
+            let restored = restore(copied.path(), &to.path().join("new"), wanted, &mut |_, _| {}).expect("it is there");
+            assert_eq!((restored.from.revision.0, restored.records), (last, last));
+        }
+    }
+    // What was never finished was never acknowledged either.
+    let copied = spoilt(&[&whole[..], &whole[header_bytes..header_bytes + 50]].concat(), true);
+    let found = verified(copied.path()).0.expect("whole");
+    assert_eq!((found.position, found.unfinished_bytes, found.is_end_known), (shown.0, 50, true));
+    let to = tempfile::tempdir().expect("a directory");
+    let restored = restore(copied.path(), &to.path().join("new"), Target::Newest, &mut |_, _| {}).expect("restored");
+    assert_eq!((restored.from, restored.unfinished_bytes), (shown.0, 50));
+    assert_eq!(super::shown(&open(copied.path()).await).await, shown);
+    // And where nothing was noted, that is said.
+    fs::remove_file(dir.path().join("acknowledged")).expect("remove");
+    assert!(!verified(spoilt(&whole, true).path()).0.expect("whole").is_end_known);
+    let fresh = verified(&to.path().join("new")).0.expect("whole");
+    assert!(fresh.is_end_known, "it was never opened");
+}
+
+#[tokio::test]
+async fn two_may_read_a_store_at_once() {
+    let (dir, _) = history().await;
+    let layout = super::super::Layout::new(dir.path().into());
+    let reading = layout.lock_to_read().expect("free").expect("there is a lock");
+    verified(dir.path()).0.expect("whole");
+    let refused = Embedded::open(dir.path(), Options::default()).await;
+    assert!(matches!(refused, Err(OpenError::InUse(_))), "nobody writes meanwhile");
+    drop(reading);
+    open(dir.path()).await;
 }
 
 #[tokio::test]

@@ -137,6 +137,10 @@ impl Clock for Off {
         let by = Duration::from_secs(seconds.unsigned_abs());
         if seconds < 0 { SystemClock.now() - by } else { SystemClock.now() + by }
     }
+
+    fn uptime(&self) -> Duration {
+        SystemClock.uptime()
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use clap::ValueEnum;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(crate) struct Global {
-    /// Where the server is: https://HOST:PORT, unix:///PATH, or http:// on this machine [default: http://127.0.0.1:7470]
+    /// Where the server is: https://HOST:PORT, unix:///PATH, or http:// on this machine; with commas, several of one store
+    /// [default: http://127.0.0.1:7470]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
     /// File with the token

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, future::Future, path::PathBuf};
 
-use coffer_client::{Address, Client, Config, Credential};
+use coffer_client::{Addresses, Client, Config, Credential};
 use coffer_proto::{limits, token::Token};
 use zeroize::Zeroizing;
 
@@ -37,16 +37,16 @@ impl Session {
             (None, Some(address)) => ("COFFER_ADDRESS", text("COFFER_ADDRESS", address)?),
             (None, None) => ("the default address", ADDRESS_DEFAULT.to_owned()),
         };
-        let address: Address = address.parse().map_err(|error| Failure::usage(format!("{source}: {error}")))?;
-        let mut config = Config::new(address);
+        let addresses: Addresses = address.parse().map_err(|error| Failure::usage(format!("{source}: {error}")))?;
+        let mut config = Config::new(addresses);
         config.credential = credential(global.token_file.clone(), variable)?;
         config.ca_file = global.ca_file.clone().or_else(|| variable("COFFER_CA_FILE").map(PathBuf::from));
         Ok(Self { config, output: global.output, terminal })
     }
 
     /// The server's address.
-    pub(crate) fn address(&self) -> &Address {
-        &self.config.address
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.config.addresses
     }
 
     /// Whether programs read the output.
@@ -163,7 +163,7 @@ mod tests {
             ],
         )
         .expect("a good environment");
-        assert_eq!(session.config.address.to_string(), "https://coffer.example:7470");
+        assert_eq!(session.config.addresses.to_string(), "https://coffer.example:7470");
         assert!(matches!(session.config.credential, Some(Credential::TokenFile(file)) if file == *"/run/token"));
         assert_eq!(session.config.ca_file, Some("/etc/ca.pem".into()));
     }
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn an_empty_environment_is_the_default() {
         let session = session(None, &[("COFFER_ADDRESS", ""), ("COFFER_TOKEN", "")]).expect("nothing given");
-        assert_eq!(session.config.address.to_string(), ADDRESS_DEFAULT);
+        assert_eq!(session.config.addresses.to_string(), ADDRESS_DEFAULT);
         assert!(session.config.credential.is_none());
     }
 

@@ -18,6 +18,13 @@ enum Kind {
     Unix(String),
 }
 
+/// Where the servers of one store are: addresses with commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses(Vec<Address>);
+
+/// Most servers of one store.
+pub const ADDRESSES_MAX: usize = 16;
+
 /// Why a text is no address. Never contains the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -43,6 +50,9 @@ pub enum InvalidAddress {
     /// The token would cross a network unencrypted.
     #[error("plain http:// is for this machine only (127.0.0.0/8, [::1], localhost): use https://")]
     Plaintext,
+    /// More than anybody has.
+    #[error("more than 16 addresses")]
+    Many,
     /// A socket needs an absolute path.
     #[error("a unix socket needs an absolute path of at most 107 bytes: unix:///run/coffer.sock")]
     SocketPath,
@@ -57,6 +67,39 @@ impl Address {
     /// Whether the connection is encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self.0, Kind::Tls(_))
+    }
+}
+
+impl Addresses {
+    /// Each of them; at least one.
+    pub fn iter(&self) -> impl Iterator<Item = &Address> {
+        self.0.iter()
+    }
+}
+
+impl From<Address> for Addresses {
+    fn from(address: Address) -> Self {
+        Self(vec![address])
+    }
+}
+
+impl FromStr for Addresses {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        if text.split(',').count() > ADDRESSES_MAX {
+            return Err(InvalidAddress::Many);
+        }
+        text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, address) in self.0.iter().enumerate() {
+            write!(f, "{}{address}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(())
     }
 }
 
@@ -199,6 +242,23 @@ mod tests {
         for (text, why) in cases {
             assert_eq!(text.parse::<Address>(), Err(why), "{text}");
         }
+    }
+
+    #[test]
+    fn a_list_is_read_and_written_and_is_good_as_a_whole() {
+        let addresses: Addresses = "https://a:1, unix:/b,http://[::1]:2".parse().expect("a list");
+        assert_eq!(addresses.to_string(), "https://a:1,unix:///b,http://[::1]:2");
+        assert_eq!(addresses.to_string().parse(), Ok(addresses));
+        for (text, why) in [
+            ("", InvalidAddress::Empty),
+            ("https://a:1,", InvalidAddress::Empty),
+            ("https://a:1,http://b:1", InvalidAddress::Plaintext),
+            ("https://a:1 https://b:1", InvalidAddress::Malformed),
+        ] {
+            assert_eq!(text.parse::<Addresses>(), Err(why), "{text}");
+        }
+        let many = vec!["https://a:1"; ADDRESSES_MAX + 1].join(",");
+        assert_eq!(many.parse::<Addresses>(), Err(InvalidAddress::Many));
     }
 
     #[test]

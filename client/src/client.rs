@@ -11,10 +11,10 @@ use coffer_proto::{
         templates_client::TemplatesClient, tokens_client::TokensClient, workloads_client::WorkloadsClient,
     },
 };
-use tonic::{Response, Status, service::interceptor::InterceptedService, transport};
+use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Endpoint};
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::{Authorize, Channel, Config, Error, connect};
+use crate::{Authorize, Channel, Config, Error, Servers, connect};
 
 /// A connection to a server. Cloning is cheap and shares it; it reconnects by itself.
 #[derive(Clone)]
@@ -24,28 +24,36 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects now. Fails if the credential cannot be read, or nobody answers at the address, which the error names.
-    /// Whether the server accepts the credential only a call can tell.
+    /// Connects now, to the first of the servers that answers. Fails if the credential cannot be read, or nobody answers:
+    /// the error names the last address. Whether the server accepts the credential only a call can tell.
     pub async fn connect(config: Config) -> Result<Self, Error> {
-        let endpoint = connect::endpoint(&config)?;
+        let endpoints = connect::endpoints(&config)?;
         let authorize = Authorize::new(config.credential, config.call_timeout);
         authorize.check()?;
-        // The endpoint's own limit does not cover resolving the host's name.
-        let connected = tokio::time::timeout(config.connect_timeout, endpoint.connect()).await;
-        let channel = connected
-            .map_err(|_| Error::deadline(format!("cannot connect to {}: no answer in time", config.address)))?
-            .map_err(|error| Error::not_connected(&config.address, &error))?;
-        Ok(Self::new(channel, authorize))
+        let mut members: Vec<_> = endpoints.iter().map(Endpoint::connect_lazy).collect();
+        let mut last = Error::deadline("no address to connect to");
+        for (at, (address, endpoint)) in config.addresses.iter().zip(&endpoints).enumerate() {
+            // The endpoint's own limit does not cover resolving the host's name.
+            match tokio::time::timeout(config.connect_timeout, endpoint.connect()).await {
+                Ok(Ok(channel)) => {
+                    members[at] = channel;
+                    return Ok(Self::new(Servers::new(members, at), authorize));
+                }
+                Ok(Err(error)) => last = Error::not_connected(address, &error),
+                Err(_) => last = Error::deadline(format!("cannot connect to {address}: no answer in time")),
+            }
+        }
+        Err(last)
     }
 
     /// Connects at the first call. Fails on a bad CA file. Needs a tokio runtime.
     pub fn lazy(config: Config) -> Result<Self, Error> {
-        let channel = connect::endpoint(&config)?.connect_lazy();
-        Ok(Self::new(channel, Authorize::new(config.credential, config.call_timeout)))
+        let members = connect::endpoints(&config)?.iter().map(Endpoint::connect_lazy).collect();
+        Ok(Self::new(Servers::new(members, 0), Authorize::new(config.credential, config.call_timeout)))
     }
 
-    fn new(channel: transport::Channel, authorize: Authorize) -> Self {
-        Self { call_timeout: authorize.call_timeout(), channel: InterceptedService::new(channel, authorize) }
+    fn new(servers: Servers, authorize: Authorize) -> Self {
+        Self { call_timeout: authorize.call_timeout(), channel: InterceptedService::new(servers, authorize) }
     }
 
     /// Makes one call, the time limit over all of it: tonic's own ends with the first bytes of the answer.
@@ -146,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_names_the_address() {
         let address = nobody();
-        let error = failure(Config::new(address.clone())).await;
+        let error = failure(Config::new(address.clone().into())).await;
         assert_eq!(error.code(), Code::Unavailable);
         assert!(error.is_retryable());
         assert!(error.message().starts_with(&format!("cannot connect to {address}: ")), "{error}");
@@ -157,14 +165,14 @@ mod tests {
     async fn no_socket_names_the_address() {
         let dir = tempfile::tempdir().expect("a directory");
         let address: Address = format!("unix://{}/none.sock", dir.path().display()).parse().expect("an address");
-        let error = failure(Config::new(address.clone())).await;
+        let error = failure(Config::new(address.clone().into())).await;
         assert_eq!(error.code(), Code::Unavailable);
         assert!(error.message().contains(&address.to_string()), "{error}");
     }
 
     #[tokio::test]
     async fn a_bad_token_file_fails_before_connecting() {
-        let mut config = Config::new(nobody());
+        let mut config = Config::new(nobody().into());
         config.credential = Some(Credential::TokenFile("/nonexistent/token".into()));
         let error = failure(config).await;
         assert_eq!(error.code(), Code::Unauthenticated);
@@ -187,7 +195,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_never_ends_is_given_up() {
-        let client = Client::lazy(Config::new(nobody())).expect("nothing to connect to yet");
+        let client = Client::lazy(Config::new(nobody().into())).expect("nothing to connect to yet");
         let begin = tokio::time::Instant::now();
         let error = client.call(std::future::pending::<Result<Response<()>, Status>>()).await.expect_err("no answer");
         assert_eq!((error.code(), begin.elapsed().as_secs()), (Code::DeadlineExceeded, 10));

@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{Address, Credential};
+use crate::{Addresses, Credential};
 
 /// How to reach a server, and as whom.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the server is.
-    pub address: Address,
+    /// Where the server is, or several of one store.
+    pub addresses: Addresses,
     /// Who calls; without one only health checks are answered.
     pub credential: Option<Credential>,
     /// PEM file with the certificates of the authorities to trust, and no others; without one the system's.
@@ -21,9 +21,9 @@ pub struct Config {
 
 impl Config {
     /// No credential, the system's authorities, 5 seconds to connect, 10 seconds a call.
-    pub fn new(address: Address) -> Self {
+    pub fn new(addresses: Addresses) -> Self {
         Self {
-            address,
+            addresses,
             credential: None,
             ca_file: None,
             connect_timeout: Duration::from_secs(5),

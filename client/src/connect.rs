@@ -8,7 +8,7 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Endpoint},
 };
 
-use crate::{Config, Error, file};
+use crate::{Address, Config, Error, file};
 
 /// Between two pings on a connection with calls under way.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -17,21 +17,30 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest file of trusted certificates, in bytes: ten times the usual bundle of all public authorities.
 const CA_FILE_BYTES: usize = 2 * 1024 * 1024;
 
-/// An endpoint with all of its settings. Fails on a bad CA file, which the error names.
-pub(crate) fn endpoint(config: &Config) -> Result<Endpoint, Error> {
+/// An endpoint of each server, with all of its settings. Fails on a bad CA file, which the error names.
+pub(crate) fn endpoints(config: &Config) -> Result<Vec<Endpoint>, Error> {
+    let tls = match config.addresses.iter().any(Address::is_tls) {
+        true => Some(trusted(config)?.timeout(config.connect_timeout)),
+        false => None,
+    };
+    config.addresses.iter().map(|address| endpoint(config, address, tls.as_ref())).collect()
+}
+
+fn endpoint(config: &Config, address: &Address, tls: Option<&ClientTlsConfig>) -> Result<Endpoint, Error> {
     let invalid = |message: String| Error::local(Code::InvalidArgument, None, message);
-    let endpoint = Endpoint::from_shared(config.address.endpoint())
+    let endpoint = Endpoint::from_shared(address.endpoint())
         .and_then(|endpoint| endpoint.user_agent(concat!("coffer-client/", env!("CARGO_PKG_VERSION"))))
-        .map_err(|error| invalid(format!("{}: {error}", config.address)))?
+        .map_err(|error| invalid(format!("{address}: {error}")))?
         .connect_timeout(config.connect_timeout)
         .timeout(config.call_timeout)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    if !config.address.is_tls() {
-        return Ok(endpoint);
+    match tls {
+        Some(tls) if address.is_tls() => {
+            endpoint.tls_config(tls.clone()).map_err(|error| Error::not_connected(address, &error))
+        }
+        _ => Ok(endpoint),
     }
-    let tls = trusted(config)?.timeout(config.connect_timeout);
-    endpoint.tls_config(tls).map_err(|error| Error::not_connected(&config.address, &error))
 }
 
 fn trusted(config: &Config) -> Result<ClientTlsConfig, Error> {

@@ -21,9 +21,10 @@
 //! `examples/follow.rs` is a whole program. Every call can be dropped at any time: a dropped call or stream is cancelled
 //! on the server, too, and leaves nothing behind.
 //!
-//! - [`Address`]: where a server is; refuses to send tokens unencrypted beyond this machine.
+//! - [`Addresses`]: where the servers are; refuses to send tokens unencrypted beyond this machine.
 //! - [`Credential`]: the bearer token, or the file that holds it.
-//! - [`Config`] and [`Client`]: typed gRPC clients over one authenticated connection.
+//! - [`Config`] and [`Client`]: typed gRPC clients over one authenticated connection, or one to each of several servers of
+//!   one store.
 //! - [`Error`]: what a failed call says, with coffer's reasons and field violations read out.
 //! - [`retry`]: full-jitter backoff under one deadline.
 //! - [`follow`]: a workload's environment from what one has to the newest, across lost connections.
@@ -40,15 +41,17 @@ mod error;
 mod file;
 pub mod follow;
 pub mod retry;
+mod servers;
 pub mod start;
 
-pub use address::{Address, InvalidAddress};
+pub use address::{Address, Addresses, InvalidAddress};
 pub use client::Client;
 pub use config::Config;
 pub use credential::{Authorize, Credential};
 pub use error::Error;
+pub use servers::Servers;
 pub use tonic::{Code, Response, Status};
 pub use tonic_health::pb as health;
 
 /// The service type of every client that [`Client`] gives out: a connection that adds the credential to each call.
-pub type Channel = tonic::service::interceptor::InterceptedService<tonic::transport::Channel, Authorize>;
+pub type Channel = tonic::service::interceptor::InterceptedService<Servers, Authorize>;

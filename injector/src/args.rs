@@ -52,7 +52,8 @@ Exit codes, when the command was not started (every other code is the command's 
 #[command(name = "coffer-inject", version, after_help = HELP, max_term_width = 120)]
 #[command(override_usage = "coffer-inject [OPTIONS] -- COMMAND [ARGS]...")]
 pub(crate) struct Args {
-    /// Server: https://host:port, http:// on this machine, or unix:///path [env: COFFER_ADDRESS]
+    /// Server: https://host:port, http:// on this machine, or unix:///path; with commas, several of one store
+    /// [env: COFFER_ADDRESS]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
 

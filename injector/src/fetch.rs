@@ -184,7 +184,7 @@ impl Source {
 
     /// What an error means for who started the injector.
     pub(crate) fn failure(&self, error: &Error) -> Failure {
-        failure(&self.config.address.to_string(), error)
+        failure(&self.config.addresses.to_string(), error)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use coffer_client::{Address, Config, Credential};
+use coffer_client::{Addresses, Config, Credential};
 use coffer_proto::{name::Workload, token::Token};
 
 use crate::{Args, Exit, Failure, Inherited, credential::Source};
@@ -40,7 +40,7 @@ impl Settings {
     }
 }
 
-fn address(args: &Args, inherited: &Inherited) -> Result<Address, String> {
+fn address(args: &Args, inherited: &Inherited) -> Result<Addresses, String> {
     let (name, text) = match &args.address {
         Some(text) => ("--address", Some(text.clone())),
         None => ("COFFER_ADDRESS", text(inherited, "COFFER_ADDRESS")?),
@@ -137,7 +137,7 @@ mod tests {
             "projects/p/servers/s",
         ];
         let settings = settings(&words, &variables).expect("flags only");
-        assert_eq!(settings.config.address.to_string(), "https://mine:2");
+        assert_eq!(settings.config.addresses.to_string(), "https://mine:2");
         assert_eq!(settings.config.ca_file, Some("/mine".into()));
         assert!(matches!(settings.source, Source::Ready(Credential::TokenFile(path)) if path == *"/mine"));
         assert_eq!(settings.workload.map(|w| w.to_string()).as_deref(), Some("projects/p/servers/s"));

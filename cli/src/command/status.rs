@@ -26,7 +26,7 @@ impl Status {
         let client = session.connect_anonymously().await?;
         let request = HealthCheckRequest { service: String::new() };
         let answer = client.call(client.health().check(request)).await?;
-        let address = session.address().to_string();
+        let address = session.addresses().to_string();
         match answer.status() {
             ServingStatus::Serving => session.show(&Health { address, status: "serving" }),
             _ => Err(Failure::unavailable(format!("the server at {address} does not serve now"))),

@@ -73,7 +73,7 @@ impl Cache {
             key,
             max_age: args.delivery.cache_max_age,
             workload: workload.to_string(),
-            address: settings.config.address.to_string(),
+            address: settings.config.addresses.to_string(),
         }))
     }
 

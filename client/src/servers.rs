@@ -1,0 +1,132 @@
+//! Several servers of one store, as one: a call goes to the one that answered last, and from one that is out of reach to
+//! the next.
+//!
+//! A call is sent again only when nothing can have come of it: it found no connection, or was answered UNAVAILABLE, which
+//! coffer's servers say when they did nothing. A server that does not answer at all costs the call that finds out: the next
+//! one goes elsewhere.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http_body_util::BodyExt as _;
+use tonic::{GrpcMethod, body::Body, codegen::Service, transport};
+
+/// The methods whose request is a stream, which cannot be sent again; a test holds them against the contract.
+const STREAMED: [&str; 1] = ["RedactStream"];
+/// The header of an answer that is a status and nothing else, and UNAVAILABLE in it.
+const STATUS: (&str, &str) = ("grpc-status", "14");
+
+/// Connections to all of them.
+#[derive(Clone)]
+pub struct Servers {
+    members: Arc<[transport::Channel]>,
+    /// Which one answered last, by its number; beyond the last it begins anew.
+    preferred: Arc<AtomicUsize>,
+}
+
+type Request = http::Request<Body>;
+type Response = http::Response<Body>;
+type Answer = Pin<Box<dyn Future<Output = Result<Response, transport::Error>> + Send>>;
+
+impl Servers {
+    pub(crate) fn new(members: Vec<transport::Channel>, preferred: usize) -> Self {
+        Self { members: members.into(), preferred: Arc::new(AtomicUsize::new(preferred)) }
+    }
+
+    /// A call to one of them.
+    async fn send(&self, at: usize, request: Request) -> Result<Response, transport::Error> {
+        let mut channel = self.members[at % self.members.len()].clone();
+        let turn = Turn { preferred: &self.preferred, at, is_over: false };
+        // A connection is made here, and whether that failed the call says.
+        let answer = match std::future::poll_fn(|context| channel.poll_ready(context)).await {
+            Ok(()) => channel.call(request).await,
+            Err(error) => Err(error),
+        };
+        turn.end(answer.is_ok() && !is_away(&answer));
+        answer
+    }
+
+    async fn call_in_turn(self, request: Request) -> Result<Response, transport::Error> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let method = request.extensions().get::<GrpcMethod<'static>>();
+        let is_streamed = method.is_none_or(|method| STREAMED.contains(&method.method()));
+        if is_streamed || self.members.len() == 1 {
+            return self.send(first, request).await;
+        }
+        let (head, body) = request.into_parts();
+        // One message, which is in memory already.
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            // The call was given up by what made it.
+            Err(_) => return self.send(first, http::Request::from_parts(head, Body::empty())).await,
+        };
+        let again = || http::Request::from_parts(head.clone(), Body::new(http_body_util::Full::new(body.clone())));
+        let mut answer = self.send(first, again()).await;
+        for at in 1..self.members.len() {
+            if !is_away(&answer) {
+                break;
+            }
+            answer = self.send(first.wrapping_add(at), again()).await;
+        }
+        answer
+    }
+}
+
+/// Whether nothing came of a call.
+fn is_away(answer: &Result<Response, transport::Error>) -> bool {
+    match answer {
+        Ok(answer) => answer.headers().get(STATUS.0).is_some_and(|status| status == STATUS.1),
+        Err(error) => {
+            let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+            causes.into_iter().any(|cause| cause.is::<tonic::ConnectError>())
+        }
+    }
+}
+
+/// A call under way: if it ends without an answer, the next call goes to the next server.
+struct Turn<'a> {
+    preferred: &'a AtomicUsize,
+    at: usize,
+    is_over: bool,
+}
+
+impl Turn<'_> {
+    fn end(mut self, is_good: bool) {
+        self.is_over = is_good;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Whoever else found that out has moved on already.
+            let next = self.at.wrapping_add(1);
+            let _ = self.preferred.compare_exchange(self.at, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Service<Request> for Servers {
+    type Response = Response;
+    type Error = transport::Error;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), transport::Error>> {
+        // Which of them must be ready only the call decides.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Answer {
+        Box::pin(self.clone().call_in_turn(request))
+    }
+}
+
+#[cfg(test)]
+mod tests;

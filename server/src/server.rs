@@ -3,6 +3,7 @@
 mod address_file;
 mod housekeeping;
 pub(crate) mod key;
+pub(crate) mod place;
 pub(crate) mod seal_mark;
 mod services;
 mod switch;
@@ -18,14 +19,14 @@ use std::{
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-use self::{address_file::AddressFile, switch::Switch, unseal::Opener};
+use self::{address_file::AddressFile, place::Place, switch::Switch, unseal::Opener};
 use crate::{
     api,
     audit::file::{AuditFile, OpenError as AuditError, Options as AuditOptions},
-    config::{AuditLog, Config, History},
+    config::{AuditLog, Config},
     seal::source,
     serve::{self, BindError, Certificates, CertificatesError, End, Limits, Listener, ServeError, Stage},
-    store::embedded::{Embedded, OpenError as StoreError, Options},
+    store::{self, embedded::OpenError as StoreError},
     vault::{self, Vault},
 };
 
@@ -70,6 +71,10 @@ pub enum Error {
     Key(#[from] source::Error),
     #[error("store {0}")]
     Store(#[from] StoreError),
+    #[error("store in etcd: {0}")]
+    Etcd(store::Error),
+    #[error("{}: {why}", path.display())]
+    File { path: PathBuf, why: String },
     #[error("{0}")]
     Vault(#[from] vault::OpenError),
     #[error("{0}")]
@@ -93,15 +98,16 @@ impl Server {
         let began = Instant::now();
         let certificates = config.tls.clone().map(Certificates::load).transpose()?.map(Arc::new);
         let source = key::open(&config.key)?;
-        seal_mark::check(&config.data, source.as_ref())?;
-        let History { retention, bytes_max } = config.history;
-        let options = Options { retention, history_bytes_max: bytes_max, ..Options::default() };
-        let store = Embedded::open(&config.data, options).await?;
+        let marked = config.store.directory().cloned();
+        if let Some(data) = &marked {
+            seal_mark::check(data, source.as_ref())?;
+        }
+        let store = Place::open(&config.store, config.history).await?;
         let AuditLog { file, sync, max_bytes, keep_files } = &config.audit;
         let kept = AuditOptions { sync: *sync, max_bytes: *max_bytes, keep_files: *keep_files };
         let audit = Arc::new(AuditFile::open(file, kept)?);
-        let limits = vault::Limits { memory_bytes: config.limits.memory_bytes, sharing: vault::Sharing::Own };
-        let opener = Opener { data: config.data.clone(), store, source, audit, limits };
+        let limits = vault::Limits { memory_bytes: config.limits.memory_bytes, sharing: place::sharing(&config.store) };
+        let opener = Opener { marked, store, source, audit, limits };
         let vault = match opener.open().await {
             Err(error) if error.cause().is_none() => return Err(error),
             opened => opened,
@@ -149,14 +155,14 @@ impl Bound {
         let chores = housekeeping::start(signals.reload, Arc::clone(&opener.audit), certificates.clone());
         let start = {
             let (opener, switch, stage) = (opener.clone(), switch.clone(), Arc::clone(&stage));
-            let (data, listen) = (config.data.clone(), addresses.join(" "));
+            let (place, listen) = (config.store.place(), addresses.join(" "));
             move |vault: &Vault| {
                 switch.unseal(api::routes(vault.clone(), stage.subscribe()));
                 tokio::spawn(report_health(vault.watch_health(), healthy));
                 let counts = vault.view().read().counts();
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"),
-                    store = %data.display(),
+                    store = place,
                     listen,
                     secrets = counts.secrets,
                     scopes = counts.scopes,
@@ -247,7 +253,7 @@ async fn flush(vault: &Vault) {
 }
 
 /// The store and, last, the audit log.
-async fn close(store: &Embedded, audit: &AuditFile) {
+async fn close(store: &Place, audit: &AuditFile) {
     match tokio::time::timeout(CLOSE_WAIT_MAX, store.close()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the store is not closed in good order; its next start repairs it"),

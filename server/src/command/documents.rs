@@ -43,7 +43,11 @@ fn every_run_is_good_and_of_the_one_layout() {
             [verb].iter().filter(|verb| !verb.is_empty()).map(|verb| (*verb).to_owned()).chain(line.clone()).collect();
         let Command::Run(flags) = parse(&line) else { panic!("{name} runs none") };
         let config = crate::config::load(&flags, []).unwrap_or_else(|mistakes| panic!("{name}: {mistakes}"));
-        assert_eq!((config.data.to_str(), &config.key), (Some(DATA), &KeySetting::File(KEY_FILE.into())), "{name}");
+        assert_eq!(
+            (config.store.directory().and_then(|data| data.to_str()), &config.key),
+            (Some(DATA), &KeySetting::File(KEY_FILE.into())),
+            "{name}"
+        );
         assert!(
             config.listen.iter().any(|address| address.to_string() == "0.0.0.0:7470"),
             "{name} listens to no other"
@@ -78,7 +82,10 @@ async fn check_config_accepts_the_sample() {
     let key = home.path().join("root.key");
     KeyFile::generate(&key).expect("a key");
     let config = crate::config::load(&Flags { config: Some(CONFIG.into()), ..Flags::default() }, []).expect("good");
-    assert_eq!((config.data.to_str(), &config.key), (Some(DATA), &KeySetting::File(KEY_FILE.into())));
+    assert_eq!(
+        (config.store.directory().and_then(|data| data.to_str()), &config.key),
+        (Some(DATA), &KeySetting::File(KEY_FILE.into()))
+    );
     let key_file = Some(key.to_str().expect("UTF-8").to_owned());
     check_config::run(&Flags { config: Some(CONFIG.into()), key_file, ..Flags::default() }).await.expect("accepted");
 }

@@ -42,6 +42,16 @@ fn of_limit(key: Item) -> String {
             format!("of a file; 0: any [default: {}]", AuditLog::MAX_BYTES_DEFAULT)
         }
         Item::AuditKeepFiles => "old ones; 0: all [default: 0]".to_owned(),
+        Item::Store => "or etcd [default: embedded]".to_owned(),
+        Item::EtcdEndpoints => "https://host:port".to_owned(),
+        Item::EtcdPrefix => "of keys [default: coffer/]".to_owned(),
+        Item::EtcdCa => "who may sign etcd's".to_owned(),
+        Item::EtcdCert => "coffer's own".to_owned(),
+        Item::EtcdKey => "of that".to_owned(),
+        Item::EtcdServerName => "in etcd's certificates".to_owned(),
+        Item::EtcdUser => "of etcd".to_owned(),
+        Item::EtcdPasswordFile => "of the user".to_owned(),
+        Item::EtcdMaxStale => "without etcd [default: 10m]".to_owned(),
         Item::Connections => format!("at once [default: {}]", Limits::CONNECTIONS_DEFAULT),
         Item::ConnectionsPerPeer => {
             format!("from one address [default: {}]", Limits::CONNECTIONS_PER_PEER_DEFAULT)

@@ -13,6 +13,7 @@ mod memory;
 mod resolve;
 mod setting;
 mod show;
+mod store;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -23,6 +24,7 @@ pub use flags::Flags;
 pub use help::settings_help;
 pub use key::{CREDENTIAL_DEFAULT, KeyFlags, KeySetting};
 pub use resolve::load;
+pub use store::{EtcdSetting, StoreSetting};
 
 /// Where the server listens when nothing says otherwise.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7470";
@@ -36,8 +38,8 @@ pub const LISTENERS_MAX: usize = 16;
 /// A server's whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The directory of the store.
-    pub data: PathBuf,
+    /// Where the store is.
+    pub store: StoreSetting,
     /// What wraps the root key.
     pub key: KeySetting,
     /// Where to listen: at least one address. Plaintext ones are loopback or unix sockets.

@@ -41,18 +41,17 @@ pub fn load(flags: &Flags, variables: impl IntoIterator<Item = (OsString, OsStri
     }
 }
 
-struct Resolver {
+pub(super) struct Resolver {
     /// Strongest first.
-    given: Vec<Given>,
+    pub(super) given: Vec<Given>,
     /// Where systemd put the unit's credentials.
     credentials: Option<PathBuf>,
-    mistakes: Vec<String>,
+    pub(super) mistakes: Vec<String>,
 }
 
 impl Resolver {
     fn config(&mut self) -> Option<Config> {
-        let data = self.path(Item::Data);
-        self.require(Item::Data);
+        let store = self.store();
         let key = self.key();
         let tls = self.tls();
         let listen = self.listen(tls.is_some());
@@ -65,15 +64,16 @@ impl Resolver {
         let log = self.log();
         let history = self.history();
         let limits = self.limits();
-        let data = data?;
+        let store = store?;
+        let beside = || store.directory().map(|data| data.join(AUDIT_FILE_DEFAULT));
         Some(Config {
             audit: AuditLog {
-                file: audit_file.unwrap_or_else(|| data.join(AUDIT_FILE_DEFAULT)),
+                file: audit_file.or_else(beside)?,
                 sync: audit_sync,
                 max_bytes: audit_max_bytes,
                 keep_files: audit_keep_files,
             },
-            data,
+            store,
             key: key?,
             listen,
             tls: tls.flatten(),
@@ -87,7 +87,7 @@ impl Resolver {
 
     /// Everything given for `key`, read by `read`; the strongest source's good value. Complaints continue a sentence
     /// that the source begins.
-    fn pick<T>(&mut self, key: Item, read: impl Fn(&[String]) -> Result<T, Vec<String>>) -> Option<T> {
+    pub(super) fn pick<T>(&mut self, key: Item, read: impl Fn(&[String]) -> Result<T, Vec<String>>) -> Option<T> {
         let mut picked = None;
         for given in self.given.iter().filter(|given| given.key == key) {
             match read(&given.texts) {
@@ -100,11 +100,11 @@ impl Resolver {
         picked
     }
 
-    fn source(&self, key: Item) -> Option<&Source> {
+    pub(super) fn source(&self, key: Item) -> Option<&Source> {
         self.given.iter().find(|given| given.key == key).map(|given| &given.source)
     }
 
-    fn require(&mut self, key: Item) {
+    pub(super) fn require(&mut self, key: Item) {
         if self.source(key).is_none() {
             let setting = Setting::of(key);
             let names = [setting.flag, setting.variable].into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -112,7 +112,7 @@ impl Resolver {
         }
     }
 
-    fn path(&mut self, key: Item) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, key: Item) -> Option<PathBuf> {
         self.pick(key, |texts| match single(texts) {
             "" => Err(vec!["the path is empty".to_owned()]),
             text if text.contains('\0') => Err(vec!["the path contains NUL".to_owned()]),
@@ -260,7 +260,7 @@ impl Resolver {
     }
 }
 
-fn single(texts: &[String]) -> &str {
+pub(super) fn single(texts: &[String]) -> &str {
     texts.first().map_or("", String::as_str)
 }
 
@@ -268,7 +268,7 @@ fn single(texts: &[String]) -> &str {
 mod tests {
     use std::{fs, path::Path};
 
-    use super::*;
+    use super::{super::StoreSetting, *};
 
     fn flags(texts: &[&str]) -> Flags {
         #[derive(clap::Parser)]
@@ -313,7 +313,7 @@ mod tests {
         let file = file.to_str().expect("UTF-8");
         let environment = [("COFFER_SERVER_LOG", "debug"), ("COFFER_SERVER_LISTEN", "127.0.0.1:2, [::1]:3")];
         let config = load(&flags(&["--config", file, "--log", "trace"]), variables(&environment)).expect("good");
-        assert_eq!(config.data, directory.path().join("from-file"), "relative to the file");
+        assert_eq!(config.store, StoreSetting::Embedded(directory.path().join("from-file")), "relative to the file");
         assert_eq!(config.key, KeySetting::File("/keys/root".into()));
         let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
         assert_eq!(listen, ["127.0.0.1:2", "[::1]:3"]);

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf};
 /// One thing that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Item {
+    Store,
     Data,
     KeyFile,
     KeyCredential,
@@ -20,6 +21,15 @@ pub(super) enum Item {
     Reflection,
     LogFilter,
     LogFormat,
+    EtcdEndpoints,
+    EtcdPrefix,
+    EtcdCa,
+    EtcdCert,
+    EtcdKey,
+    EtcdServerName,
+    EtcdUser,
+    EtcdPasswordFile,
+    EtcdMaxStale,
     HistoryRetention,
     HistoryBytesMax,
     Connections,
@@ -39,7 +49,7 @@ pub(super) enum Shape {
     Count,
 }
 
-/// Its names; limits are set in the file only.
+/// Its names; limits and etcd are set in the file only.
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) key: Item,
@@ -86,6 +96,16 @@ pub(super) const SETTINGS: &[Setting] = &[
     everywhere(Item::LogFormat, Shape::Text, "--log-format", "COFFER_SERVER_LOG_FORMAT", ("log", "format")),
     in_file(Item::AuditMaxBytes, Shape::Count, ("audit", "max_bytes")),
     in_file(Item::AuditKeepFiles, Shape::Count, ("audit", "keep_files")),
+    in_file(Item::Store, Shape::Text, ("", "store")),
+    in_file(Item::EtcdEndpoints, Shape::List, ("etcd", "endpoints")),
+    in_file(Item::EtcdPrefix, Shape::Text, ("etcd", "prefix")),
+    in_file(Item::EtcdCa, Shape::Path, ("etcd", "ca")),
+    in_file(Item::EtcdCert, Shape::Path, ("etcd", "cert")),
+    in_file(Item::EtcdKey, Shape::Path, ("etcd", "key")),
+    in_file(Item::EtcdServerName, Shape::Text, ("etcd", "server_name")),
+    in_file(Item::EtcdUser, Shape::Text, ("etcd", "user")),
+    in_file(Item::EtcdPasswordFile, Shape::Path, ("etcd", "password_file")),
+    in_file(Item::EtcdMaxStale, Shape::Text, ("etcd", "max_stale")),
     in_file(Item::HistoryRetention, Shape::Text, ("history", "retention")),
     in_file(Item::HistoryBytesMax, Shape::Count, ("history", "max_bytes")),
     in_file(Item::Connections, Shape::Count, ("limits", "connections")),

@@ -16,6 +16,7 @@ use crate::{
     clock::SystemClock,
     config::{self, Flags},
     seal::source::KeyFile,
+    store::embedded::{Embedded, Options},
 };
 
 struct Running {

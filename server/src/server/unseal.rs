@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use super::{Error, seal_mark};
+use super::{Error, place::Place, seal_mark};
 use crate::{
     audit::file::AuditFile,
     clock::SystemClock,
@@ -10,7 +10,6 @@ use crate::{
         header::Error as HeaderError,
         source::{self, Cause, KeySource},
     },
-    store::embedded::Embedded,
     vault::{self, Vault},
     view::LoadError,
 };
@@ -23,8 +22,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// What opens the vault once the key is there.
 #[derive(Clone)]
 pub(super) struct Opener {
-    pub(super) data: PathBuf,
-    pub(super) store: Embedded,
+    /// The directory that is marked with what opens it.
+    pub(super) marked: Option<PathBuf>,
+    pub(super) store: Place,
     pub(super) source: Arc<dyn KeySource>,
     pub(super) audit: Arc<AuditFile>,
     pub(super) limits: vault::Limits,
@@ -34,10 +34,17 @@ impl Opener {
     /// One try. Nothing in the store is changed by it.
     pub(super) async fn open(&self) -> Result<Vault, Error> {
         self.source.status().await?;
-        let store = Arc::new(self.store.clone());
-        let vault =
-            Vault::open(store, self.source.clone(), self.audit.clone(), Arc::new(SystemClock), self.limits).await?;
-        seal_mark::set(&self.data, self.source.as_ref())?;
+        let vault = Vault::open(
+            self.store.store(),
+            self.source.clone(),
+            self.audit.clone(),
+            Arc::new(SystemClock),
+            self.limits,
+        )
+        .await?;
+        if let Some(data) = &self.marked {
+            seal_mark::set(data, self.source.as_ref())?;
+        }
         Ok(vault)
     }
 

@@ -1,0 +1,122 @@
+//! Where the store is, from the setting to the open store.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::Arc,
+};
+
+use zeroize::Zeroizing;
+
+use super::Error;
+use crate::{
+    config::{EtcdSetting, History, StoreSetting},
+    store::{
+        self, Store,
+        embedded::{Embedded, Options},
+        etcd::{Etcd, EtcdOptions, Identity, Tls, User},
+    },
+    vault::Sharing,
+};
+
+/// Largest file of a certificate, key or password, in bytes.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// A store that is open.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// This process's alone.
+    Embedded(Embedded),
+    /// In etcd.
+    Etcd(Etcd),
+}
+
+impl Place {
+    /// Opens a store that was made.
+    pub(crate) async fn open(setting: &StoreSetting, history: History) -> Result<Self, Error> {
+        Ok(match setting {
+            StoreSetting::Embedded(data) => {
+                let History { retention, bytes_max } = history;
+                let options = Options { retention, history_bytes_max: bytes_max, ..Options::default() };
+                Self::Embedded(Embedded::open(data, options).await?)
+            }
+            StoreSetting::Etcd(etcd) => Self::Etcd(Etcd::open(options(etcd)?).await.map_err(Error::Etcd)?),
+        })
+    }
+
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Embedded(store) => Arc::new(store.clone()),
+            Self::Etcd(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// Writes what is not written yet. Nothing in etcd waits for that.
+    pub(crate) async fn close(&self) -> Result<(), store::Error> {
+        match self {
+            Self::Embedded(store) => store.close().await,
+            Self::Etcd(_) => Ok(()),
+        }
+    }
+}
+
+/// Whose the store is.
+pub(crate) fn sharing(setting: &StoreSetting) -> Sharing {
+    match setting {
+        StoreSetting::Embedded(_) => Sharing::Own,
+        StoreSetting::Etcd(etcd) => Sharing::Shared { max_stale: etcd.max_stale },
+    }
+}
+
+/// Reads the files.
+pub(crate) fn options(setting: &EtcdSetting) -> Result<EtcdOptions, Error> {
+    let tls = match &setting.ca {
+        None => None,
+        Some(ca) => {
+            let identity = match &setting.identity {
+                None => None,
+                Some((certificate, key)) => {
+                    Some(Identity { certificate: read(certificate, false)?.to_vec(), key: read(key, true)? })
+                }
+            };
+            Some(Tls { ca: read(ca, false)?.to_vec(), identity, name: setting.server_name.clone() })
+        }
+    };
+    let user = match &setting.user {
+        None => None,
+        Some((name, file)) => {
+            let bytes = read(file, true)?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| wrong(file, "is no text"))?;
+            let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+            Some(User { name: name.clone(), password })
+        }
+    };
+    Ok(EtcdOptions { endpoints: setting.endpoints.clone(), prefix: setting.prefix.clone(), tls, user })
+}
+
+fn wrong(path: &Path, why: impl ToString) -> Error {
+    Error::File { path: path.to_owned(), why: why.to_string() }
+}
+
+/// A file; one that is secret must be its owner's alone.
+fn read(path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let open = File::options().read(true).custom_flags(flags).open(path);
+    let file = open.map_err(|error| wrong(path, error))?;
+    let metadata = file.metadata().map_err(|error| wrong(path, error))?;
+    if !metadata.is_file() {
+        return Err(wrong(path, "is no regular file"));
+    }
+    if is_secret && metadata.mode() & 0o077 != 0 {
+        return Err(wrong(path, "can be read by others: its mode must be 0600"));
+    }
+    if metadata.len() == 0 || metadata.len() > FILE_BYTES_MAX {
+        return Err(wrong(path, format!("is empty, or longer than {} KiB", FILE_BYTES_MAX / 1024)));
+    }
+    let room = usize::try_from(metadata.len()).unwrap_or_default() + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| wrong(path, error))?;
+    Ok(bytes)
+}

@@ -76,9 +76,9 @@ impl Operations for Api {
         Ok(opening.begin(|mut outlet| async move {
             let mut backup = vault.backup(&call).await.map_err(status::of)?;
             let part = |part| v1::StreamBackupResponse { part: Some(part) };
-            let snapshot = to_snapshot(backup.snapshot);
+            let snapshot = to_snapshot(backup.snapshot.clone());
             outlet.send(part(v1::stream_backup_response::Part::Snapshot(snapshot))).await?;
-            while let Some(chunk) = backup.chunks.chunk().await.map_err(|error| status::of(error.into()))? {
+            while let Some(chunk) = vault.backup_part(&call, &mut backup).await.map_err(status::of)? {
                 outlet.send(part(v1::stream_backup_response::Part::Chunk(chunk))).await?;
             }
             Ok(())

@@ -5,6 +5,7 @@ mod fresh;
 mod guard;
 mod health;
 mod limits;
+mod operations;
 mod references;
 mod replicas;
 mod revival;

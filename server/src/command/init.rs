@@ -6,7 +6,7 @@ use coffer_proto::{name::Principal, token::Token};
 
 use super::{
     Failure,
-    offline::{Offline, OpenStore},
+    offline::{Offline, OpenStore, Place},
     print,
 };
 use crate::{
@@ -31,15 +31,15 @@ impl Init {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { offline, generate_key } = self;
         let operator = offline.operator()?;
-        let key = offline.key.setting()?;
-        NewKey::of(&key, generate_key)?;
+        let place = offline.place()?;
+        let Place { data, key, audit_file } = &place;
+        NewKey::of(key, generate_key)?;
         let outlet = offline.outlet()?;
-        let data = &offline.data;
-        let new = NewStore { data, key: NewKey::of(&key, generate_key)?, audit_file: offline.audit_file.as_deref() };
+        let new = NewStore { data, key: NewKey::of(key, generate_key)?, audit_file: audit_file.as_deref() };
         outlet.hand_out(new.create(&operator).await)?;
         print::note(&format!("made a store in {} for {operator}", data.display()));
-        offline.tell_token(&key);
-        print::note(&match &key {
+        offline.tell_token(&place);
+        print::note(&match key {
             KeySetting::File(file) => format!(
                 "back up {}: without it nothing in the store can ever be read, and it must not lie beside a copy of the store",
                 file.display()
@@ -52,7 +52,7 @@ impl Init {
                     .to_owned()
             }
         });
-        print::note(&format!("next: coffer-server run {}", offline.flags(&key)));
+        print::note(&format!("next: coffer-server run {}", offline.flags(&place)));
         Ok(())
     }
 }

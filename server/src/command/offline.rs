@@ -15,7 +15,7 @@ use crate::{
         Audit,
         file::{AuditFile, Options as AuditOptions},
     },
-    config::{AUDIT_FILE_DEFAULT, KeyFlags, KeySetting},
+    config::{AUDIT_FILE_DEFAULT, FileFlag, KeyFlags, KeySetting},
     server,
     store::{
         Store,
@@ -31,7 +31,7 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Offline {
     /// Directory of the store
     #[arg(long, value_name = "DIR", env = "COFFER_SERVER_DATA")]
-    pub(super) data: PathBuf,
+    pub(super) data: Option<PathBuf>,
     #[command(flatten)]
     pub(super) key: KeyFlags,
     /// Who the operator is: users/ID or services/ID
@@ -43,9 +43,28 @@ pub(super) struct Offline {
     /// Audit log [default: audit.jsonl in the data directory]
     #[arg(long, value_name = "FILE", env = "COFFER_SERVER_AUDIT_FILE")]
     pub(super) audit_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) config: FileFlag,
+}
+
+/// Where store, key and audit log are, by flags and configuration file.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) data: PathBuf,
+    pub(super) key: KeySetting,
+    pub(super) audit_file: Option<PathBuf>,
 }
 
 impl Offline {
+    pub(super) fn place(&self) -> Result<Place, Failure> {
+        let from_file = self.config.read()?;
+        let needed =
+            || "--data, COFFER_SERVER_DATA or `data` in the configuration file (--config) is needed".to_owned();
+        let data = from_file.data(self.data.as_deref()).ok_or_else(|| Failure::usage(vec![needed()]))?;
+        let audit_file = from_file.audit_file(self.audit_file.as_deref(), Some(&data));
+        Ok(Place { key: from_file.key(&self.key)?, data, audit_file })
+    }
+
     pub(super) fn operator(&self) -> Result<Principal, Failure> {
         match Principal::parse(&self.operator) {
             Ok(operator @ (Principal::User(_) | Principal::Service(_))) => Ok(operator),
@@ -58,7 +77,7 @@ impl Offline {
     }
 
     /// Says where the token is, and what to do before it ends.
-    pub(super) fn tell_token(&self, key: &KeySetting) {
+    pub(super) fn tell_token(&self, place: &Place) {
         match &self.token_file {
             Some(file) => print::note(&format!("the operator's token is in {}", file.display())),
             None => print::note("the operator's token is printed this once and never again: keep it"),
@@ -66,13 +85,16 @@ impl Offline {
         print::note(&format!(
             "it ends after {} days; if no operator has a token left, stop the server and run: coffer-server operator {}",
             SERVICE_TOKEN_TTL_DEFAULT.as_secs() / (24 * 60 * 60),
-            self.flags(key)
+            self.flags(place)
         ));
     }
 
     /// What says the same to another command.
-    pub(super) fn flags(&self, key: &KeySetting) -> String {
-        format!("--data {} {}", self.data.display(), key.flag())
+    pub(super) fn flags(&self, Place { data, key, .. }: &Place) -> String {
+        let audit_file = self.audit_file.as_ref().map(|file| format!(" --audit-file {}", file.display()));
+        let config = self.config.config.as_ref().map(|file| format!("--config {} ", file.display()));
+        let (config, audit_file) = (config.unwrap_or_default(), audit_file.unwrap_or_default());
+        format!("{config}--data {} {}{audit_file}", data.display(), key.flag())
     }
 }
 

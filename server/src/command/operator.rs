@@ -6,12 +6,12 @@ use coffer_proto::{name::Principal, token::Token};
 
 use super::{
     Failure,
-    offline::{Offline, OpenStore},
+    offline::{Offline, OpenStore, Place},
     print,
 };
 use crate::{
     clock::SystemClock,
-    config::KeySetting,
+    config::{AUDIT_FILE_DEFAULT, KeySetting},
     server::{self, key, seal_mark},
     store::embedded::OpenError,
     vault,
@@ -26,13 +26,22 @@ pub(super) struct Operator {
 impl Operator {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let operator = self.offline.operator()?;
-        let key = self.offline.key.setting()?;
+        let place = self.offline.place()?;
         let outlet = self.offline.outlet()?;
-        let Offline { data, audit_file, .. } = &self.offline;
-        let admitted = admit(data, &key, audit_file.as_deref(), &operator).await;
+        let Place { data, key, audit_file } = &place;
+        let log = audit_file.clone().unwrap_or_else(|| data.join(AUDIT_FILE_DEFAULT));
+        let is_new_log = !log.exists();
+        let admitted = admit(data, key, Some(&log), &operator).await;
         outlet.hand_out(admitted.map_err(failure))?;
+        if is_new_log {
+            print::note(&format!(
+                "warning: this began a new audit log, {}: if the server writes another, it has no line of this; \
+                 --config or --audit-file names it",
+                log.display()
+            ));
+        }
         print::note(&format!("{operator} is an operator of the store in {}", data.display()));
-        self.offline.tell_token(&key);
+        self.offline.tell_token(&place);
         Ok(())
     }
 }
@@ -78,7 +87,7 @@ mod tests {
         *,
     };
     use crate::{
-        config::{self, Flags, KeyFlags},
+        config::{self, FileFlag, Flags, KeyFlags},
         seal::source::KeyFile,
         server::Server,
     };
@@ -155,11 +164,12 @@ mod tests {
         fs::remove_file(home.path("key")).expect("removed");
         KeyFile::generate(&home.path("key")).expect("another");
         let offline = Offline {
-            data: home.path("data"),
+            data: Some(home.path("data")),
             key: KeyFlags { key_file: Some(home.path("key")), ..KeyFlags::default() },
             operator: "users/first".to_owned(),
             token_file: Some(home.path("token")),
             audit_file: None,
+            config: FileFlag::default(),
         };
         let failure = Operator { offline }.run().await.expect_err("another key");
         let file = format!("key file {}: wrong key: ", home.path("key").display());

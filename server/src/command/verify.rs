@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, print, progress::Progress};
 use crate::{
-    config::KeyFlags,
+    config::{FileFlag, KeyFlags},
     record,
     seal::header,
     server::{self, key},
@@ -25,14 +25,16 @@ pub(super) struct Verify {
     without_key: bool,
     #[command(flatten)]
     key: KeyFlags,
+    #[command(flatten)]
+    config: FileFlag,
 }
 
 impl Verify {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Self { source, without_key, key } = self;
+        let Self { source, without_key, key, config } = self;
         let examiner = match without_key {
             true => None,
-            false => Some(examiner(&source, &key).await?),
+            false => Some(examiner(&source, &key, &config).await?),
         };
         let progress = Progress::new("verify");
         let path = source.clone();
@@ -56,8 +58,8 @@ impl Verify {
 }
 
 /// What opens the records: their keys are read first, because some records stand before them.
-async fn examiner(source: &Path, flags: &KeyFlags) -> Result<Examiner, Failure> {
-    let key = key::open(&flags.setting()?).map_err(server::Error::from)?;
+async fn examiner(source: &Path, flags: &KeyFlags, config: &FileFlag) -> Result<Examiner, Failure> {
+    let key = key::open(&config.read()?.key(flags)?).map_err(server::Error::from)?;
     let path = source.to_owned();
     let keys = tokio::task::spawn_blocking(move || {
         let mut keys = Vec::new();
@@ -78,7 +80,16 @@ async fn examiner(source: &Path, flags: &KeyFlags) -> Result<Examiner, Failure> 
     let header =
         header.ok_or_else(|| Failure::new(format!("{source}: there is no header: nothing in it can be opened")))?;
     let opened = header::open(key.as_ref(), &header.value).await;
-    let keyring = opened.map_err(|error| Failure::new(format!("{source}: {error}")))?;
+    let keyring = opened.map_err(|error| {
+        let failure = Failure::new(format!("{source}: {error}"));
+        match error {
+            // The key is another matter than the bytes.
+            header::Error::Source(_) => failure.hint(
+                "its bytes are whole; it opens with the key that the store had then, which is not available here",
+            ),
+            _ => failure,
+        }
+    })?;
     let mut examiner = Examiner::new(keyring);
     for record in &keys {
         examiner.learn(record).map_err(|error| Failure::new(format!("{source}: {error}")))?;
@@ -118,6 +129,7 @@ fn failure(error: OpenError, is_directory: bool) -> Failure {
         OpenError::Damaged { .. } if is_directory => {
             Some("`coffer-server restore` makes a new store of what is whole, or says how far that reaches")
         }
+        OpenError::Damaged { .. } => Some("use another backup, or another copy of this one"),
         _ => None,
     };
     let failure = Failure::new(error);

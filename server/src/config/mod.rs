@@ -10,6 +10,7 @@ mod flags;
 mod help;
 mod key;
 mod memory;
+mod offline;
 mod resolve;
 mod setting;
 mod show;
@@ -23,6 +24,7 @@ pub use address::{InvalidListenAddress, ListenAddress};
 pub use flags::Flags;
 pub use help::settings_help;
 pub use key::{CREDENTIAL_DEFAULT, KeyFlags, KeySetting};
+pub use offline::{FileFlag, FromFile};
 pub use resolve::load;
 pub use store::{EtcdSetting, StoreSetting};
 

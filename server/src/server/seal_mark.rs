@@ -20,6 +20,10 @@ const MARK_BYTES_MAX: u64 = 1_024;
 /// Refuses a key that the mark says is another. No mark says nothing.
 pub(crate) fn check(data: &Path, key: &dyn KeySource) -> Result<(), source::Error> {
     match read(&path(data)) {
+        Ok(wanted) if !is_mark(wanted.trim_end()) => {
+            let reason = "holds no mark; it only repeats what the store itself knows, so remove it and start again";
+            Err(source::Error::Unfit { what: "mark", path: path(data), reason })
+        }
         Ok(wanted) if wanted.trim_end() != key.mark() => Err(source::Error::WrongKey {
             name: key.name().to_owned(),
             // The file could hold anything by now; a terminal must not obey it.
@@ -32,6 +36,11 @@ pub(crate) fn check(data: &Path, key: &dyn KeySource) -> Result<(), source::Erro
     }
 }
 
+/// Whether it could be what [`set`] wrote: a kind of source, and for a key its id.
+fn is_mark(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c == ' ' || c.is_ascii_alphanumeric() || "-_.:".contains(c))
+}
+
 /// Reads a mark. Whatever else lies there is not waited for and not read to its end.
 fn read(path: &Path) -> io::Result<String> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
@@ -39,9 +48,9 @@ fn read(path: &Path) -> io::Result<String> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "is no regular file"));
     }
-    let mut text = String::new();
-    file.take(MARK_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
+    let mut text = Vec::new();
+    file.take(MARK_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Whether the store was initialized to its end.
@@ -86,6 +95,13 @@ mod tests {
         assert!(is_marked(dir.path()));
         assert!(check(dir.path(), &key).is_ok());
         assert!(matches!(check(dir.path(), &other), Err(source::Error::WrongKey { .. })));
+        for damaged in [&b""[..], b"\n", b"\xff\x00\x1b[31m", b"key {}"] {
+            fs::write(path(dir.path()), damaged).expect("damaged");
+            for key in [&key, &other] {
+                let error = check(dir.path(), key).expect_err("no mark").to_string();
+                assert!(error.contains("holds no mark") && error.contains("remove it"), "{error}");
+            }
+        }
         fs::remove_file(path(dir.path())).expect("the mark");
         let made = std::process::Command::new("mkfifo").arg(path(dir.path())).status().expect("mkfifo");
         assert!(made.success());

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -217,7 +218,124 @@ async fn a_full_log_is_put_aside_and_the_oldest_go() {
     );
     let proved = audit(&server, "verify", &[]);
     assert_eq!(proved.code, Some(0), "{}", proved.text());
-    assert!(proved.text().contains("which is not in these files"), "the oldest are gone: {}", proved.text());
+    assert!(proved.text().contains("the server removed the files before it"), "the oldest are gone: {}", proved.text());
+    assert!(server.log().contains("removed an old file of the audit log"), "{}", server.log());
+    // One more that somebody else removed is missed.
+    fs::remove_file(&files(&server)[0]).expect("removed");
+    let missed = audit(&server, "verify", &[]);
+    assert_eq!(missed.code, Some(1), "{}", missed.text());
+    assert!(missed.text().contains("lines are missing before it"), "{}", missed.text());
+    assert_eq!(audit(&server, "verify", &["--partial"]).code, Some(0));
+}
+
+/// `coffer-server audit verify` on these files, with no other flags than for the key.
+fn verify_files(server: &Server, args: &[&Path]) -> Finished {
+    let key_file = server.key_file();
+    let args = ["audit".as_ref(), "verify".as_ref(), "--key-file".as_ref(), key_file.as_os_str()]
+        .into_iter()
+        .chain(args.iter().map(|path| path.as_os_str()));
+    Tool::new("coffer-server").args(args).run()
+}
+
+#[tokio::test]
+async fn what_was_cut_off_is_found_by_the_file_alone_and_nothing_proves_nothing() {
+    let mut server = Server::start();
+    act(&server, "A").await;
+    assert_eq!(server.stop().await.code(), Some(0));
+    let (log, head) = (server.home().join("audit.log"), server.home().join("audit.log.head"));
+    let whole = fs::read_to_string(&log).expect("a log");
+    let proved = verify_files(&server, &[&log]);
+    assert_eq!((proved.code, proved.stderr.as_str()), (Some(0), ""), "{}", proved.text());
+    let end = whole.trim_end().rfind('\n').expect("lines") + 1;
+    fs::write(&log, &whole[..end]).expect("cut");
+    let cut = verify_files(&server, &[&log]);
+    assert!(cut.code == Some(1) && cut.text().contains("the end is cut off"), "{cut:?}");
+    // A file without its head proves no end, and says so.
+    let copy = server.home().join("copy");
+    fs::write(&copy, &whole).expect("a copy");
+    let copied = verify_files(&server, &[&copy]);
+    assert!(copied.code == Some(0) && copied.stderr.contains("there is no head beside these files"), "{copied:?}");
+    fs::write(&copy, "").expect("emptied");
+    let empty = verify_files(&server, &[&copy]);
+    assert!(empty.code == Some(1) && empty.stderr.contains("nothing is proved"), "{empty:?}");
+    assert!(!empty.text().contains("verified"), "{empty:?}");
+
+    // The log that a server writes has a head, and the next start says for ever that it had none.
+    fs::write(&head, "garbage").expect("garbled");
+    let garbled = audit(&server, "verify", &[]);
+    assert!(garbled.code == Some(1) && garbled.text().contains("it cannot be read"), "{garbled:?}");
+    fs::remove_file(&head).expect("removed");
+    let missing = audit(&server, "verify", &[]);
+    assert!(missing.code == Some(1) && missing.text().contains("there is no such head"), "{missing:?}");
+    server.run();
+    let later = audit(&server, "verify", &[]);
+    assert!(later.code == Some(1) && later.text().contains("the server found no head beside the log"), "{later:?}");
+}
+
+#[tokio::test]
+async fn a_log_of_another_store_and_one_whose_key_is_gone_are_told_apart_from_a_changed_one() {
+    let server = Server::start();
+    act(&server, "A").await;
+    let data = server.data();
+    let here = audit(&server, "verify", &["--data", data.to_str().expect("UTF-8")]);
+    assert_eq!((here.code, here.stderr.as_str()), (Some(0), ""), "while the server runs: {}", here.text());
+    // Another store with the same key: all of its lines are genuine, and none is this store's.
+    let (other, token) = (server.home().join("other"), server.home().join("other.token"));
+    let key_file = server.key_file();
+    let made = Tool::new("coffer-server")
+        .args(["init".as_ref(), "--data".as_ref(), other.as_os_str(), "--key-file".as_ref(), key_file.as_os_str()])
+        .args(["--token-file".as_ref(), token.as_os_str()])
+        .run();
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let log = other.join("audit.jsonl");
+    assert_eq!(verify_files(&server, &[&log]).code, Some(0));
+    let foreign = verify_files(&server, &["--data".as_ref(), &data, "--".as_ref(), &log]);
+    assert!(foreign.code == Some(1) && foreign.text().contains("of another store"), "{foreign:?}");
+    let mixed = verify_files(&server, &[&log, &server.home().join("audit.log")]);
+    assert!(mixed.code == Some(1) && mixed.text().contains("of another store"), "{mixed:?}");
+
+    let wrong = server.home().join("wrong.key");
+    fs::write(&wrong, "ab".repeat(32)).expect("a key");
+    fs::set_permissions(&wrong, fs::Permissions::from_mode(0o600)).expect("chmod");
+    let tool = Tool::new("coffer-server").args(["audit", "verify", "--audit-file"]);
+    let locked = tool.args([server.home().join("audit.log"), "--key-file".into(), wrong]).run();
+    assert_eq!(locked.code, Some(1));
+    assert!(locked.stderr.starts_with("error: the audit log cannot be checked to its end"), "{locked:?}");
+    assert!(!locked.stderr.contains("not as it was written"), "{locked:?}");
+}
+
+#[tokio::test]
+async fn commands_without_a_server_use_what_it_is_configured_with() {
+    let mut server = Server::start();
+    assert_eq!(server.stop().await.code(), Some(0));
+    let home = server.home();
+    let config = home.join("coffer.toml");
+    fs::write(
+        &config,
+        "data = \"data\"\nkey_file = \"KEY\"\n[audit]\nfile = \"audit.log\"\n"
+            .replace("KEY", server.key_file().to_str().expect("UTF-8")),
+    )
+    .expect("a configuration");
+    let run =
+        |args: &[&str]| Tool::new("coffer-server").args(args).args(["--config".as_ref(), config.as_os_str()]).run();
+    let token = home.join("evil.token");
+    let made = run(&["operator", "--operator", "users/evil", "--token-file", token.to_str().expect("UTF-8")]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let own = server.data().join("audit.jsonl");
+    assert!(!fs::read_to_string(&own).is_ok_and(|log| log.contains("users/evil")), "not beside the store");
+    assert!(fs::read_to_string(home.join("audit.log")).expect("the log").contains("users/evil"));
+    assert_eq!(run(&["audit", "verify"]).code, Some(0));
+    assert!(run(&["audit", "show"]).ok().contains("users/evil"));
+    assert_eq!(run(&["verify", server.data().to_str().expect("UTF-8")]).code, Some(0));
+
+    // Without it a new log begins, which is said.
+    drop(fs::remove_file(&own));
+    let token = home.join("other.token");
+    let made = Tool::new("coffer-server")
+        .args(["operator".as_ref(), "--data".as_ref(), server.data().as_os_str(), "--key-file".as_ref()])
+        .args([server.key_file().as_os_str(), "--token-file".as_ref(), token.as_os_str()])
+        .run();
+    assert!(made.code == Some(0) && made.stderr.contains("this began a new audit log"), "{made:?}");
 }
 
 #[tokio::test]

@@ -13,8 +13,10 @@ const FILE_LINES_MAX: usize = 500;
 /// What each module of the server may name of the others. The last two put everything together.
 const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    ("store", &["clock"]),
-    ("audit", &["clock", "seal"]),
+    ("draft", &[]),
+    ("escape", &[]),
+    ("store", &["clock", "escape"]),
+    ("audit", &["clock", "draft", "seal"]),
     ("seal", &[]),
     ("record", &["seal", "store"]),
     ("view", &["record", "seal", "store"]),
@@ -23,14 +25,14 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("vault", &["access", "audit", "clock", "identity", "record", "seal", "store", "view"]),
     ("api", &["access", "audit", "clock", "identity", "process", "record", "serve", "vault", "view"]),
     ("config", &[]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "escape"]),
     ("process", &[]),
     ("serve", &["config"]),
     (
         "server",
         &[
-            "access", "api", "audit", "clock", "config", "identity", "process", "record", "seal", "serve", "store",
-            "vault", "view",
+            "access", "api", "audit", "clock", "config", "draft", "identity", "process", "record", "seal", "serve",
+            "store", "vault", "view",
         ],
     ),
     (
@@ -39,6 +41,7 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
             "audit",
             "clock",
             "config",
+            "escape",
             "process",
             "record",
             "seal",

@@ -21,7 +21,8 @@
 //! - [`seal`]: the only module that sees keys: key sources, keyring, cipher, envelope.
 //! - [`store`]: durable, ordered transactions on sealed records; it never sees a value.
 //! - [`config`]: flags, environment and file; [`telemetry`]: logs and what a panic may say; [`clock`]: the time;
-//!   [`process`]: what the process does to itself first, so that its memory stays its own.
+//!   [`process`]: what the process does to itself first, so that its memory stays its own; `draft`: small files put in place
+//!   in one step; `escape`: what a terminal must not obey.
 //!
 //! Dependencies point down this list; a test holds the direction. Only `vault` sees a value and a store at once.
 
@@ -31,6 +32,8 @@ pub mod audit;
 pub mod clock;
 pub mod command;
 pub mod config;
+mod draft;
+mod escape;
 pub mod identity;
 pub mod process;
 pub mod record;

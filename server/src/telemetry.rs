@@ -5,20 +5,25 @@
 //! crate (sled, rustls) are not collected at all.
 
 use std::{
+    fmt::Debug,
     io::{self, IsTerminal as _, Write as _},
     panic,
 };
 
-use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
+use tracing::{Level, Metadata, Subscriber, field::Field, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer,
+    field::MakeExt as _,
     filter::{FilterFn, Targets, filter_fn},
-    fmt::{self, MakeWriter},
+    fmt::{self, FormatFields, MakeWriter, format::Writer},
     layer::SubscriberExt as _,
     registry,
 };
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    escape,
+};
 
 /// Targets of this project begin so: crates are `coffer_…`.
 const OWN_PREFIX: &str = "coffer_";
@@ -37,9 +42,21 @@ where
     let filter = filter(log.targets.clone());
     let layer = fmt::layer().with_writer(writer).with_ansi(has_color);
     match log.format {
-        LogFormat::Text => Box::new(registry().with(layer.with_filter(filter))),
+        LogFormat::Text => Box::new(registry().with(layer.fmt_fields(fields()).with_filter(filter))),
         LogFormat::Json => Box::new(registry().with(layer.json().flatten_event(true).with_filter(filter))),
     }
+}
+
+/// `message name=value …`, on one line of visible text: what is quoted may come from whoever wrote the store's files.
+fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
+    fmt::format::debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
+        let value = escape::text(&format!("{value:?}"));
+        match field.name() {
+            "message" => writer.write_str(&value),
+            name => write!(writer, "{name}={value}"),
+        }
+    })
+    .delimited(" ")
 }
 
 fn filter(targets: Targets) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
@@ -111,6 +128,17 @@ mod tests {
         }
         let text = logged("error", LogFormat::Text, || tracing::warn!(target: "tower", "a warning"));
         assert_eq!(text, "");
+    }
+
+    #[test]
+    fn a_line_is_one_line_of_visible_text_whatever_it_quotes() {
+        let text = logged("info", LogFormat::Text, || {
+            let quoted = "zz\n2026-01-31 INFO serving\u{1b}]0;pwned\u{7}\u{202e}";
+            tracing::error!(error = %quoted, number = 7, "it says {quoted}");
+        });
+        assert_eq!(text.lines().count(), 1, "{text:?}");
+        assert!(!text.trim_end().chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
+        assert!(text.contains("it says zz\\n2026-01-31") && text.contains(" number=7"), "{text:?}");
     }
 
     #[test]

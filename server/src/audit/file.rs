@@ -221,7 +221,7 @@ mod tests {
     use std::{fs, io, os::unix::fs::PermissionsExt as _, process::Command, sync::Arc};
 
     use super::*;
-    use crate::audit::{head::Note, line::tests::event, marker::tests::chain, sink::Before};
+    use crate::audit::{head::Note, line::tests::event, marker::tests::chain, rotation::Surplus, sink::Before};
 
     fn seqs(path: &Path) -> Vec<u64> {
         let text = fs::read_to_string(path).expect("the log");
@@ -411,9 +411,11 @@ mod tests {
             0
         }
 
-        fn rotate(&mut self, _: std::time::SystemTime, _: u64, _: u32) -> Result<(), OpenError> {
-            Ok(())
+        fn rotate(&mut self, _: std::time::SystemTime, _: u64, _: u32) -> Result<Surplus, OpenError> {
+            Ok(Surplus::default())
         }
+
+        fn remove(&self, _: Surplus) {}
 
         fn keep(&self, _: &Note) -> io::Result<()> {
             Ok(())

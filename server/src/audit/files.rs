@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    Mark,
     read::{Lines, Links},
     rotation,
 };
@@ -35,6 +36,16 @@ struct Place {
     time: String,
     chain: Option<Uid>,
     seq: u64,
+}
+
+/// What the first line of a file that tells says of where it belongs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Beginning {
+    pub(super) time: String,
+    pub(super) chain: Option<Uid>,
+    pub(super) seq: u64,
+    /// The line before it.
+    pub(super) previous: Option<Mark>,
 }
 
 /// A file of a log cannot be read.
@@ -84,7 +95,7 @@ pub fn of_log(log: &Path) -> Result<Vec<LogFile>, FileError> {
 fn is_sibling(log: &Path, path: &Path) -> bool {
     let (Some(own), Some(name)) = (log.file_name(), path.file_name()) else { return false };
     let Some(ending) = name.as_encoded_bytes().strip_prefix(own.as_encoded_bytes()) else { return false };
-    matches!(ending.first(), Some(b'.' | b'-')) && ending != b".head" && ending != b".head.new" && path.is_file()
+    matches!(ending.first(), Some(b'.' | b'-')) && ending != b".head" && path.is_file()
 }
 
 fn add(found: &mut Vec<LogFile>, path: &Path) -> io::Result<()> {
@@ -101,22 +112,24 @@ fn add(found: &mut Vec<LogFile>, path: &Path) -> io::Result<()> {
             return Ok(());
         }
     }
-    let place = place(&file)?;
+    let Beginning { time, chain, seq, .. } = beginning(&file)?;
+    let place = Place { time, chain, seq };
     file.rewind()?;
     found.push(LogFile { path: path.to_owned(), file, bytes: metadata.len(), place });
     Ok(())
 }
 
-fn place(file: &File) -> io::Result<Place> {
+/// Reads a file's first lines, from where it stands.
+pub(super) fn beginning(file: &File) -> io::Result<Beginning> {
     let mut lines = Lines::new(file);
     for _ in 0..LINES_LOOKED_AT {
         let Some(line) = lines.next_line()? else { break };
         if let Some(links) = Links::of(line.bytes) {
             let chain = links.chain().map(|data| data.id);
-            return Ok(Place { time: links.time, chain, seq: links.seq });
+            return Ok(Beginning { time: links.time, chain, seq: links.seq, previous: links.previous });
         }
     }
-    Ok(Place::default())
+    Ok(Beginning::default())
 }
 
 /// Files of one chain by their numbers, which no clock moves; chains by the time they first appear.
@@ -167,7 +180,7 @@ mod tests {
         write("audit.jsonl-2", Some('b'), 5, 10);
         write("audit.jsonl.1", Some('b'), 4, 20);
         write("audit.jsonl", None, 6, 30);
-        for other in ["audit.jsonl.head", "audit.jsonl.head.new", "audit.jsonlx", "other"] {
+        for other in ["audit.jsonl.head", ".audit.jsonl.head.0123456789abcdef.draft", "audit.jsonlx", "other"] {
             write(other, Some('c'), 1, 1);
         }
         fs::create_dir(home.path().join("audit.jsonl.d")).expect("a directory");

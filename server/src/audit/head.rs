@@ -3,8 +3,8 @@
 use std::{
     ffi::OsString,
     fmt,
-    fs::{self, OpenOptions},
-    io::{self, Read as _, Write as _},
+    fs::OpenOptions,
+    io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     str::FromStr,
@@ -12,10 +12,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::seal::{
-    Uid,
-    chain::{Chain, Mac},
-    unhex,
+use crate::{
+    draft,
+    seal::{
+        Uid,
+        chain::{Chain, Mac},
+        unhex,
+    },
 };
 
 /// Longest note read, in bytes.
@@ -124,8 +127,9 @@ impl Note {
 
     /// Reads the note beside a log; `None` if there is none.
     pub fn read(log: &Path) -> io::Result<Option<Self>> {
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(Self::path(log)) {
+        // The server writes a file and never a link, and nobody waits for a pipe.
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+        let file = match OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(Self::path(log)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -145,11 +149,7 @@ impl Note {
         let stored = StoredNote { head: self.mark, code: self.code.to_string() };
         let mut text = serde_json::to_string(&stored).map_err(io::Error::other)?;
         text.push('\n');
-        let (path, new) = (Self::path(log), with_ending(log, ".head.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        fs::rename(new, path)
+        draft::put(&Self::path(log), text.as_bytes(), 0o600)
     }
 }
 
@@ -161,6 +161,8 @@ fn with_ending(log: &Path, ending: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -182,6 +184,22 @@ mod tests {
         assert!(!moved_back.is_of(&chain));
         fs::write(Note::path(&log), "{}").expect("damaged");
         assert!(Note::read(&log).is_err());
+    }
+
+    #[test]
+    fn no_link_is_followed_where_a_note_is_written_or_read() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (log, victim) = (home.path().join("audit.jsonl"), home.path().join("victim"));
+        fs::write(&victim, "precious").expect("a file");
+        for name in ["audit.jsonl.head", "audit.jsonl.head.new"] {
+            symlink(&victim, home.path().join(name)).expect("a link");
+        }
+        assert!(Note::read(&log).is_err(), "a link is no note");
+        let chain = chain();
+        let note = Note::new(&chain, Mark { chain: chain.id(), seq: 1, mac: Mac::NONE });
+        note.write(&log).expect("written");
+        assert_eq!(fs::read_to_string(&victim).expect("there"), "precious");
+        assert_eq!(Note::read(&log).expect("a note"), Some(note));
     }
 
     proptest! {

@@ -37,6 +37,10 @@ struct Line<'a> {
     previous: Option<&'a Mark>,
     #[serde(skip_serializing_if = "Option::is_none")]
     missing_after: Option<&'a Mark>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<NoteDoubt>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed_to: Option<&'a Mark>,
 }
 
 /// What a reader needs to check a chain, besides the key source.
@@ -78,6 +82,17 @@ impl ChainTexts {
     }
 }
 
+/// What was wrong with the note beside a log that there was when a chain began: lines may have been cut off the end
+/// unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum NoteDoubt {
+    /// There was none.
+    Missing,
+    /// It could not be read.
+    Unreadable,
+}
+
 /// Which marker, with what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Marker {
@@ -85,10 +100,12 @@ pub(super) enum Marker {
     Begin {
         previous: Option<Mark>,
         missing_after: Option<Mark>,
+        note: Option<NoteDoubt>,
     },
-    /// After which line of the same chain.
+    /// After which line of the same chain; and up to which line files are removed because enough others are kept.
     Continued {
         previous: Mark,
+        removed_to: Option<Mark>,
     },
     End,
 }
@@ -101,10 +118,18 @@ pub(super) fn append(
     chain: &Chain,
     marker: &Marker,
 ) -> Result<(), serde_json::Error> {
-    let (phase, previous, missing_after) = match marker {
-        Marker::Begin { previous, missing_after } => (Kind::Begin, previous.as_ref(), missing_after.as_ref()),
-        Marker::Continued { previous } => (Kind::Continued, Some(previous), None),
-        Marker::End => (Kind::End, None, None),
+    let (phase, previous) = match marker {
+        Marker::Begin { previous, .. } => (Kind::Begin, previous.as_ref()),
+        Marker::Continued { previous, .. } => (Kind::Continued, Some(previous)),
+        Marker::End => (Kind::End, None),
+    };
+    let (missing_after, note) = match marker {
+        Marker::Begin { missing_after, note, .. } => (missing_after.as_ref(), *note),
+        _ => (None, None),
+    };
+    let removed_to = match marker {
+        Marker::Continued { removed_to, .. } => removed_to.as_ref(),
+        _ => None,
     };
     let line = Line {
         time: rfc3339(time),
@@ -116,18 +141,22 @@ pub(super) fn append(
         chain: (phase != Kind::End).then(|| ChainTexts::of(chain)),
         previous,
         missing_after,
+        note,
+        removed_to,
     };
     serde_json::to_writer(buffer, &line)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::seal::{Keyring, header, source::KeyFile};
 
     /// A store that is nowhere else: what chains come from, and what opens them.
     pub(in crate::audit) struct Sealed {
-        pub(in crate::audit) source: KeyFile,
+        pub(in crate::audit) source: Arc<KeyFile>,
         keyring: Keyring,
         header: Vec<u8>,
     }
@@ -135,12 +164,20 @@ pub(super) mod tests {
     impl Sealed {
         pub(in crate::audit) fn new() -> Self {
             let home = tempfile::tempdir().expect("a directory");
-            let source = KeyFile::generate(&home.path().join("key")).expect("a key");
+            Self::by(Arc::new(KeyFile::generate(&home.path().join("key")).expect("a key")))
+        }
+
+        /// Another store with the same key source.
+        pub(in crate::audit) fn another(&self) -> Self {
+            Self::by(Arc::clone(&self.source))
+        }
+
+        fn by(source: Arc<KeyFile>) -> Self {
             // In a thread of its own: some tests have a runtime already.
             let (keyring, header) = std::thread::scope(|scope| {
                 let make = || {
                     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-                    runtime.block_on(header::create(&source)).expect("a header")
+                    runtime.block_on(header::create(source.as_ref())).expect("a header")
                 };
                 scope.spawn(make).join().expect("no panic")
             });
@@ -160,7 +197,7 @@ pub(super) mod tests {
     fn what_a_reader_needs_reads_back() {
         let chain = chain();
         let mut buffer = Vec::new();
-        let marker = Marker::Begin { previous: None, missing_after: None };
+        let marker = Marker::Begin { previous: None, missing_after: None, note: None };
         append(&mut buffer, 1, SystemTime::UNIX_EPOCH, &chain, &marker).expect("JSON");
         let line: serde_json::Value = serde_json::from_slice(&buffer).expect("JSON");
         assert_eq!((&line["phase"], &line["method"]), (&"begin".into(), &METHOD.into()));
@@ -168,6 +205,6 @@ pub(super) mod tests {
         let data = texts.understand().expect("understood");
         assert_eq!((data.id, data.store, &data.nonce), (chain.id(), chain.store(), chain.nonce()));
         assert_eq!(data.header, chain.header());
-        assert!(line.get("previous").is_none() && line.get("missing_after").is_none());
+        assert!(["previous", "missing_after", "note", "removed_to"].iter().all(|key| line.get(key).is_none()));
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct Links {
     chain: Option<ChainTexts>,
     pub(super) previous: Option<Mark>,
     pub(super) missing_after: Option<Mark>,
+    pub(super) note: Option<marker::NoteDoubt>,
+    pub(super) removed_to: Option<Mark>,
 }
 
 impl Links {

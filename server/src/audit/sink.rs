@@ -13,7 +13,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Mark, head::Note, rotation, tail::Tail};
+use super::{
+    Mark,
+    head::Note,
+    rotation::{self, Surplus},
+    tail::Tail,
+};
+use crate::draft;
 
 /// Why an audit log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +35,12 @@ enum Problem {
     Open(#[source] io::Error),
     #[error("its directory {0} does not exist")]
     NoDirectory(PathBuf),
-    #[error("others can write to its directory {0}: chmod o-w it, or give a directory of its own")]
+    #[error("others can write to its directory {0}: chmod go-w it, or give a directory of its own")]
     OpenDirectory(PathBuf),
     #[error("others can write to it: chmod 0600 it")]
     OpenFile,
+    #[error("is somebody else's file or link, in a directory that others can write to: give a directory of its own")]
+    Strange,
     #[error("is a pipe that nobody reads: start its reader first")]
     NoReader,
     #[error("is a directory")]
@@ -46,8 +54,19 @@ enum Problem {
 pub(super) struct Before {
     /// Where its file ends.
     pub(super) tail: Option<Tail>,
-    /// How far the note beside it says that it came.
-    pub(super) noted: Option<Mark>,
+    pub(super) noted: Noted,
+}
+
+/// What the note beside a log said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// It cannot be read.
+    Unreadable,
+    /// How far the log came.
+    To(Mark),
 }
 
 /// Takes bytes; a test puts broken ones in its place.
@@ -63,9 +82,12 @@ pub(super) trait Sink: Send + 'static {
     fn before(&self) -> Before;
     /// How much it holds; 0 where that is not known.
     fn bytes(&self) -> u64;
-    /// Puts the file aside, under a name of its own, opens a new one at the path and removes the oldest of those put
-    /// aside. `seq` is the number of the last line. On an error the old file stays in use.
-    fn rotate(&mut self, time: SystemTime, seq: u64, keep_files: u32) -> Result<(), OpenError>;
+    /// Puts the file aside, under a name of its own, and opens a new one at the path. `seq` is the number of the last line.
+    /// On an error the old file stays in use. Answers the oldest of the files put aside that are more than `keep_files`;
+    /// 0 keeps all.
+    fn rotate(&mut self, time: SystemTime, seq: u64, keep_files: u32) -> Result<Surplus, OpenError>;
+    /// Removes them.
+    fn remove(&self, surplus: Surplus);
     /// Puts a note of how far the log came beside it, where there is a place for one.
     fn keep(&self, note: &Note) -> io::Result<()>;
 }
@@ -82,20 +104,23 @@ pub(super) struct FileSink {
 impl FileSink {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let fail = |problem| OpenError { path: path.to_owned(), problem };
-        check_directory(path).map_err(fail)?;
+        let is_shared = check_directory(path).map_err(fail)?;
         // Reading is only for the last byte of a regular file; a pipe or device is opened for writing alone.
         let existing = fs::metadata(path).map(|metadata| metadata.file_type()).ok();
         let is_pipe = existing.is_some_and(|kind| kind.is_fifo());
+        // Opening a pipe would wait for its reader, for ever if there is none. A link is followed where only those make names
+        // whom the operator trusts with the log, since many name it so (/dev/stdout is a link); not where anybody does.
+        let flags = if is_shared { OFlags::NONBLOCK | OFlags::NOFOLLOW } else { OFlags::NONBLOCK };
         let file = OpenOptions::new()
             .append(true)
             .read(existing.is_none_or(|kind| kind.is_file()))
             .create(true)
             .mode(0o600)
-            // Opening a pipe would wait for its reader, for ever if there is none.
-            .custom_flags(OFlags::NONBLOCK.bits() as i32)
+            .custom_flags(flags.bits() as i32)
             .open(path)
             .map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::NXIO) if is_pipe => Problem::NoReader,
+                Some(Errno::LOOP) if is_shared => Problem::Strange,
                 _ if path.is_dir() => Problem::Directory,
                 _ => Problem::Open(error),
             })
@@ -106,6 +131,10 @@ impl FileSink {
         if metadata.is_file() && metadata.mode() & 0o022 != 0 {
             return Err(fail(Problem::OpenFile));
         }
+        if is_shared && metadata.is_file() && !is_trusted(metadata.uid()) {
+            return Err(fail(Problem::Strange));
+        }
+        draft::tidy(&Note::path(path));
         let mut sink = Self { path: path.to_owned(), file, is_regular: metadata.is_file() };
         sink.end_torn_line().map_err(|error| fail(Problem::Open(error)))?;
         if existing.is_none() {
@@ -169,22 +198,34 @@ impl Sink for FileSink {
         let unread = |error: io::Error| tracing::error!(%error, "the end of the audit log {path} cannot be read");
         let tail = Tail::of(&self.file).map_err(unread).unwrap_or_default();
         let unread = |error: io::Error| tracing::error!(%error, "the head of the audit log {path} cannot be read");
-        let note = Note::read(&self.path).map_err(unread).unwrap_or_default();
-        Before { tail, noted: note.map(|note| note.mark) }
+        let noted = match Note::read(&self.path).map_err(unread) {
+            Ok(Some(note)) => Noted::To(note.mark),
+            Ok(None) => Noted::Nothing,
+            Err(()) => Noted::Unreadable,
+        };
+        Before { tail, noted }
     }
 
     fn bytes(&self) -> u64 {
         if self.is_regular { self.file.metadata().map_or(0, |metadata| metadata.len()) } else { 0 }
     }
 
-    fn rotate(&mut self, time: SystemTime, seq: u64, keep_files: u32) -> Result<(), OpenError> {
+    fn rotate(&mut self, time: SystemTime, seq: u64, keep_files: u32) -> Result<Surplus, OpenError> {
         let fail = |error| OpenError { path: self.path.clone(), problem: Problem::Rename(error) };
-        rotation::rename(&self.path, time, seq).map_err(fail)?;
+        let newest = rotation::rename(&self.path, time, seq).map_err(fail)?;
         self.reopen()?;
-        if let Err(error) = rotation::prune(&self.path, keep_files) {
-            tracing::error!(%error, "the oldest files of the audit log are not removed");
+        let unread = |error| tracing::error!(%error, "the oldest files of the audit log are not removed");
+        Ok(rotation::surplus(&self.path, &newest, keep_files).map_err(unread).unwrap_or_default())
+    }
+
+    fn remove(&self, surplus: Surplus) {
+        for path in surplus.files {
+            let file = path.display();
+            match fs::remove_file(&path) {
+                Ok(()) => tracing::info!(%file, "removed an old file of the audit log"),
+                Err(error) => tracing::error!(%file, %error, "an old file of the audit log is not removed"),
+            }
         }
-        Ok(())
     }
 
     fn keep(&self, note: &Note) -> io::Result<()> {
@@ -197,17 +238,24 @@ fn blocking(file: &File) -> io::Result<()> {
     Ok(fcntl_setfl(file, flags - OFlags::NONBLOCK)?)
 }
 
-/// Whoever may write to the directory may replace the log.
-fn check_directory(path: &Path) -> Result<(), Problem> {
+/// Whoever may write to the directory may replace the log: nobody may but its owner and the server's own group. In a
+/// sticky one others may not touch what is there; the answer is whether it is such.
+fn check_directory(path: &Path) -> Result<bool, Problem> {
     let directory = rotation::directory(path);
     let metadata = match fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => metadata,
         _ => return Err(Problem::NoDirectory(directory.to_owned())),
     };
     let mode = metadata.permissions().mode();
-    let others_may_write = mode & 0o002 != 0;
+    // A volume of Kubernetes is its group's (fsGroup), which is that of the server alone.
+    let is_foreign_group = metadata.gid() != rustix::process::getegid().as_raw();
+    let others_may_write = mode & 0o002 != 0 || (mode & 0o020 != 0 && is_foreign_group);
     let sticky = mode & 0o1000 != 0;
-    if others_may_write && !sticky { Err(Problem::OpenDirectory(directory.to_owned())) } else { Ok(()) }
+    if others_may_write && !sticky { Err(Problem::OpenDirectory(directory.to_owned())) } else { Ok(others_may_write) }
+}
+
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
 #[cfg(test)]
@@ -234,6 +282,39 @@ mod tests {
         assert!(error.to_string().contains("does not exist"), "{error}");
         let error = FileSink::open(directory.path()).expect_err("a directory");
         assert!(error.to_string().contains("is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_open_to_another_group_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o770)).expect("chmod");
+        FileSink::open(&path).expect("the group is the server's own");
+        // Only root may give a directory away.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(directory.path(), None, Some(4_711)).expect("chgrp");
+            let error = FileSink::open(&path).expect_err("others can write");
+            assert!(error.to_string().contains("others can write to its directory"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_followed_only_where_the_operator_alone_can_have_made_it() {
+        let (directory, elsewhere) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"));
+        let (link, target) = (directory.path().join("a"), elsewhere.path().join("a"));
+        std::os::unix::fs::symlink(&target, &link).expect("a link");
+        FileSink::open(&link).expect("the operator's own");
+        fs::write(&target, "before\n").expect("there");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).expect("chmod");
+        let error = FileSink::open(&link).expect_err("anybody's");
+        assert!(error.to_string().contains("somebody else's file or link"), "{error}");
+        assert_eq!(fs::read_to_string(&target).expect("there"), "before\n");
+        fs::remove_file(&link).expect("removed");
+        FileSink::open(&link).expect("a new file");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&link, Some(4_711), None).expect("chown");
+            FileSink::open(&link).expect_err("prepared by somebody");
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ mod tests {
         let chain = chain();
         let before = Mark { chain: crate::seal::Uid([1; 16]), seq: 9, mac: Mac::NONE };
         let (mut log, mut mac) = (Vec::new(), Mac::NONE);
-        let begin = Marker::Begin { previous: Some(before), missing_after: None };
+        let begin = Marker::Begin { previous: Some(before), missing_after: None, note: None };
         marker::append(&mut log, 1, std::time::SystemTime::UNIX_EPOCH, &chain, &begin).expect("JSON");
         mac = line::seal(&mut log, 0, &chain, mac);
         for seq in 2..3_000 {

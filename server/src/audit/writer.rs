@@ -8,8 +8,8 @@ use super::{
     file::Options,
     head::Note,
     line,
-    marker::{self, Marker},
-    sink::{Before, Sink},
+    marker::{self, Marker, NoteDoubt},
+    sink::{Before, Noted, Sink},
     tail::Tail,
 };
 use crate::{
@@ -113,7 +113,7 @@ impl<S: Sink> Writer<S> {
     /// Begins a chain, after what stands in the log.
     pub(super) fn begin(&mut self, chain: Chain) {
         let opening = match &self.link {
-            Some(link) => Marker::Begin { previous: Some(link.last), missing_after: None },
+            Some(link) => Marker::Begin { previous: Some(link.last), missing_after: None, note: None },
             None => opening(self.sink.before()),
         };
         let last = Mark { chain: chain.id(), seq: 0, mac: Mac::NONE };
@@ -235,7 +235,14 @@ impl<S: Sink> Writer<S> {
             return self.follow_path();
         }
         match self.sink.rotate(self.clock.now(), seq, keep_files) {
-            Ok(()) => self.go_on(),
+            Ok(surplus) => {
+                self.go_on(surplus.removed_to);
+                // What goes is written down first, or nobody could tell it from what somebody else removed.
+                self.sync_written();
+                if !self.doubtful && self.link.as_ref().is_some_and(|link| link.opening.is_none()) {
+                    self.sink.remove(surplus);
+                }
+            }
             Err(error) => {
                 self.rotation_failed = true;
                 tracing::error!(%error, "the full audit log is not rotated; it stays in use");
@@ -247,7 +254,7 @@ impl<S: Sink> Writer<S> {
         self.sync_written();
         match self.sink.reopen() {
             Ok(()) => {
-                self.go_on();
+                self.go_on(None);
                 tracing::info!("the audit log is open again");
             }
             Err(error) => tracing::error!(%error, "the audit log is not reopened; the old file stays in use"),
@@ -264,7 +271,7 @@ impl<S: Sink> Writer<S> {
         match self.sink.reopen() {
             Ok(()) => {
                 self.displaced = false;
-                self.go_on();
+                self.go_on(None);
                 tracing::warn!("the audit log was renamed or deleted under the server; it goes on in a new file");
             }
             Err(error) if !self.displaced => {
@@ -275,13 +282,13 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// Says in a file that was just opened which chain goes on there.
-    fn go_on(&mut self) {
+    /// Says in a file that was just opened which chain goes on there, and up to where older files are to go.
+    fn go_on(&mut self, removed_to: Option<Mark>) {
         self.torn = false;
         if let Some(link) = &mut self.link
             && link.last.seq > 0
         {
-            link.opening = Some(Marker::Continued { previous: link.last });
+            link.opening = Some(Marker::Continued { previous: link.last, removed_to });
         }
         self.append(&[], None);
     }
@@ -322,11 +329,21 @@ impl<S: Sink> Writer<S> {
 
 /// What the first line of a chain says of what was before; and a word to the operator if that is not all there.
 fn opening(Before { tail, noted }: Before) -> Marker {
+    let (noted, note) = match noted {
+        Noted::To(mark) => (Some(mark), None),
+        // Before the second line of a log there may be no note yet, or if nothing is there at all.
+        Noted::Nothing if tail.is_none_or(|tail| tail.mark.seq == 1 && tail.begun_after.is_none()) => (None, None),
+        Noted::Nothing => (None, Some(NoteDoubt::Missing)),
+        Noted::Unreadable => (None, Some(NoteDoubt::Unreadable)),
+    };
+    if note.is_some() {
+        tracing::error!("there is no head beside the audit log: nobody knows whether lines were cut off its end");
+    }
     let Some(Tail { mark, begun_after }) = tail else {
         if let Some(noted) = noted {
             tracing::warn!(last = %noted, "the audit log begins anew; an earlier file must hold its lines up to the last");
         }
-        return Marker::Begin { previous: noted, missing_after: None };
+        return Marker::Begin { previous: noted, missing_after: None, note };
     };
     let reaches = |mark: Mark, noted: Mark| {
         mark.chain == noted.chain && (mark.seq > noted.seq || (mark.seq == noted.seq && mark.mac == noted.mac))
@@ -336,7 +353,7 @@ fn opening(Before { tail, noted }: Before) -> Marker {
     if let Some(noted) = missing_after {
         tracing::error!(found = %mark, last = %noted, "lines were cut off the end of the audit log");
     }
-    Marker::Begin { previous: Some(mark), missing_after }
+    Marker::Begin { previous: Some(mark), missing_after, note }
 }
 
 #[cfg(test)]

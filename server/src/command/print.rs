@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use super::Failure;
+use crate::escape;
 
 /// Data, on stdout.
 pub(super) fn data(text: &str) -> io::Result<()> {
@@ -13,7 +14,7 @@ pub(super) fn data(text: &str) -> io::Result<()> {
 
 /// For people, on stderr; if nobody reads it there is nobody to tell.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", escape::lines(text));
 }
 
 /// One `error:` line each, then the hint.

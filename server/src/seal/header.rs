@@ -181,6 +181,11 @@ pub fn without_old_roots(header: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(stored.encode_to_vec())
 }
 
+/// The store whose header it is, as it says.
+pub fn store(header: &[u8]) -> Result<Uid, Error> {
+    Stored::read(header).map(|(store, _)| store)
+}
+
 /// The kind of source and the key id that a header names for the current root key.
 pub fn wrapped_by(header: &[u8]) -> Result<(String, String), Error> {
     let (_, mut stored) = Stored::read(header)?;

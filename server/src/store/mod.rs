@@ -27,6 +27,8 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
+use crate::escape;
+
 pub use operate::{Backup, CHUNK_BYTES, Chunks, Condition, Snapshot, Writes};
 pub use time::Millis;
 
@@ -302,15 +304,16 @@ impl Expect {
     }
 }
 
+/// For people: who can write the store's files chooses the text, and must not steer a terminal.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&escape::text(&self.0))
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,15 +1,15 @@
 //! From chain to chain and from file to file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
-    End, Line, Place, Report, Witness, lines,
+    End, Expected, Line, Place, Report, Witness, lines,
     thread::{Suspect, Thread, torn},
 };
 use crate::{
     audit::{
         Mark, line,
-        marker::{ChainData, Kind},
+        marker::{ChainData, Kind, NoteDoubt},
         read::Links,
     },
     seal::{
@@ -39,6 +39,8 @@ struct Unknown {
     torn: Vec<Place>,
     first: Option<Place>,
     count: u64,
+    /// The key of their chain is not available.
+    is_locked: bool,
 }
 
 impl Default for State {
@@ -56,18 +58,36 @@ pub(super) struct Check<'a> {
     /// The last header that was opened; most chains have the same.
     opened: Option<(Vec<u8>, Keyring)>,
     witnesses: Vec<(Witness, bool)>,
+    /// Chains whose key is not available, by what their markers say.
+    locked: HashSet<Uid>,
+    /// What the first line follows, which is not in these files.
+    before_all: Option<(Place, Mark)>,
+    /// Up to where files were removed because enough others are kept.
+    removed: Vec<Mark>,
+    store: Option<Uid>,
+    is_partial: bool,
     report: Report,
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(source: &'a dyn KeySource, witnesses: Vec<Witness>) -> Self {
+    pub(super) fn new(source: &'a dyn KeySource, expected: Expected) -> Self {
+        let Expected { witnesses, doubts, store, is_partial } = expected;
+        let mut report = Report::default();
+        for doubt in doubts {
+            report.find(None, doubt);
+        }
         Self {
             source,
             state: State::default(),
             seen: HashMap::new(),
             opened: None,
             witnesses: witnesses.into_iter().map(|witness| (witness, false)).collect(),
-            report: Report::default(),
+            locked: HashSet::new(),
+            before_all: None,
+            removed: Vec::new(),
+            store,
+            is_partial,
+            report,
         }
     }
 
@@ -145,6 +165,14 @@ impl<'a> Check<'a> {
         let chain = match self.open(&data).await {
             Ok(chain) => chain,
             Err(_) if is_current => return false,
+            Err(header::Error::Source(error)) => {
+                self.leave(true);
+                let what = format!("its chain cannot be checked: {error}");
+                self.report.leave_unchecked(Some(at), what);
+                self.locked.insert(data.id);
+                self.state = State::Unknown(Unknown { is_locked: true, ..Unknown::default() });
+                return true;
+            }
             Err(error) => {
                 self.leave(true);
                 self.report.find(Some(at), format!("begins a chain that cannot be opened: {error}"));
@@ -159,6 +187,7 @@ impl<'a> Check<'a> {
             return is_authentic && self.go_on(at, links, kind, base, mark);
         }
         self.check_note(&chain);
+        self.check_store(at, data.store);
         if is_authentic {
             self.check_connection(at, links, kind, base);
         }
@@ -206,6 +235,7 @@ impl<'a> Check<'a> {
             None => return false,
         }
         debug_assert!(kind != Kind::End);
+        self.removed.extend(links.removed_to);
         thread.accept(mark, at, links.time.clone());
         self.report.lines += 1;
         self.witness(base);
@@ -213,9 +243,33 @@ impl<'a> Check<'a> {
         true
     }
 
+    /// Whether it is the log of one store, and of the right one.
+    fn check_store(&mut self, at: Place, store: Uid) {
+        match self.store {
+            None => self.store = Some(store),
+            Some(right) if right != store => {
+                let what = format!("is of the log of another store: {store}, and this one is of {right}");
+                self.report.find(Some(at), what);
+            }
+            Some(_) => {}
+        }
+    }
+
     /// Whether what a chain says of the one before it is so.
     fn check_connection(&mut self, at: Place, links: &Links, kind: Kind, base: Mark) {
-        let is_first = self.seen.is_empty() && !matches!(self.state, State::Following(_));
+        let is_first = self.seen.is_empty() && self.locked.is_empty() && !matches!(self.state, State::Following(_));
+        self.removed.extend(links.removed_to);
+        if let Some(doubt) = links.note {
+            let doubt = match doubt {
+                NoteDoubt::Missing => "no head",
+                NoteDoubt::Unreadable => "no head that could be read",
+            };
+            let what = format!(
+                "the server found {doubt} beside the log when it started here: \
+                 whether lines were cut off before it, nobody knows"
+            );
+            self.report.find(Some(at), what);
+        }
         if let State::Following(thread) = &mut self.state
             && kind == Kind::Begin
             && let Some(previous) = links.previous.filter(|previous| previous.chain == thread.chain.id())
@@ -233,7 +287,9 @@ impl<'a> Check<'a> {
                 let (chain, seq) = (previous.chain, previous.seq);
                 let reached = self.reached(chain);
                 if is_first {
-                    self.report.note(at, format!("follows line {seq} of chain {chain}, which is not in these files"));
+                    self.before_all = Some((at, previous));
+                } else if self.locked.contains(&chain) {
+                    // What is before it cannot be told, which was said there.
                 } else if reached.is_none_or(|reached| reached < seq) {
                     self.report
                         .find(Some(at), format!("lines are missing before it: up to line {seq} of chain {chain}"));
@@ -241,9 +297,16 @@ impl<'a> Check<'a> {
                     let what = format!("is not where it belongs: it follows line {seq} of chain {chain}");
                     self.report.find(Some(at), what);
                 }
+            } else if !is_first {
+                let what = "begins a log anew, though lines stand before it".to_owned();
+                if self.is_partial {
+                    self.report.note(at, what);
+                } else {
+                    self.report.find(Some(at), what);
+                }
             }
         }
-        if let Some(missing) = links.missing_after.filter(|_| !is_first)
+        if let Some(missing) = links.missing_after.filter(|missing| !is_first && !self.locked.contains(&missing.chain))
             && self.reached(missing.chain).is_none_or(|reached| reached < missing.seq)
         {
             let (chain, seq) = (missing.chain, missing.seq);
@@ -282,6 +345,10 @@ impl<'a> Check<'a> {
     /// Ends with the chain at hand.
     fn leave(&mut self, is_followed: bool) {
         match std::mem::take(&mut self.state) {
+            State::Unknown(Unknown { first: Some(first), count, is_locked: true, .. }) => {
+                let what = format!("{} from here on cannot be checked without their key", lines(count));
+                self.report.leave_unchecked(Some(first), what);
+            }
             State::Unknown(Unknown { first: Some(first), count, .. }) => {
                 let what = format!("{} from here on cannot be checked: no chain begins before them", lines(count));
                 self.report.find(Some(first), what);
@@ -324,9 +391,25 @@ impl<'a> Check<'a> {
     /// After the last line.
     pub(super) fn finish(mut self) -> Report {
         self.leave(false);
+        if let Some((at, Mark { chain, seq, .. })) = self.before_all {
+            let is_removed = self.removed.iter().any(|removed| Some(*removed) == self.before_all.map(|(_, mark)| mark));
+            let follows = format!("follows line {seq} of chain {chain}");
+            if is_removed {
+                self.report
+                    .note(at, format!("{follows}; the server removed the files before it, of which enough are kept"));
+            } else if self.is_partial {
+                self.report.note(at, format!("{follows}, which is not in these files"));
+            } else {
+                self.report
+                    .find(Some(at), format!("{follows}, which is not in these files: lines are missing before it"));
+            }
+        }
         for (witness, is_found) in &self.witnesses {
-            if !is_found {
-                let chain = witness.mark().chain;
+            let chain = witness.mark().chain;
+            if !is_found && self.locked.contains(&chain) {
+                let what = format!("{witness} is of chain {chain}, which cannot be checked");
+                self.report.leave_unchecked(None, what);
+            } else if !is_found {
                 self.report.find(None, format!("the chain of {witness}, {chain}, is not in these files"));
             }
         }

@@ -39,6 +39,8 @@ pub struct Finding {
     pub place: Option<Place>,
     /// What, in words.
     pub what: String,
+    /// Nothing shows that something was changed: the key that would tell is not available.
+    pub is_unchecked: bool,
 }
 
 /// How a chain ends.
@@ -46,7 +48,7 @@ pub struct Finding {
 pub enum End {
     /// With its last line: the server ended in good order.
     Ended,
-    /// Without it, and another chain follows: the server was killed.
+    /// Without it, and another chain follows: the server was killed, or its end was cut off unseen.
     Killed,
     /// Without it, and nothing follows: the server runs, was killed, or the end is cut off.
     Open,
@@ -113,26 +115,40 @@ impl fmt::Display for Witness {
     }
 }
 
+/// What a log is held against, besides itself.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// Lines that must be there.
+    pub witnesses: Vec<Witness>,
+    /// What was found wrong with those already.
+    pub doubts: Vec<String>,
+    /// Whose log it must be; otherwise any one store's.
+    pub store: Option<Uid>,
+    /// Whether lines before the first file may be missing, though nothing says that they were removed because enough
+    /// others are kept.
+    pub is_partial: bool,
+}
+
 /// Reads `files` in their order. `progress` is told of every line's bytes.
 ///
-/// A key source that does not answer is an error; one that does not open a chain is a finding.
+/// A chain that the key source does not open is a finding.
 pub async fn verify(
     files: Vec<LogFile>,
-    witnesses: Vec<Witness>,
+    expected: Expected,
     source: &dyn KeySource,
     progress: impl FnMut(u64),
 ) -> Result<Report, (PathBuf, io::Error)> {
     let files = files.into_iter().map(|LogFile { path, file, .. }| (path, file)).collect();
-    read(files, witnesses, source, progress).await
+    read(files, expected, source, progress).await
 }
 
 async fn read<R: io::Read>(
     files: Vec<(PathBuf, R)>,
-    witnesses: Vec<Witness>,
+    expected: Expected,
     source: &dyn KeySource,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, (PathBuf, io::Error)> {
-    let mut check = check::Check::new(source, witnesses);
+    let mut check = check::Check::new(source, expected);
     let last = files.len().saturating_sub(1);
     for (number, (path, file)) in files.into_iter().enumerate() {
         let mut lines = Lines::new(file);
@@ -146,8 +162,17 @@ async fn read<R: io::Read>(
 
 impl Report {
     fn find(&mut self, place: Option<Place>, what: String) -> Option<usize> {
+        self.add(Finding { place, what, is_unchecked: false })
+    }
+
+    /// Something that cannot be told, because the key for it is not available.
+    fn leave_unchecked(&mut self, place: Option<Place>, what: String) {
+        self.add(Finding { place, what, is_unchecked: true });
+    }
+
+    fn add(&mut self, finding: Finding) -> Option<usize> {
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding { place, what });
+            self.findings.push(finding);
             return Some(self.findings.len() - 1);
         }
         self.untold += 1;
@@ -156,7 +181,7 @@ impl Report {
 
     fn note(&mut self, place: Place, what: String) {
         if self.notes.len() < FINDINGS_MAX {
-            self.notes.push(Finding { place: Some(place), what });
+            self.notes.push(Finding { place: Some(place), what, is_unchecked: false });
         }
     }
 

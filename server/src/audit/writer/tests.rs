@@ -12,8 +12,12 @@ use crate::{
     audit::{
         line::tests::event,
         marker::tests::Sealed,
+        rotation::Surplus,
         sink::OpenError,
-        verify::{Witness, tests::report_on},
+        verify::{
+            Expected, Witness,
+            tests::{report_by, report_on},
+        },
     },
     clock::SystemClock,
     seal::Uid,
@@ -86,13 +90,15 @@ impl Sink for Small {
         self.with(|state| state.bytes.len() as u64)
     }
 
-    fn rotate(&mut self, _: std::time::SystemTime, _: u64, _: u32) -> Result<(), OpenError> {
+    fn rotate(&mut self, _: std::time::SystemTime, _: u64, _: u32) -> Result<Surplus, OpenError> {
         self.with(|state| {
             let file = std::mem::take(&mut state.bytes);
             state.rotated.push(file);
         });
-        Ok(())
+        Ok(Surplus::default())
     }
+
+    fn remove(&self, _: Surplus) {}
 
     fn keep(&self, note: &Note) -> io::Result<()> {
         self.with(|state| state.note = Some(*note));
@@ -169,7 +175,8 @@ fn a_full_file_is_put_aside_and_every_file_can_be_checked_by_itself() {
     assert!(files.iter().all(|file| file.len() >= 2_000));
     files.push(sink.with(|state| state.bytes.clone()));
     for file in &files {
-        let report = report_on(vec![file.clone()], vec![], &sealed.source);
+        let partial = Expected { is_partial: true, ..Expected::default() };
+        let report = report_by(vec![file.clone()], partial, &sealed.source);
         assert!(report.findings.is_empty() && report.lines > 1, "{report:?}");
     }
     let report = report_on(files.clone(), vec![Witness::Noted(note.expect("noted"))], &sealed.source);
@@ -199,21 +206,36 @@ fn lines_cut_off_are_told_by_the_next_chain_and_nothing_else_is() {
     let mark = |chain: u8, seq| Mark { chain: Uid([chain; 16]), seq, mac: Mac::NONE };
     let tail = |mark, begun_after| Some(Tail { mark, begun_after });
     let told = |tail, noted| match opening(Before { tail, noted }) {
-        Marker::Begin { previous, missing_after } => (previous, missing_after),
+        Marker::Begin { previous, missing_after, note: None } => (previous, missing_after),
         other => panic!("{other:?}"),
     };
-    assert_eq!(told(None, None), (None, None));
-    assert_eq!(told(None, Some(mark(1, 5))), (Some(mark(1, 5)), None), "rotated while no server ran");
+    let to = |mark: Option<Mark>| mark.map_or(Noted::Nothing, Noted::To);
+    assert_eq!(told(None, Noted::Nothing), (None, None));
+    assert_eq!(told(None, to(Some(mark(1, 5)))), (Some(mark(1, 5)), None), "rotated while no server ran");
     let (at, noted) = (mark(1, 5), Some(mark(1, 5)));
-    assert_eq!(told(tail(at, None), None), (Some(at), None));
-    assert_eq!(told(tail(at, None), noted), (Some(at), None));
-    assert_eq!(told(tail(mark(1, 6), None), noted), (Some(mark(1, 6)), None), "killed within the second");
-    assert_eq!(told(tail(mark(1, 4), None), noted), (Some(mark(1, 4)), noted));
+    assert_eq!(told(tail(at, None), to(noted)), (Some(at), None));
+    assert_eq!(told(tail(mark(1, 6), None), to(noted)), (Some(mark(1, 6)), None), "killed within the second");
+    assert_eq!(told(tail(mark(1, 4), None), to(noted)), (Some(mark(1, 4)), noted));
     let other = Mark { mac: sealed_mac(), ..at };
-    assert_eq!(told(tail(other, None), noted), (Some(other), noted));
-    assert_eq!(told(tail(mark(2, 1), Some(at)), noted), (Some(mark(2, 1)), None), "killed at its start");
-    assert_eq!(told(tail(mark(2, 9), Some(mark(1, 4))), noted), (Some(mark(2, 9)), noted));
-    assert_eq!(told(tail(mark(2, 9), None), noted), (Some(mark(2, 9)), noted), "a whole chain is gone");
+    assert_eq!(told(tail(other, None), to(noted)), (Some(other), noted));
+    assert_eq!(told(tail(mark(2, 1), Some(at)), to(noted)), (Some(mark(2, 1)), None), "killed at its start");
+    assert_eq!(told(tail(mark(2, 9), Some(mark(1, 4))), to(noted)), (Some(mark(2, 9)), noted));
+    assert_eq!(told(tail(mark(2, 9), None), to(noted)), (Some(mark(2, 9)), noted), "a whole chain is gone");
+    assert_eq!(told(tail(mark(1, 1), None), Noted::Nothing), (Some(mark(1, 1)), None), "killed before the first note");
+}
+
+#[test]
+fn a_note_that_is_gone_or_cannot_be_read_is_told_by_the_next_chain() {
+    let mark = |chain: u8, seq| Mark { chain: Uid([chain; 16]), seq, mac: Mac::NONE };
+    let note = |tail, noted| match opening(Before { tail, noted }) {
+        Marker::Begin { note, missing_after: None, .. } => note,
+        other => panic!("{other:?}"),
+    };
+    let tail = |mark, begun_after| Some(Tail { mark, begun_after });
+    assert_eq!(note(tail(mark(1, 2), None), Noted::Nothing), Some(NoteDoubt::Missing));
+    assert_eq!(note(tail(mark(2, 1), Some(mark(1, 2))), Noted::Nothing), Some(NoteDoubt::Missing));
+    assert_eq!(note(tail(mark(1, 1), None), Noted::Unreadable), Some(NoteDoubt::Unreadable));
+    assert_eq!(note(None, Noted::Unreadable), Some(NoteDoubt::Unreadable));
 }
 
 fn sealed_mac() -> Mac {

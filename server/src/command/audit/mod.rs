@@ -1,6 +1,5 @@
 //! `coffer-server audit`: reads the audit log, for people and for those who must be sure of it.
 
-mod escape;
 mod filter;
 mod joined;
 mod show;
@@ -12,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use crate::{
     audit::files::{self, LogFile},
-    config::AUDIT_FILE_DEFAULT,
+    config::{AUDIT_FILE_DEFAULT, FileFlag, FromFile},
 };
 
 #[derive(Debug, clap::Args)]
@@ -51,17 +50,34 @@ struct Log {
     /// Audit log [default: audit.jsonl in the data directory]
     #[arg(long, value_name = "FILE", env = "COFFER_SERVER_AUDIT_FILE")]
     audit_file: Option<PathBuf>,
+    #[command(flatten)]
+    config: FileFlag,
+}
+
+/// What the flags and the configuration file name together.
+struct Which {
+    /// The directory of the store, if one is named.
+    data: Option<PathBuf>,
+    /// The log that a server would write; `None` if files were given instead.
+    configured: Option<PathBuf>,
+    from_file: FromFile,
 }
 
 impl Log {
-    /// The log that a server would write; `None` if files were given instead.
-    fn configured(&self) -> Result<Option<PathBuf>, Failure> {
-        match (&self.audit_file, &self.data) {
-            _ if !self.files.is_empty() => Ok(None),
-            (Some(file), _) => Ok(Some(file.clone())),
-            (None, Some(data)) => Ok(Some(data.join(AUDIT_FILE_DEFAULT))),
-            (None, None) => Err(Failure::usage(vec!["which audit log: --data, --audit-file or FILES".to_owned()])),
-        }
+    fn which(&self) -> Result<Which, Failure> {
+        let from_file = self.config.read()?;
+        let data = from_file.data(self.data.as_deref());
+        let audit_file = from_file.audit_file(self.audit_file.as_deref(), data.as_deref());
+        let configured = match (audit_file, &data) {
+            _ if !self.files.is_empty() => None,
+            (Some(file), _) => Some(file),
+            (None, Some(data)) => Some(data.join(AUDIT_FILE_DEFAULT)),
+            (None, None) => {
+                let mistake = "which audit log: --data, --audit-file, --config or FILES".to_owned();
+                return Err(Failure::usage(vec![mistake]));
+            }
+        };
+        Ok(Which { data, configured, from_file })
     }
 
     /// Its files, oldest first.

@@ -2,13 +2,14 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::{Failure, Log, escape, filter, joined::Joined, table};
+use super::{Failure, Log, filter, joined::Joined, table};
 use crate::{
     audit::{
         files::LogFile,
         read::{Lines, Shown},
     },
     clock::{Clock as _, SystemClock},
+    escape,
 };
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,8 @@ pub(super) struct Show {
 impl Show {
     pub(super) fn run(self) -> Result<(), Failure> {
         let filter = filter::Filter::new(self.filter, SystemClock.now()).map_err(Failure::usage)?;
-        let files = self.log.open(self.log.configured()?.as_deref())?;
+        let which = self.log.which()?;
+        let files = self.log.open(which.configured.as_deref())?;
         let mut out = BufWriter::new(io::stdout().lock());
         let shown = if self.json { lines(files, &filter, &mut out) } else { rows(files, &filter, &mut out) };
         match shown.and_then(|()| out.flush()) {

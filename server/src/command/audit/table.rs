@@ -1,8 +1,8 @@
 //! The table of `audit show`. Rows are printed as they come, so columns have widths of their own instead of the widest
 //! cell's.
 
-use super::escape;
 use crate::audit::read::Shown;
+use crate::escape;
 
 /// Widths of all columns but the last, in characters; longer cells push the rest of their row aside, and nothing is cut.
 const WIDTHS: [usize; 6] = [19, 20, 20, 8, 40, 18];

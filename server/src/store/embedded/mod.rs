@@ -19,6 +19,7 @@ mod layout;
 mod load;
 pub mod log;
 mod open;
+mod peek;
 mod progress;
 mod rebuild;
 mod restore;
@@ -51,6 +52,7 @@ use self::{
 };
 pub use self::{
     layout::OpenError,
+    peek::peek,
     restore::{RestoreError, Restored, Target, restore},
     verify::{Verified, verify},
 };

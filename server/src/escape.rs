@@ -1,4 +1,4 @@
-//! Makes what a log says safe to print: whoever could write the file must not steer the terminal of whoever reads it.
+//! Makes what a file says safe to print: whoever could write it must not steer the terminal of whoever reads it.
 
 /// Whether a terminal would act on the character, or hide or reorder others because of it.
 fn is_unsafe(c: char) -> bool {
@@ -9,7 +9,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// One line of visible text.
-pub(super) fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if is_unsafe(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
@@ -17,8 +17,13 @@ pub(super) fn text(text: &str) -> String {
     safe
 }
 
+/// The same lines, each of visible text.
+pub(crate) fn lines(lines: &str) -> String {
+    lines.split('\n').map(text).collect::<Vec<_>>().join("\n")
+}
+
 /// The same JSON object, on one line, with what a terminal would act on written as `\uXXXX`.
-pub(super) fn json(line: &str) -> String {
+pub(crate) fn json(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     for c in line.chars() {
         if is_unsafe(c) {
@@ -41,6 +46,7 @@ mod tests {
         #[test]
         fn nothing_unsafe_stays_and_json_means_the_same(input: String) {
             prop_assert!(!text(&input).chars().any(is_unsafe));
+            prop_assert!(!lines(&input).chars().any(|c| c != '\n' && is_unsafe(c)));
             let line = serde_json::to_string(&[&input]).expect("a string");
             let safe = json(&line);
             prop_assert!(!safe.chars().any(is_unsafe));

@@ -1,14 +1,18 @@
 //! `coffer-server restore`: a new store of what another one was, or of a backup.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use super::{Failure, print, progress::Progress, verify::unfinished};
-use crate::store::{
-    Epoch, Position, Revision,
-    embedded::{OpenError, RestoreError, Restored, Target, restore},
+use crate::{
+    record,
+    seal::header,
+    store::{
+        Epoch, Key, Position, Revision,
+        embedded::{OpenError, RestoreError, Restored, Target, peek, restore},
+    },
 };
 
 /// Flags of `restore`.
@@ -44,6 +48,7 @@ impl Restore {
         let restored = restored.await.map_err(|_| Failure::new("the restore ended by itself"))?;
         let Restored { from, position, time, records, unfinished_bytes, is_before_time } = restored.map_err(failure)?;
         let of = time.map_or(String::new(), |time| format!(" of {}", humantime::format_rfc3339_millis(time)));
+        let opens_with = wrapped_by(&data);
         let data = data.display();
         print::note(&format!("restored {from}{of}, {records} records, into {data} as {position}"));
         if is_before_time {
@@ -52,11 +57,21 @@ impl Restore {
         if unfinished_bytes > 0 {
             print::note(&format!("note: {}; they are not in it", unfinished(unfinished_bytes)));
         }
+        if let Some((kind, key_id)) = opens_with {
+            // Maybe not the one that the store has now.
+            print::note(&format!("it opens with the key that the store had then: {kind} key {key_id}"));
+        }
         print::note("every token of before has ended, so that none that was revoked since comes back");
         print::note(&format!("next: coffer-server operator --data {data} with the key of the old store: a new token"));
         print::note(&format!("then: coffer-server run --data {data}"));
         Ok(())
     }
+}
+
+/// The kind of source and the id of the key that wraps the root key there, as far as that can be read.
+fn wrapped_by(data: &Path) -> Option<(String, String)> {
+    let header = peek(data, &Key::new(record::key::HEADER)).ok()??;
+    header::wrapped_by(&header).ok()
 }
 
 fn failure(error: RestoreError) -> Failure {

@@ -186,7 +186,8 @@ async fn a_plugin_holds_the_key_over_restarts_and_may_be_gone_meanwhile() {
     home.serves().await;
     home.stop().await;
     // What was wrapped ends with the root key; nothing that anybody can read holds it.
-    let root = kms.seen()[0][48..].to_vec();
+    // After what it is wrapped for, and its id.
+    let root = kms.seen()[0][56..].to_vec();
     assert_eq!(root.len(), 32);
     let hex: String = root.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut forms = forms_of(&hex);
@@ -298,8 +299,41 @@ async fn every_lie_at_init_makes_no_store() {
         assert!(error.contains("KMS plugin unix://") && error.contains(named), "{lie:?}: {told}");
         assert!(!home.path("token").exists(), "{lie:?}");
         let all = [told.as_bytes(), &output.stdout].concat();
-        assert!(kms.seen().iter().all(|seen| !holds(&all, &seen[48..])), "{lie:?} is repeated");
+        assert!(kms.seen().iter().all(|seen| !holds(&all, &seen[56..])), "{lie:?} is repeated");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_does_not_open_the_root_key_in_use_is_handed_no_new_one() {
+    let (kms, impostor, mut home) = (Kms::new(), Kms::new(), Home::new());
+    let key = home.plugin();
+    let plugin = kms.serve(&home.path("kms.sock"));
+    assert!(home.init(&key).await.status.success());
+    home.start(home.run_command(&key)).await;
+    let channel = home.endpoint().connect().await.expect("it listens");
+    let token = fs::read_to_string(home.path("token")).expect("a token");
+    let rotate = async || {
+        let mut request = tonic::Request::new(v1::RotateKeysRequest { keys: v1::RotatedKeys::Root.into() });
+        request.metadata_mut().insert("authorization", format!("Bearer {}", token.trim()).parse().expect("a header"));
+        let mut stream = v1::operations_client::OperationsClient::new(channel.clone()).rotate_keys(request).await?;
+        let mut last = None;
+        while let Some(message) = stream.get_mut().message().await? {
+            last = message.rotation;
+        }
+        Ok::<_, tonic::Status>(last.expect("told"))
+    };
+    drop(plugin);
+    let plugin = impostor.serve(&home.path("kms.sock"));
+    let refused = rotate().await.expect_err("another plugin");
+    assert!(refused.message().contains("key source cannot be used"), "{refused}");
+    assert_eq!(impostor.seen().len(), 0, "it was handed something to wrap");
+    drop(plugin);
+    let _plugin = kms.serve(&home.path("kms.sock"));
+    assert!(rotate().await.expect("rotated").end_time.is_some());
+    home.stop().await;
+    home.start(home.run_command(&key)).await;
+    home.serves().await;
+    home.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

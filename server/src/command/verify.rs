@@ -94,6 +94,7 @@ async fn examiner(source: &Path, flags: &KeyFlags, config: &FileFlag) -> Result<
     for record in &keys {
         examiner.learn(record).map_err(|error| Failure::new(format!("{source}: {error}")))?;
     }
+    examiner.check_keys().map_err(|error| Failure::new(format!("{source}: {error}")))?;
     Ok(examiner)
 }
 

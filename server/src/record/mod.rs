@@ -28,6 +28,9 @@ pub enum Error {
     /// There is no key to open it with.
     #[error("a record's key is missing")]
     KeyMissing,
+    /// Its key, or the key of that, is not one that may stand beside the others: it was rotated away, or put back.
+    #[error("a record's key was rotated away")]
+    KeyOfBefore,
     /// It cannot be sealed.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),

@@ -24,3 +24,10 @@ pub struct RotationRecord {
     #[prost(uint64, tag = "6")]
     pub done: u64,
 }
+
+impl RotationRecord {
+    /// Whether it is a rotation of the root key.
+    pub fn is_of_root(&self) -> bool {
+        self.keys == 1
+    }
+}

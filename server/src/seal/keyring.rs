@@ -10,7 +10,13 @@ use super::{
     DataKey, Field, KeyId, NoRandomness, OpenFailed, Place, Uid,
     envelope::{self, key_id},
     key::{Key, SecretKey},
+    source::RootKeyBytes,
 };
+
+/// Root keys that there are at a time: the current one, and the one of before while a rotation goes on.
+const ROOTS_MAX: usize = 2;
+/// A root key as it is wrapped: id, key.
+const ENTRY: usize = 8 + 32;
 
 /// The root keys of one store, open. The first wraps; the others, which there are only during a rotation, still unwrap.
 #[derive(Clone)]
@@ -24,6 +30,45 @@ impl Keyring {
     pub(super) fn new(store: Uid, roots: Vec<Arc<Key>>) -> Self {
         assert!(!roots.is_empty(), "a keyring has a root key");
         Self { store, roots }
+    }
+
+    /// Reads what [`Self::to_bytes`] gave.
+    pub(super) fn from_bytes(store: Uid, bytes: &RootKeyBytes) -> Option<Self> {
+        let (entries, rest) = bytes.0.as_chunks::<ENTRY>();
+        if !(1..=ROOTS_MAX).contains(&entries.len()) || !rest.is_empty() {
+            return None;
+        }
+        let root = |entry: &[u8; ENTRY]| {
+            let (id, key) = entry.split_first_chunk::<8>()?;
+            Some(Arc::new(Key::new(KeyId(*id), SecretKey::from_slice(key)?, 0)))
+        };
+        Some(Self::new(store, entries.iter().map(root).collect::<Option<_>>()?))
+    }
+
+    /// All roots in their order, to be wrapped as one.
+    pub(super) fn to_bytes(&self) -> RootKeyBytes {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.roots.len() * ENTRY));
+        for root in &self.roots {
+            bytes.extend_from_slice(&root.id.0);
+            bytes.extend_from_slice(root.key.bytes());
+        }
+        RootKeyBytes(bytes)
+    }
+
+    /// A new root before the one there is; `None` if there is one of before already.
+    pub(super) fn with_new_root(&self, root: Key) -> Option<Self> {
+        let roots = [Arc::new(root)].into_iter().chain(self.roots.iter().cloned());
+        (self.roots.len() < ROOTS_MAX).then(|| Self { store: self.store, roots: roots.collect() })
+    }
+
+    /// The current root alone.
+    pub(super) fn without_old_root(&self) -> Self {
+        Self { store: self.store, roots: vec![Arc::clone(&self.roots[0])] }
+    }
+
+    /// Whether there is a root of before.
+    pub fn has_old_root(&self) -> bool {
+        self.roots.len() > 1
     }
 
     /// The store's identity.
@@ -46,20 +91,14 @@ impl Keyring {
         self.roots[0].id
     }
 
-    pub(super) fn root(&self, id: KeyId) -> Option<&Arc<Key>> {
+    fn root(&self, id: KeyId) -> Option<&Arc<Key>> {
         self.roots.iter().find(|root| root.id == id)
     }
 
     /// Whether it holds the same roots as another, in the same order.
+    #[cfg(test)]
     pub fn is_same(&self, other: &Self) -> bool {
         self.roots.iter().map(|root| root.id).eq(other.roots.iter().map(|root| root.id))
-    }
-
-    /// The roots of both, this one's first: for the time in which it is not known which of them the store has.
-    #[must_use]
-    pub fn with(&self, other: &Self) -> Self {
-        let more = other.roots.iter().filter(|root| self.root(root.id).is_none());
-        Self { store: self.store, roots: self.roots.iter().chain(more).cloned().collect() }
     }
 
     /// Makes a data key and the record that holds it, wrapped. `scope` is the scope it seals for, or none; `generation`
@@ -93,9 +132,14 @@ impl Keyring {
         Ok((DataKey::from_slice(&plaintext).ok_or(OpenFailed)?, scope))
     }
 
+    /// The name of the root key that wraps the record of a data key.
+    pub fn root_of(bytes: &[u8]) -> Option<KeyId> {
+        bytes.split_first_chunk::<16>().and_then(|(_, envelope)| key_id(envelope))
+    }
+
     /// Whether the record of a data key is wrapped by the current root key.
     pub fn is_current(&self, bytes: &[u8]) -> bool {
-        bytes.split_first_chunk::<16>().and_then(|(_, envelope)| key_id(envelope)) == Some(self.root_id())
+        Self::root_of(bytes) == Some(self.root_id())
     }
 
     fn key_place<'a>(&self, record: &'a str, scope: Uid) -> Place<'a> {

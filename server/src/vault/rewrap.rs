@@ -1,6 +1,6 @@
 //! Looks after the key source of a running server: is it well, and does another of its keys wrap now?
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use super::Vault;
 use crate::{
@@ -75,7 +75,9 @@ impl Vault {
         if key_id == current {
             return Ok(current);
         }
-        let (header, new_key_id) = header::rewrap(source, &record.value).await?;
+        let (keyring, header) = header::rewrap(source, &record.value).await?;
+        let (_, new_key_id) = header::wrapped_by(&header)?;
+        let header: Arc<[u8]> = header.into();
         // A source at odds with itself would have the header written again at every look.
         if new_key_id != current {
             let reason = "it names one key as current and wraps with another".to_owned();
@@ -95,7 +97,8 @@ impl Vault {
         self.0.audit.record(line(now, call, Phase::Intent, details())).await?;
         let id = TransactionId::random().map_err(|_| NoRandomness)?;
         let expectations = vec![(record.key.clone(), Expect::At(record.revision))];
-        let changes = vec![Change::Put(record.key, header.into())];
+        self.0.view.offer(header.clone(), keyring);
+        let changes = vec![Change::Put(record.key, header)];
         match self.0.store.commit(Transaction { id, expectations, changes }).await {
             Ok(Ok(position)) => {
                 let done = Event { position: Some(position.to_string()), ..line(now, call, Phase::Done, details()) };

@@ -166,7 +166,8 @@ impl<T> Plan<T> {
                 self.expect_as(&header(state)?.at);
                 let rotation = state.rotation().map_or(Expect::Absent, |rotation| Expect::At(rotation.at.revision));
                 self.expect(Key::new(record::key::ROTATION), rotation);
-                let (data, sealed) = state.keyring().create_data_key(key.as_str(), uid, state.generation())?;
+                let generation = system_key(state)?.key.generation();
+                let (data, sealed) = state.keyring().create_data_key(key.as_str(), uid, generation)?;
                 self.expect(record::key::scope(name), Expect::Absent);
                 self.expect(key.clone(), Expect::Absent);
                 self.put(key, sealed);

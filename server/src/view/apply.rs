@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     record::{self, GrantRecord, RotationRecord, ScopeRecord, SecretMeta, SecretRecord, TokenRecord, key::Kind},
-    seal::{DataKey, Uid, digest::DigestKey},
+    seal::{DataKey, Keyring, Uid, digest::DigestKey},
     store::{Change, Commit, Epoch, Key, Record},
 };
 
@@ -37,6 +37,7 @@ impl State {
         for change in commit.changes.iter().filter(|change| !is_key(change)) {
             self.change(change, revision)?;
         }
+        self.check_keys_of(commit)?;
         self.position = commit.position;
         Ok(())
     }
@@ -77,8 +78,9 @@ impl State {
             Kind::Header => self.header = Some(Header { at, bytes }),
             Kind::SystemKey => {
                 let (key, _) = self.keyring.open_data_key(at.key.as_str(), &bytes)?;
+                let root = Keyring::root_of(&bytes).ok_or(record::Error::NotUnderstood)?;
                 let key = kept(key, self.system.as_ref().map(|system| &system.key));
-                self.system = Some(SystemKey { key, at });
+                self.system = Some(SystemKey { key, at, root });
             }
             Kind::Rotation => self.put_rotation(at, &bytes)?,
             Kind::Digest => {
@@ -88,8 +90,9 @@ impl State {
             }
             Kind::ScopeKey(scope) => {
                 let (key, uid) = self.keyring.open_data_key(at.key.as_str(), &bytes)?;
+                let root = Keyring::root_of(&bytes).ok_or(record::Error::NotUnderstood)?;
                 let key = kept(key, self.keys.get(&scope).map(|known| &known.key));
-                self.keys.insert(scope, ScopeKey { key, uid });
+                self.keys.insert(scope, ScopeKey { key, uid, root });
             }
             Kind::Scope(name) => self.put_scope(name, at, &bytes)?,
             Kind::Secret(scope, variable) => self.put_secret(&scope, variable, at, bytes)?,

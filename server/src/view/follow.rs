@@ -25,7 +25,7 @@ pub async fn follow(
     store: Arc<dyn Store>,
     source: Arc<dyn KeySource>,
 ) -> Result<Option<(Arc<View>, Chain)>, LoadError> {
-    let Some(state) = load(store.as_ref(), source.as_ref(), None).await? else { return Ok(None) };
+    let Some(state) = load(store.as_ref(), source.as_ref(), &[]).await? else { return Ok(None) };
     let header = state.header().ok_or(LoadError::HeaderMissing)?;
     let chain =
         Chain::begin(state.keyring(), &header.bytes).map_err(source::Error::from).map_err(header::Error::from)?;
@@ -42,8 +42,8 @@ pub async fn follow(
     Ok(Some((view, chain)))
 }
 
-/// Loads a store; `None` if it is empty. The source is asked for root keys only that are not `known`.
-async fn load(store: &dyn Store, source: &dyn KeySource, known: Option<&Keyring>) -> Result<Option<State>, LoadError> {
+/// Loads a store; `None` if it is empty. The source is asked only for a header that is not `known`.
+async fn load(store: &dyn Store, source: &dyn KeySource, known: &[Known]) -> Result<Option<State>, LoadError> {
     let mut load = store.load().await.map_err(Error::Store)?;
     // The header sorts after some records, so pages before it are kept until it is found.
     let mut pages = Vec::new();
@@ -56,7 +56,10 @@ async fn load(store: &dyn Store, source: &dyn KeySource, known: Option<&Keyring>
         };
         let header = page.iter().find(|record| record.key.as_str() == record::key::HEADER);
         let keyring = match header {
-            Some(record) => Some(header::open_known(source, known, &record.value).await?),
+            Some(record) => Some(match find(known, &record.value) {
+                Some(keyring) => keyring,
+                None => header::open(source, &record.value).await?,
+            }),
             None => None,
         };
         pages.push(page);
@@ -107,6 +110,7 @@ async fn fill(keyring: Keyring, pages: Vec<Vec<crate::store::Record>>, load: &mu
             return Err(Error::Damaged { key: Key::new(key), error: record::Error::KeyMissing });
         }
     }
+    state.check_keys()?;
     Ok(state)
 }
 
@@ -188,17 +192,14 @@ async fn new_keyring(view: &View, commit: &Commit) -> Result<Option<Keyring>, Er
 }
 
 async fn open_header(view: &View, header: &[u8]) -> Result<Keyring, Error> {
-    let known = known(view);
+    // Whatever was offered and is not this has come to nothing, and must not stay in memory.
+    let offered = view.offered().take();
+    if let Some((_, keyring)) = offered.filter(|(bytes, _)| **bytes == *header) {
+        return Ok(keyring);
+    }
     loop {
-        match header::open_known(view.source(), Some(&known), header).await {
-            Ok(keyring) => {
-                // Once a root is gone from the header it is gone from memory.
-                let mut offered = view.offered();
-                if offered.as_ref().is_some_and(|offered| offered.root_id() == keyring.root_id()) {
-                    *offered = None;
-                }
-                return Ok(keyring);
-            }
+        match header::open(view.source(), header).await {
+            Ok(keyring) => return Ok(keyring),
             Err(header::Error::Source(error)) => {
                 tracing::error!(%error, "the store has a new root key, which the key source does not open; trying again");
                 tokio::time::sleep(RETRY_WAIT).await;
@@ -210,19 +211,24 @@ async fn open_header(view: &View, header: &[u8]) -> Result<Keyring, Error> {
     }
 }
 
-/// The root keys in memory.
-fn known(view: &View) -> Keyring {
-    let current = Keyring::clone(view.read().keyring());
-    match view.offered().as_ref() {
-        Some(offered) => current.with(offered),
-        None => current,
-    }
+/// A header, and the root keys in it.
+type Known = (Arc<[u8]>, Keyring);
+
+/// The headers whose root keys are in memory.
+fn known(view: &View) -> Vec<Known> {
+    let state = view.read();
+    let current = state.header().map(|header| (header.bytes.clone(), Keyring::clone(state.keyring())));
+    current.into_iter().chain(view.offered().clone()).collect()
+}
+
+fn find(known: &[Known], header: &[u8]) -> Option<Keyring> {
+    known.iter().find(|(bytes, _)| **bytes == *header).map(|(_, keyring)| keyring.clone())
 }
 
 /// History is gone: everything anew, swapped in at once.
 async fn reload(view: &View, store: &dyn Store, follow: &mut Box<dyn Follow>) -> Result<Position, Error> {
     let missing = || Error::Damaged { key: Key::new(record::key::HEADER), error: record::Error::KeyMissing };
-    let state = match load(store, view.source(), Some(&known(view))).await {
+    let state = match load(store, view.source(), &known(view)).await {
         Ok(state) => state.ok_or_else(missing)?,
         Err(LoadError::View(error)) => return Err(error),
         Err(LoadError::HeaderMissing | LoadError::Header(header::Error::Damaged | header::Error::Newer { .. })) => {

@@ -8,6 +8,7 @@ mod apply;
 mod declared;
 mod examine;
 mod follow;
+mod keys;
 mod soft;
 mod state;
 mod touched;
@@ -62,8 +63,8 @@ enum Progress {
 pub struct View {
     store: Uid,
     source: Arc<dyn KeySource>,
-    /// Root keys that the store's header may hold soon, so that the source need not be asked for them.
-    offered: Mutex<Option<Keyring>>,
+    /// A header that the store may have soon, with its root keys, so that the source need not be asked for them.
+    offered: Mutex<Option<(Arc<[u8]>, Keyring)>>,
     state: RwLock<State>,
     progress: watch::Sender<Progress>,
     listeners: Arc<Listeners>,
@@ -85,12 +86,12 @@ impl View {
         self.source.as_ref()
     }
 
-    /// Takes root keys that are about to be in the store's header.
-    pub fn offer(&self, keyring: Keyring) {
-        *self.offered() = Some(keyring);
+    /// Takes a header that is about to be the store's, and the root keys in it.
+    pub fn offer(&self, header: Arc<[u8]>, keyring: Keyring) {
+        *self.offered() = Some((header, keyring));
     }
 
-    fn offered(&self) -> MutexGuard<'_, Option<Keyring>> {
+    fn offered(&self) -> MutexGuard<'_, Option<(Arc<[u8]>, Keyring)>> {
         self.offered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

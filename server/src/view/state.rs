@@ -11,10 +11,13 @@ use coffer_proto::{
     value::SecretValue,
 };
 
-use super::{At, Declaration, Starts, Used};
+use super::{
+    At, Declaration, Starts, Used,
+    keys::{Recorded, Standing},
+};
 use crate::{
     record::{self, Kind, SecretMeta, SecretRecord},
-    seal::{DataKey, Keyring, Uid, digest::DigestKey},
+    seal::{DataKey, KeyId, Keyring, Uid, digest::DigestKey},
     store::{Epoch, Key, Position},
 };
 
@@ -61,6 +64,8 @@ pub struct SystemKey {
     pub key: Arc<DataKey>,
     /// Its record.
     pub at: At,
+    /// The root key that wraps it.
+    pub(super) root: KeyId,
 }
 
 /// Which keys are rotated.
@@ -90,11 +95,30 @@ pub struct RotationEntry {
     pub at: At,
 }
 
+impl RotationEntry {
+    pub(super) fn recorded(&self) -> Recorded {
+        let is_under_way = |keys| self.keys == keys && self.end_time.is_none();
+        Recorded {
+            is_root_under_way: is_under_way(RotatedKeys::Root),
+            is_data_under_way: is_under_way(RotatedKeys::Data),
+            generation: self.generation,
+        }
+    }
+}
+
 /// A scope's data key, and the incarnation it seals for.
 #[derive(Clone)]
 pub(super) struct ScopeKey {
     pub key: Arc<DataKey>,
     pub uid: Uid,
+    /// The root key that wraps it.
+    pub root: KeyId,
+}
+
+impl ScopeKey {
+    pub(super) fn standing(&self) -> Standing<'_> {
+        Standing { key: &self.key, root: self.root }
+    }
 }
 
 /// A scope and its secrets. Immutable once shared.
@@ -258,9 +282,13 @@ impl State {
         self.rotation.as_ref()
     }
 
-    /// The number that data keys made now carry.
-    pub fn generation(&self) -> u32 {
-        self.rotation.as_ref().map_or(0, |rotation| rotation.generation)
+    /// The number of the last rotation of data keys: the highest that is known of, so that the next one is above whatever
+    /// was put back or left out.
+    pub fn last_generation(&self) -> u32 {
+        let recorded = self.rotation.as_ref().map_or(0, |rotation| rotation.generation);
+        let system = self.system.as_ref().map_or(0, |system| system.key.generation());
+        let scopes = self.keys.values().map(|scope| scope.key.generation()).max().unwrap_or_default();
+        recorded.max(system).max(scopes)
     }
 
     /// Whether a token is of this time: a restore revives none of before it.

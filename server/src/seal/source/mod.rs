@@ -20,7 +20,7 @@ pub use file::KeyFile;
 pub use health::{Health, KeyHealth};
 pub use kms::Kms;
 
-/// The root key, wrapped.
+/// The root keys, wrapped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WrappedKey {
     /// Which kind of source wrapped it: [`KeySource::kind`].
@@ -33,7 +33,7 @@ pub struct WrappedKey {
     pub annotations: Vec<(String, Vec<u8>)>,
 }
 
-/// The root key, on its way between a source and the keyring. Wiped when dropped.
+/// The root keys, on their way between a source and the keyring. Wiped when dropped.
 pub struct RootKeyBytes(pub(super) Zeroizing<Vec<u8>>);
 
 /// Something that can wrap and unwrap the root key.
@@ -52,7 +52,7 @@ pub trait KeySource: Send + Sync {
     /// Whether it can be used now; the id of the key that wraps now.
     async fn status(&self) -> Result<String, Error>;
 
-    /// Wraps the root key of a store.
+    /// Wraps the root keys of a store.
     async fn wrap(&self, store: Uid, root: &RootKeyBytes) -> Result<WrappedKey, Error>;
 
     /// Unwraps it, or says why not.

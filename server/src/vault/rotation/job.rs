@@ -15,13 +15,13 @@ use super::{
         write::{header, system_key},
     },
     RESUMED, Rotation,
-    scopes::Search,
+    scopes::{Search, is_old},
     text,
 };
 use crate::{
     audit::Phase,
     record::{RotationRecord, key, seal_system},
-    seal::{self, NoRandomness, Uid},
+    seal::{self, Keyring, NoRandomness, Uid},
     store::{Change, Expect, Key, Position, Transaction, TransactionId},
     view::{At, State},
 };
@@ -77,7 +77,7 @@ impl Job {
             let state = vault.0.view.read();
             match rotation.keys {
                 RotatedKeys::Root => state.counts().scopes + 1,
-                RotatedKeys::Data => state.counts().scopes + state.system_records() + 2,
+                RotatedKeys::Data => state.counts().scopes + state.system_records() + 3,
             }
         };
         let rotation = Rotation { done: 0, total: total as u64, ..rotation };
@@ -129,51 +129,58 @@ impl Job {
         if self.rewrap(vault).await? {
             return Ok(Step::More);
         }
+        let (known, header) = {
+            let state = vault.0.view.read();
+            (Keyring::clone(state.keyring()), header(&state)?.clone())
+        };
+        let made = seal::header::without_old_root(vault.0.view.source(), &known, &header.bytes).await;
+        let (keyring, alone) = made.map_err(|error| Error::KeySource(error.to_string()))?;
+        let alone: Arc<[u8]> = alone.into();
+        vault.0.view.offer(alone.clone(), keyring);
         let draft = {
             let state = vault.0.view.read();
-            let header = header(&state)?;
             let mut draft = Draft::default();
             draft.expect(&header.at);
-            let alone = seal::header::without_old_roots(&header.bytes);
-            draft.put(header.at.key.clone(), alone.map_err(|error| Error::Damaged(error.to_string()))?);
-            self.put_end(&state, vault.now(), &mut draft)?;
+            draft.changes.push(Change::Put(header.at.key, alone));
+            self.put_end(&state, vault.now(), known.has_old_root(), &mut draft)?;
             draft
         };
-        Ok(vault.rotate(draft).await?.map_or(Step::More, |position| Step::Done(Some(position))))
+        self.end_by(vault, draft).await
     }
 
     async fn data(&mut self, vault: &Vault) -> Result<Step, Error> {
-        let draft = {
-            let state = vault.0.view.read();
-            let system = system_key(&state)?;
-            if system.key.generation() < state.generation() {
-                // First, so that scopes put their own records under it already.
-                let renewed = system.key.renewed(state.generation())?;
-                Some(put_system_key(&state, &renewed)?)
-            } else {
-                None
-            }
-        };
-        if let Some(draft) = draft {
-            vault.rotate(draft).await?;
-            return Ok(Step::More);
-        }
         if self.rotate_scope(vault).await? || self.reseal(vault).await? {
             return Ok(Step::More);
         }
         let draft = {
             let state = vault.0.view.read();
-            let alone = system_key(&state)?.key.without_old();
-            let mut draft = put_system_key(&state, &alone)?;
-            self.put_end(&state, vault.now(), &mut draft)?;
+            let system = &system_key(&state)?.key;
+            // Those made from here on are made under the system's last key.
+            if state.scopes_from("", None).any(|scope| is_old(scope, system.generation())) {
+                return Ok(Step::More);
+            }
+            let mut draft = put_system_key(&state, &system.without_old())?;
+            self.put_end(&state, vault.now(), system.has_old(), &mut draft)?;
             draft
         };
-        Ok(vault.rotate(draft).await?.map_or(Step::More, |position| Step::Done(Some(position))))
+        self.end_by(vault, draft).await
     }
 
-    /// Puts down that it is done.
-    fn put_end(&self, state: &State, now: SystemTime, draft: &mut Draft) -> Result<(), Error> {
+    async fn end_by(&self, vault: &Vault, draft: Draft) -> Result<Step, Error> {
+        let position = vault.rotate(draft).await?;
+        if position.is_some() {
+            self.did(1);
+        }
+        Ok(position.map_or(Step::More, |position| Step::Done(Some(position))))
+    }
+
+    /// Puts down that it is done. What it was all for is the last to go: the root key of before, or the system's.
+    fn put_end(&self, state: &State, now: SystemTime, has_old: bool, draft: &mut Draft) -> Result<(), Error> {
         let entry = state.rotation().ok_or_else(|| Error::Internal("no rotation has begun".into()))?;
+        let (generation, wanted) = (system_key(state)?.key.generation(), entry.generation);
+        if !has_old || (entry.keys == RotatedKeys::Data && generation != wanted) {
+            return Err(Error::Damaged(format!("a rotation of {} keys replaced none", text(entry.keys))));
+        }
         let record = RotationRecord {
             keys: match entry.keys {
                 RotatedKeys::Root => 1,
@@ -183,7 +190,7 @@ impl Job {
             principal: entry.principal.clone(),
             start_time: Some(entry.start_time),
             end_time: Some(now.into()),
-            done: self.progress.borrow().done,
+            done: self.progress.borrow().done + 1,
         };
         let system = system_key(state)?;
         if !draft.expectations.iter().any(|(key, _)| *key == system.at.key) {
@@ -255,7 +262,11 @@ fn put_system_key(state: &State, key: &seal::DataKey) -> Result<Draft, Error> {
 fn is_passing(error: &Error) -> bool {
     matches!(
         error,
-        Error::StoreUnavailable(_) | Error::StorageFull(_) | Error::OutcomeUnknown(_) | Error::AuditUnavailable
+        Error::StoreUnavailable(_)
+            | Error::StorageFull(_)
+            | Error::OutcomeUnknown(_)
+            | Error::AuditUnavailable
+            | Error::KeySource(_)
     )
 }
 

@@ -1,9 +1,9 @@
 //! Rotates keys while calls go on.
 //!
-//! - The root key: a new one is put into the header before the old one, every data key is wrapped by it, and the old one
-//!   leaves the header.
-//! - Data keys: a new one is put before the old one of every scope and of the system, their records are sealed anew, and
-//!   the old one leaves.
+//! - The root key: a new one is put into the header before the old one, and the system's key under it at once; every other
+//!   data key is wrapped by it, and the old one leaves the header.
+//! - Data keys: a new one is put before the old one of the system at once, then of every scope, their records are sealed
+//!   anew, and the old one leaves.
 //!
 //! No record is ever left under a key that leaves, whoever writes meanwhile: what seals under the system's key compares
 //! that key's record, what makes a data key compares the header and the rotation, and what writes in a scope compares the
@@ -24,12 +24,12 @@ use self::job::Job;
 use super::{
     Call, Error, RotatedKeys, Vault,
     call::named,
-    write::{Context, Plan, header},
+    write::{Context, Plan, header, system_key},
 };
 use crate::{
     access,
     record::{RotationRecord, key},
-    seal::{self, Keyring},
+    seal::{self, Keyring, Uid},
     store::{Expect, Key, Revision},
     view::RotationEntry,
 };
@@ -154,15 +154,17 @@ impl Vault {
         };
         let made = seal::header::with_new_root(self.0.view.source(), &known, &header.bytes).await;
         let (keyring, bytes) = made.map_err(|error| Error::KeySource(error.to_string()))?;
-        self.0.view.offer(keyring);
-        Ok(NewRoot { over: header.at.revision, bytes })
+        let bytes: Arc<[u8]> = bytes.into();
+        self.0.view.offer(bytes.clone(), keyring.clone());
+        Ok(NewRoot { over: header.at.revision, bytes, keyring })
     }
 }
 
 /// A header with a new root key, and the one it takes the place of.
 struct NewRoot {
     over: Revision,
-    bytes: Vec<u8>,
+    bytes: Arc<[u8]>,
+    keyring: Keyring,
 }
 
 /// Begins a rotation; `false` where one of the same keys is under way.
@@ -176,18 +178,29 @@ fn plan(context: &Context<'_>, keys: RotatedKeys, root: Option<&NewRoot>) -> Res
     if let Some(running) = last.filter(|last| last.end_time.is_none()) {
         return if running.keys == keys { Ok(plan.with_answer(false)) } else { Err(Error::RotationRunning) };
     }
-    let header = header(state)?;
+    let (header, system) = (header(state)?, system_key(state)?);
     plan.expect_as(&header.at);
-    if keys == RotatedKeys::Root {
-        let root = root.filter(|root| root.over == header.at.revision).ok_or(Error::Contention)?;
-        plan.put(header.at.key.clone(), root.bytes.as_slice());
-    }
+    let system_record = Key::new(key::SYSTEM_KEY);
+    let generation = match keys {
+        RotatedKeys::Root => {
+            let root = root.filter(|root| root.over == header.at.revision).ok_or(Error::Contention)?;
+            plan.put(header.at.key.clone(), root.bytes.clone());
+            plan.put(system_record, root.keyring.wrap_data_key(key::SYSTEM_KEY, Uid::NONE, &system.key)?);
+            state.last_generation()
+        }
+        RotatedKeys::Data => {
+            let generation = state.last_generation() + 1;
+            let renewed = system.key.renewed(generation)?;
+            plan.put(system_record, state.keyring().wrap_data_key(key::SYSTEM_KEY, Uid::NONE, &renewed)?);
+            generation
+        }
+    };
     let record = RotationRecord {
         keys: match keys {
             RotatedKeys::Root => 1,
             RotatedKeys::Data => 2,
         },
-        generation: state.generation() + u32::from(keys == RotatedKeys::Data),
+        generation,
         principal: context.caller.principal().to_string(),
         start_time: Some(context.timestamp()),
         end_time: None,

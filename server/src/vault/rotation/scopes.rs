@@ -54,9 +54,11 @@ impl Search {
     fn next(&mut self, vault: &Vault) -> Option<Scope> {
         while self.found.is_empty() {
             let state = vault.0.view.read();
+            let generation = state.system_key()?.key.generation();
             let looked: Vec<&Arc<ScopeState>> = state.scopes_from("", self.after.as_ref()).take(LOOKED_AT).collect();
             self.after = Some(looked.last()?.name.clone());
-            self.found = looked.iter().filter(|scope| is_old(&state, scope)).map(|scope| scope.name.clone()).collect();
+            self.found =
+                looked.iter().filter(|scope| is_old(scope, generation)).map(|scope| scope.name.clone()).collect();
             self.found_any |= !self.found.is_empty();
         }
         self.found.pop_front()
@@ -74,17 +76,19 @@ impl Vault {
     }
 }
 
-fn is_old(state: &State, scope: &ScopeState) -> bool {
-    scope.key.has_old() || scope.key.generation() < state.generation()
+/// `generation` is that of the system's key, which is replaced first.
+pub(super) fn is_old(scope: &ScopeState, generation: u32) -> bool {
+    scope.key.has_old() || scope.key.generation() < generation
 }
 
 /// The next transaction of a scope and whether it is the last; `None` if nothing is left to do. Etags, versions, times and
 /// environment revisions stay: only envelopes change.
 fn plan(state: &State, name: &Scope) -> Result<Option<(Draft, bool)>, Error> {
-    let Some(scope) = state.scope(name).filter(|scope| is_old(state, scope)) else { return Ok(None) };
     let (store, system) = (state.store(), system_key(state)?);
-    let is_renewed = scope.key.generation() < state.generation();
-    let renewed = if is_renewed { scope.key.renewed(state.generation())? } else { scope.key.without_old() };
+    let generation = system.key.generation();
+    let Some(scope) = state.scope(name).filter(|scope| is_old(scope, generation)) else { return Ok(None) };
+    let is_renewed = scope.key.generation() < generation;
+    let renewed = if is_renewed { scope.key.renewed(generation)? } else { scope.key.without_old() };
     // What opens the old records has to seal the new ones: both keys, until the last step.
     let sealing = if is_renewed { &renewed } else { scope.key.as_ref() };
     let mut draft = Draft::default();

@@ -82,7 +82,7 @@ async fn living_settles(key: KeyId, count: usize) {
 }
 
 /// Rotates and waits until it is done.
-async fn rotate(world: &World, vault: &Vault, keys: RotatedKeys) {
+pub(super) async fn rotate(world: &World, vault: &Vault, keys: RotatedKeys) {
     let call = world.call(vault, OPERATOR).await;
     let mut progress = vault.rotate_keys(&call, keys).await.expect("begun");
     while progress.changed().await.is_ok() {}
@@ -115,7 +115,7 @@ async fn found(world: &World) -> Ledger {
 }
 
 /// The keys that seal or wrap anything in the store, as its envelopes name them.
-async fn named_keys(world: &World) -> BTreeSet<[u8; 8]> {
+pub(super) async fn named_keys(world: &World) -> BTreeSet<[u8; 8]> {
     let id = |bytes: &[u8]| <[u8; 8]>::try_from(&bytes[1..9]).expect("an envelope");
     let mut ids = BTreeSet::new();
     for record in world.records().await {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A store with something of every kind, and what is in it.
-async fn furnished() -> (World, Vec<Record>) {
+pub(super) async fn furnished() -> (World, Vec<Record>) {
     let world = World::new().await;
     let vault = world.vault().await;
     world.grant(&vault, "users/alice", Permission::SecretsManage, "projects/p/environments/-").await;
@@ -36,7 +36,7 @@ async fn furnished() -> (World, Vec<Record>) {
 }
 
 /// Whether a store of these records opens and every value in it, too.
-async fn opens(world: &World, records: &[Record]) -> bool {
+pub(super) async fn opens(world: &World, records: &[Record]) -> bool {
     let store = Arc::new(Memory::new());
     let changes = records.iter().map(|record| Change::Put(record.key.clone(), record.value.clone())).collect();
     let id = TransactionId::random().expect("randomness");

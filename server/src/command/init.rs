@@ -196,7 +196,7 @@ mod tests {
         let operator = Principal::parse("users/operator").expect("a principal");
         let new = NewStore { data: &path("old"), key, audit_file: None };
         new.create(&operator).await.map(drop).expect("filled");
-        restore(&path("old"), &path("data"), Target::Newest, &mut |_, _| {}).expect("restored");
+        restore(&path("old"), &path("data"), Target::Newest, None, &mut |_, _| {}).expect("restored");
         let names = || {
             let entries = fs::read_dir(path("data")).expect("listed");
             entries.map(|entry| entry.expect("an entry").file_name()).collect::<std::collections::BTreeSet<_>>()

@@ -43,7 +43,7 @@ impl Restore {
         let progress = Progress::new("restore");
         let to = data.clone();
         let restored = tokio::task::spawn_blocking(move || {
-            restore(&source, &to, target, &mut |done, total| progress.of(done, total))
+            restore(&source, &to, target, Some(record::key::TOKENS), &mut |done, total| progress.of(done, total))
         });
         let restored = restored.await.map_err(|_| Failure::new("the restore ended by itself"))?;
         let Restored { from, position, time, records, unfinished_bytes, is_before_time } = restored.map_err(failure)?;

@@ -30,6 +30,9 @@ pub const DIGEST: &str = "digest";
 pub const SYSTEM_KEY: &str = "key/system";
 /// The last rotation of keys.
 pub const ROTATION: &str = "rotation";
+/// The prefix of all tokens. The epoch that ends those of before a restore is one that whoever has a backup can edit:
+/// they are left out of what is restored.
+pub const TOKENS: &str = "token/";
 /// The prefix of all data keys.
 pub const DATA_KEYS: &str = "key/";
 

@@ -83,13 +83,14 @@ pub enum RestoreError {
 }
 
 /// Restores `source`, a backup's file or the directory of a store that nobody has open, into the directory `to`, which
-/// must not hold a store. The source is only read. `progress` is told how many records of how many are written.
+/// must not hold a store. The source is only read. Records whose keys begin with `left_out` do not come along. `progress` is told how many records of how many are written.
 ///
 /// Of a directory its snapshots and its log count; sled has no part in it.
 pub fn restore(
     source: &Path,
     to: &Path,
     target: Target,
+    left_out: Option<&str>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Restored, RestoreError> {
     // Said before anything is read, and before the source, which may be the same, is locked.
@@ -98,7 +99,7 @@ pub fn restore(
     }
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(|_| RestoreError::NoRandomness)?;
-    let mut restore = Restore { source, to, target, instance, progress };
+    let mut restore = Restore { source, to, target, left_out, instance, progress };
     match fs::metadata(source).map_err(OpenError::at(source))?.is_dir() {
         true => restore.directory(),
         false => restore.file(),
@@ -109,6 +110,7 @@ struct Restore<'a> {
     source: &'a Path,
     to: &'a Path,
     target: Target,
+    left_out: Option<&'a str>,
     instance: [u8; 16],
     progress: &'a mut dyn FnMut(u64, u64),
 }
@@ -255,6 +257,9 @@ impl Restore<'_> {
             let header = Header { instance, position, time, chain: 0 };
             snapshots::write(&layout.snapshots(), &disk, header, |writer| {
                 merge.run(|record| {
+                    if self.left_out.is_some_and(|prefix| record.key.as_str().starts_with(prefix)) {
+                        return Ok(());
+                    }
                     records += 1;
                     if records % 256 == 0 {
                         (self.progress)(records, total);

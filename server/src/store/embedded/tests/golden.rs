@@ -86,7 +86,7 @@ async fn the_kept_store_is_read() {
     assert_eq!((verified.snapshots, verified.segments, verified.unfinished_bytes), (1, 4, 0));
     let earlier = parent.path().join("earlier");
     let third = Position { epoch: Epoch(1), revision: Revision(3) };
-    restore(&dir, &earlier, Target::Position(third), &mut |_, _| {}).expect("restore");
+    restore(&dir, &earlier, Target::Position(third), None, &mut |_, _| {}).expect("restore");
     for (dir, expected) in [(&dir, "store-2.records"), (&earlier, "store-2-at-3.records")] {
         let store = open(dir).await;
         let expected = fs::read_to_string(kept().with_file_name(expected)).expect("read");

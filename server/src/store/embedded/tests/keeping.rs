@@ -133,9 +133,9 @@ async fn what_is_older_than_the_retention_goes_and_the_rest_can_be_restored() {
     let to = tempfile::tempdir().expect("a directory");
     let new = to.path().join("new");
     let error =
-        restore(world.dir.path(), &new, Target::Position(oldest), &mut |_, _| {}).expect_err("gone").to_string();
+        restore(world.dir.path(), &new, Target::Position(oldest), None, &mut |_, _| {}).expect_err("gone").to_string();
     assert!(error.contains("it begins at 1.12 of"), "{error}");
-    restore(world.dir.path(), &new, Target::Newest, &mut |_, _| {}).expect("restore");
+    restore(world.dir.path(), &new, Target::Newest, None, &mut |_, _| {}).expect("restore");
     assert_eq!(shown(&open(&new).await).await.1, expected);
 }
 

@@ -39,7 +39,7 @@ async fn restored(source: &Path, target: Target) -> Result<Shown, RestoreError> 
     let to = tempfile::tempdir().expect("a directory");
     let dir = to.path().join("store");
     let mut told = (0, 0);
-    let made = restore(source, &dir, target, &mut |done, total| told = (done, total))?;
+    let made = restore(source, &dir, target, None, &mut |done, total| told = (done, total))?;
     let store = open(&dir).await;
     let shown = shown(&store).await;
     assert_eq!((shown.0, shown.1.len() as u64), (made.position, made.records));
@@ -55,6 +55,25 @@ async fn restored(source: &Path, target: Target) -> Result<Shown, RestoreError> 
 fn after(shown: &Shown) -> Shown {
     let (position, records) = shown.clone();
     (Position { epoch: Epoch(position.epoch.0 + 1), ..position }, records)
+}
+
+#[tokio::test]
+async fn what_is_to_be_left_out_is_in_no_part_of_the_new_store() {
+    let (dir, shows) = history().await;
+    let backup = tempfile::tempdir().expect("a directory");
+    let begins = |record: &crate::store::Record| record.key.as_str().starts_with("a/");
+    // From the log alone, on a snapshot, and of the end.
+    for (at, shown) in shows.iter().enumerate().step_by(5) {
+        let to = backup.path().join(at.to_string());
+        let made = restore(dir.path(), &to, Target::Position(shown.0), Some("a/"), &mut |_, _| {}).expect("restored");
+        let store = open(&to).await;
+        let (_, found) = super::shown(&store).await;
+        let (_, mut wanted) = shown.clone();
+        assert!(wanted.iter().any(begins));
+        wanted.retain(|record| !begins(record));
+        assert_eq!((found.len() as u64, &found), (made.records, &wanted));
+        store.close().await.expect("close");
+    }
 }
 
 #[tokio::test]
@@ -176,7 +195,7 @@ async fn a_time_that_the_source_does_not_reach_is_said() {
             (Target::Time(SystemClock.now() + Duration::from_secs(5)), true),
         ] {
             let to = tempfile::tempdir().expect("a directory");
-            let restored = restore(source, &to.path().join("new"), target, &mut |_, _| {}).expect("restored");
+            let restored = restore(source, &to.path().join("new"), target, None, &mut |_, _| {}).expect("restored");
             assert_eq!(restored.is_before_time, is_before_time, "{target:?}");
         }
     }
@@ -199,13 +218,13 @@ async fn a_restore_that_was_interrupted_is_begun_anew_by_the_next() {
     let (dir, shows) = history().await;
     let to = tempfile::tempdir().expect("a directory");
     let new = to.path().join("new");
-    restore(dir.path(), &new, Target::Position(shows[3].0), &mut |_, _| {}).expect("restored");
+    restore(dir.path(), &new, Target::Position(shows[3].0), None, &mut |_, _| {}).expect("restored");
     // As a kill leaves it, early and late.
     fs::rename(new.join("format"), new.join("format.new")).expect("rename");
     fs::write(new.join("snapshots/0000000002-00000000000000000024.snapshot.new"), "half").expect("write");
     let told = Embedded::open(&new, Options::default()).await.expect_err("unfinished");
     assert!(matches!(told, OpenError::Unfinished(_)), "{told}");
-    let made = restore(dir.path(), &new, Target::Newest, &mut |_, _| {}).expect("begun anew");
+    let made = restore(dir.path(), &new, Target::Newest, None, &mut |_, _| {}).expect("begun anew");
     let store = open(&new).await;
     assert_eq!(shown(&store).await, after(shows.last().expect("some")));
     assert_eq!(made.from.revision.0, 24);
@@ -214,7 +233,7 @@ async fn a_restore_that_was_interrupted_is_begun_anew_by_the_next() {
     // A store is never taken for such remains, whatever lies beside it.
     fs::write(new.join("format.new"), "").expect("write");
     let before = super::opening::bytes(&new);
-    let error = restore(dir.path(), &new, Target::Newest, &mut |_, _| {}).expect_err("it is there");
+    let error = restore(dir.path(), &new, Target::Newest, None, &mut |_, _| {}).expect_err("it is there");
     assert!(matches!(error, RestoreError::Open(OpenError::Exists(_))), "{error}");
     let error = Embedded::create(&new).await.expect_err("it is there");
     assert!(matches!(error, OpenError::Exists(_)), "{error}");
@@ -234,13 +253,14 @@ async fn a_restore_that_fails_removes_nothing_that_it_has_not_made() {
     fs::create_dir(rescued.path().join("lock")).expect("create");
     for part in ["log", "snapshots", "sled", "acknowledged"] {
         let before = super::opening::bytes(rescued.path());
-        let error = restore(dir.path(), rescued.path(), Target::Newest, &mut |_, _| {}).expect_err("parts are there");
+        let error =
+            restore(dir.path(), rescued.path(), Target::Newest, None, &mut |_, _| {}).expect_err("parts are there");
         assert!(matches!(error, RestoreError::Open(OpenError::Exists(_))), "{part}: {error}");
         assert_eq!(super::opening::bytes(rescued.path()), before, "{part}");
         let path = rescued.path().join(part);
         if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("remove");
     }
-    let error = restore(dir.path(), rescued.path(), Target::Newest, &mut |_, _| {}).expect_err("no lock");
+    let error = restore(dir.path(), rescued.path(), Target::Newest, None, &mut |_, _| {}).expect_err("no lock");
     assert!(matches!(error, RestoreError::Open(OpenError::Io { .. })), "{error}");
 }
 
@@ -249,12 +269,12 @@ async fn a_restore_never_writes_over_a_store_and_never_leaves_half_of_one() {
     let (dir, _) = history().await;
     let (_other, _) = history().await;
     let before = super::opening::bytes(dir.path());
-    let error = restore(_other.path(), dir.path(), Target::Newest, &mut |_, _| {}).expect_err("it is there");
+    let error = restore(_other.path(), dir.path(), Target::Newest, None, &mut |_, _| {}).expect_err("it is there");
     assert!(matches!(error, RestoreError::Open(OpenError::Exists(_))), "{error}");
     assert_eq!(super::opening::bytes(dir.path()), before);
     let open = open(dir.path()).await;
     let to = tempfile::tempdir().expect("a directory");
-    let error = restore(dir.path(), &to.path().join("new"), Target::Newest, &mut |_, _| {}).expect_err("in use");
+    let error = restore(dir.path(), &to.path().join("new"), Target::Newest, None, &mut |_, _| {}).expect_err("in use");
     assert!(matches!(error, RestoreError::Open(OpenError::InUse(_))), "{error}");
     drop(open);
 }
@@ -281,7 +301,7 @@ async fn a_backup_is_restored_and_a_part_of_it_is_not() {
     for keep in [0, 10, bytes.len() / 2, bytes.len() - 1] {
         fs::write(file.path(), &bytes[..keep]).expect("written");
         let to = tempfile::tempdir().expect("a directory");
-        let error = restore(file.path(), to.path(), Target::Newest, &mut |_, _| {}).expect_err("cut");
+        let error = restore(file.path(), to.path(), Target::Newest, None, &mut |_, _| {}).expect_err("cut");
         assert!(matches!(error, RestoreError::Open(OpenError::Damaged { .. })), "{error}");
         assert!(!to.path().join("format").exists() && !to.path().join("snapshots").exists());
     }

@@ -52,7 +52,7 @@ async fn killed(dir: tempfile::TempDir, store: Embedded) -> (tempfile::TempDir, 
 async fn restored(source: &Path, target: Target) -> Shown {
     let parent = tempfile::tempdir().expect("a directory");
     let to = parent.path().join("restored");
-    let told = restore(source, &to, target, &mut |_, _| {}).expect("restore");
+    let told = restore(source, &to, target, None, &mut |_, _| {}).expect("restore");
     let store = open(&to).await;
     let shown = shown(&store).await;
     assert_eq!((told.position, told.records), (shown.0, shown.1.len() as u64));
@@ -152,7 +152,8 @@ async fn what_lacks_a_part_is_refused_and_never_passes_for_less() {
     };
     let refused = |dir: &Path, target: Target| {
         let to = tempfile::tempdir().expect("a directory");
-        let error = restore(dir, &to.path().join("new"), target, &mut |_, _| {}).expect_err("refused").to_string();
+        let error =
+            restore(dir, &to.path().join("new"), target, None, &mut |_, _| {}).expect_err("refused").to_string();
         assert!(error.starts_with(&dir.display().to_string()), "{error}");
         error
     };

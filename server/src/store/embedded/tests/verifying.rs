@@ -122,11 +122,12 @@ async fn an_end_of_the_log_that_is_missing_is_missed() {
             let opened = Embedded::open(copied.path(), Options::default()).await;
             assert_eq!(opened.expect_err("as it is verified").to_string(), error);
             let to = tempfile::tempdir().expect("a directory");
-            let error = restore(copied.path(), &to.path().join("new"), Target::Newest, &mut |_, _| {});
+            let error = restore(copied.path(), &to.path().join("new"), Target::Newest, None, &mut |_, _| {});
             let error = error.expect_err("an end is missing").to_string();
             assert!(error.contains(missing) && error.contains(&format!("it ends at 1.{last}, ")), "{error}");
             let wanted = Target::Position(Position { revision: Revision(last), ..boundary });
-            let restored = restore(copied.path(), &to.path().join("new"), wanted, &mut |_, _| {}).expect("it is there");
+            let restored =
+                restore(copied.path(), &to.path().join("new"), wanted, None, &mut |_, _| {}).expect("it is there");
             assert_eq!((restored.from.revision.0, restored.records), (last, last));
         }
     }
@@ -135,7 +136,8 @@ async fn an_end_of_the_log_that_is_missing_is_missed() {
     let found = verified(copied.path()).0.expect("whole");
     assert_eq!((found.position, found.unfinished_bytes, found.is_end_known), (shown.0, 50, true));
     let to = tempfile::tempdir().expect("a directory");
-    let restored = restore(copied.path(), &to.path().join("new"), Target::Newest, &mut |_, _| {}).expect("restored");
+    let restored =
+        restore(copied.path(), &to.path().join("new"), Target::Newest, None, &mut |_, _| {}).expect("restored");
     assert_eq!((restored.from, restored.unfinished_bytes), (shown.0, 50));
     assert_eq!(super::shown(&open(copied.path()).await).await, shown);
     // And where nothing was noted, that is said.

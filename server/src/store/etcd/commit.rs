@@ -2,15 +2,15 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use coffer_proto::etcd::{TxnRequest, TxnResponse};
+use coffer_proto::etcd::TxnRequest;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Etcd,
     connect::{Wait, txn},
     error::{Failure, unauthenticated},
-    head::{Head, revision},
-    request::{Attempt, Outcome},
+    head::Head,
+    request::{Attempt, Outcome, Slot},
     transaction::{Around, Refusal, encode, malformed, refusal},
 };
 use crate::store::{Conflict, Error, Millis, Position, Transaction};
@@ -38,13 +38,30 @@ impl Etcd {
         let busy = |_| Error::Unavailable("too many transactions are under way".into());
         let turn = timeout_at(deadline, self.0.in_flight.acquire()).await.map_err(busy)?;
         let _turn = turn.map_err(|_| Error::Unavailable("it is closed".into()))?;
-        let mut number = 0;
+        let mut slot = Some(self.0.slots.take());
+        let outcome = self.transact_with(transaction, &mut slot, deadline).await;
+        if let Some(slot) = slot {
+            self.0.slots.give_back(slot);
+        }
+        outcome
+    }
+
+    async fn transact_with(&self, transaction: &Transaction, slot: &mut Option<Slot>, deadline: Instant) -> Answer {
         loop {
             // Where the question is not answered, nothing is sent, and nothing can happen later.
             if self.0.suspect.load(Ordering::Relaxed) {
                 self.newest(PROBE_WAIT).await?;
             }
-            let why = match self.attempt_once(transaction, number, deadline).await {
+            let time = Millis::from(self.0.clock.now());
+            let attempt = {
+                let slot = slot.get_or_insert_with(|| self.0.slots.take());
+                self.0.slots.attempt(&self.0.keys, slot, transaction.id, time)
+            };
+            let (stored, epoch) = self.stored();
+            let head = Head { epoch, id: transaction.id, time }.encode();
+            let around = Around { keys: &self.0.keys, stored, attempt: &attempt, head };
+            let request = encode(transaction, around)?;
+            let why = match self.send(transaction, &request, stored, &attempt, slot).await {
                 Ok(answer) => return answer,
                 Err(NotDone(why)) => why,
             };
@@ -52,85 +69,68 @@ impl Etcd {
                 return Err(Error::Unavailable(why));
             }
             sleep(AGAIN_WAIT).await;
-            number += 1;
         }
     }
 
-    async fn attempt_once(&self, transaction: &Transaction, number: u32, until: Instant) -> Result<Answer, NotDone> {
-        let attempt = match timeout_at(until, self.attempt(transaction.id, number)).await {
-            Ok(Ok(attempt)) => Some(attempt),
-            // No lease is given then, and so no record: deletes pass, and an outcome may stay unknown.
-            Ok(Err(Error::Full(_))) if transaction.only_deletes() => None,
-            Ok(Err(error)) => return Ok(Err(error)),
-            Err(_) => return Err(NotDone("etcd gives no lease in time".into())),
-        };
-        let (stored, epoch) = self.stored();
-        let head = Head { epoch, id: transaction.id, time: Millis::from(self.0.clock.now()) }.encode();
-        let around = Around { keys: &self.0.keys, stored, attempt: attempt.as_ref(), head };
-        let request = match encode(transaction, around) {
-            Ok(request) => request,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.send(transaction, &request, stored, attempt.as_ref()).await
-    }
-
+    /// Sends an attempt. Afterwards it is known where its record stands, or the record is not used any more.
     async fn send(
         &self,
         transaction: &Transaction,
         request: &TxnRequest,
         stored: i64,
-        attempt: Option<&Attempt>,
+        attempt: &Attempt,
+        slot: &mut Option<Slot>,
     ) -> Result<Answer, NotDone> {
         let cluster = &self.0.cluster;
         let floor = self.floor();
-        match cluster.ask(cluster.preferred(), MEMBER_MAX, request, txn).await {
+        let outcome = match cluster.ask(cluster.preferred(), MEMBER_MAX, request, txn).await {
             Ok(answer) => {
                 self.0.suspect.store(false, Ordering::Relaxed);
-                Ok(self.answered(transaction, &answer, stored, attempt).and_then(|outcome| match outcome {
-                    Ok(position) => self.check_above(floor, position).map(Ok),
-                    Err(conflict) => Ok(Err(conflict)),
-                }))
-            }
-            Err(Failure::Refused(error)) => Ok(Err(error)),
-            Err(Failure::Unauthenticated) => Ok(Err(unauthenticated())),
-            Err(Failure::OutOfRange) => Ok(Err(malformed())),
-            Err(Failure::Elsewhere(why)) => Err(NotDone(why)),
-            Err(Failure::LeaseEnded) => {
-                if let Some(attempt) = attempt {
-                    self.forget_lease(attempt.lease).await;
+                if answer.succeeded {
+                    answer.header.map_or(Outcome::Unknown, |header| Outcome::Landed(header.revision))
+                } else {
+                    match refusal(&answer, transaction, stored, attempt) {
+                        Ok(Refusal::Conflict(conflict)) => return Ok(Ok(Err(conflict))),
+                        Ok(Refusal::Restored) => {
+                            return Ok(Err(Error::Unavailable("the store was restored meanwhile".into())));
+                        }
+                        Ok(Refusal::Settled(record)) => match attempt.outcome(record) {
+                            // Swept away, or of another history: this attempt was not done, and never is. Nobody
+                            // else uses the record, so the next one takes it as it is.
+                            Outcome::Unknown => {
+                                let found = record.map_or(0, |record| record.mod_revision);
+                                slot.iter_mut().for_each(|slot| slot.revision = found);
+                                return Err(NotDone("the record of its outcome is not there any more".into()));
+                            }
+                            outcome => outcome,
+                        },
+                        Err(error) => return Ok(Err(error)),
+                    }
                 }
-                Err(NotDone("the lease has ended".into()))
             }
+            Err(Failure::Refused(error)) => return Ok(Err(error)),
+            Err(Failure::Unauthenticated) => return Ok(Err(unauthenticated())),
+            Err(Failure::OutOfRange) => return Ok(Err(malformed())),
+            Err(Failure::Elsewhere(why)) => return Err(NotDone(why)),
             Err(Failure::Lost(why)) => {
                 self.0.suspect.store(true, Ordering::Relaxed);
-                let Some(attempt) = attempt else { return Ok(Err(Error::Unknown(why))) };
-                match self.settle(attempt).await {
-                    Outcome::Landed(position) => Ok(self.check_above(floor, position).map(Ok)),
-                    Outcome::Never => Err(NotDone(why)),
-                    Outcome::Unknown => Ok(Err(Error::Unknown(why))),
-                }
+                tracing::debug!(why, "the answer to a transaction was lost");
+                self.settle(attempt).await
             }
-        }
-    }
-
-    fn answered(
-        &self,
-        transaction: &Transaction,
-        answer: &TxnResponse,
-        stored: i64,
-        attempt: Option<&Attempt>,
-    ) -> Answer {
-        if answer.succeeded {
-            let at = answer.header.as_ref().ok_or_else(malformed)?;
-            return Ok(Ok(Position { epoch: self.epoch(), revision: revision(at.revision) }));
-        }
-        match refusal(answer, transaction, stored, attempt)? {
-            Refusal::Conflict(conflict) => Ok(Err(conflict)),
-            Refusal::Restored => Err(Error::Unavailable("the store was restored meanwhile".into())),
-            Refusal::Settled(record) => match self.settled(record) {
-                Outcome::Landed(position) => Ok(Ok(position)),
-                Outcome::Never | Outcome::Unknown => Err(Error::Unavailable("it was given up before".into())),
-            },
+        };
+        match outcome {
+            Outcome::Landed(at) => {
+                slot.iter_mut().for_each(|slot| slot.revision = at);
+                Ok(self.check_above(floor, self.landed_at(at)).map(Ok))
+            }
+            Outcome::Never(at) => {
+                slot.iter_mut().for_each(|slot| slot.revision = at);
+                Err(NotDone("its answer was lost, and it was given up".into()))
+            }
+            Outcome::Unknown => {
+                *slot = None;
+                Ok(Err(Error::Unknown("its answer was lost, and nobody tells what became of it".into())))
+            }
         }
     }
 }

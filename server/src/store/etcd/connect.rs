@@ -9,9 +9,8 @@ use std::{
 };
 
 use coffer_proto::etcd::{
-    AlarmRequest, AlarmResponse, LeaseGrantRequest, LeaseGrantResponse, RangeRequest, RangeResponse, StatusRequest,
-    StatusResponse, TxnRequest, TxnResponse, kv_client::KvClient, lease_client::LeaseClient,
-    maintenance_client::MaintenanceClient,
+    AlarmRequest, AlarmResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse, TxnRequest, TxnResponse,
+    kv_client::KvClient, maintenance_client::MaintenanceClient,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{
@@ -264,13 +263,6 @@ pub(super) async fn range(channel: Channel, request: Request<RangeRequest>) -> R
 
 pub(super) async fn txn(channel: Channel, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
     kv(channel).txn(request).await
-}
-
-pub(super) async fn lease_grant(
-    channel: Channel,
-    request: Request<LeaseGrantRequest>,
-) -> Result<Response<LeaseGrantResponse>, Status> {
-    LeaseClient::new(channel).lease_grant(request).await
 }
 
 pub(super) async fn alarm(channel: Channel, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {

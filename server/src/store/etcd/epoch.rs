@@ -96,7 +96,7 @@ impl Etcd {
         let id = TransactionId::random().map_err(no_randomness)?;
         let head = Head { epoch, id, time: Millis::from(self.0.clock.now()) };
         let (at, stored) = seen.stored;
-        let puts = vec![put(keys.store(), Stored { epoch, ..stored }.encode(), 0), put(keys.head(), head.encode(), 0)];
+        let puts = vec![put(keys.store(), Stored { epoch, ..stored }.encode()), put(keys.head(), head.encode())];
         let request = TxnRequest {
             compare: vec![
                 compare(keys.store(), None, Is::Revision(at)),

@@ -19,8 +19,6 @@ pub(super) enum Failure {
     Elsewhere(String),
     /// It may have been done, or may yet be.
     Lost(String),
-    /// It was not done: the lease has ended.
-    LeaseEnded,
     /// It was not done: the revision that was asked for is not kept, or is still to come.
     OutOfRange,
     /// It was not done: the token is none, or none any more.
@@ -41,7 +39,6 @@ impl Failure {
             (Code::ResourceExhausted, "mvcc: database space exceeded") => Self::Refused(Error::Full(text)),
             (Code::ResourceExhausted, _) => Self::Elsewhere(text),
             (Code::Unavailable, "no leader" | "not capable" | "rpc not supported for learner") => Self::Elsewhere(text),
-            (Code::NotFound, "requested lease not found") => Self::LeaseEnded,
             (Code::Unauthenticated, _)
             | (Code::InvalidArgument, "revision of auth store is old" | "user name is empty") => Self::Unauthenticated,
             // All of this can be mended at etcd while the server runs.
@@ -60,7 +57,6 @@ impl Failure {
         match self {
             Self::Elsewhere(text) | Self::Lost(text) => Ok(text),
             Self::Refused(error) => Err(error),
-            Self::LeaseEnded => Err(Error::Unavailable("the lease has ended".into())),
             Self::OutOfRange => Err(Error::Unavailable("etcd was compacted meanwhile".into())),
             Self::Unauthenticated => Err(unauthenticated()),
         }

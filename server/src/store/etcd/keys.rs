@@ -4,7 +4,7 @@
 //!   {prefix}head               rewritten by every transaction; its revision is the store's
 //!   {prefix}r/{record's key}   a record: its sealed bytes as they are
 //!   {prefix}store              whose it is, and of which epoch; rewritten by a restore
-//!   {prefix}t/{id}             a transaction of the last minute: whether it landed or was given up
+//!   {prefix}t/{session}/{n}    what became of a server's last transaction that used this record
 //! ```
 //! Followers watch one range, from `head` to the end of `r/`. Nothing else of the store sorts in between.
 
@@ -50,8 +50,8 @@ impl Keys {
         self.at("store")
     }
 
-    pub(super) fn request(&self, id: &str) -> Vec<u8> {
-        self.at(&format!("t/{id}"))
+    pub(super) fn request(&self, name: &str) -> Vec<u8> {
+        self.at(&format!("t/{name}"))
     }
 
     pub(super) fn record(&self, key: &str) -> Vec<u8> {
@@ -67,6 +67,11 @@ impl Keys {
     /// Every key of the store.
     pub(super) fn all(&self) -> Range {
         Range::below(self.prefix.clone().into_bytes())
+    }
+
+    /// What became of transactions.
+    pub(super) fn requests(&self) -> Range {
+        Range::below(self.at("t/"))
     }
 
     /// All records.

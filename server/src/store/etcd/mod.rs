@@ -26,6 +26,7 @@ mod keys;
 mod load;
 mod net;
 mod request;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -48,7 +49,7 @@ use self::{
     follow::Follower,
     head::{Head, Stored},
     keys::Keys,
-    request::Leases,
+    request::Slots,
     transaction::{Is, compare, first, get, malformed, put},
 };
 use super::{
@@ -113,7 +114,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// The store's own record, as the last load found it, and its revision. Commits count on it.
     stored: RwLock<(i64, Stored)>,
-    leases: Leases,
+    slots: Slots,
     in_flight: Semaphore,
     /// Whether an answer was lost and none came since.
     suspect: AtomicBool,
@@ -151,7 +152,7 @@ impl Etcd {
         nothing.extend(keys.stores_above().map(|above| compare(above, None, Is::Absent)));
         let create = TxnRequest {
             compare: nothing,
-            success: vec![put(keys.store(), stored.clone(), 0), put(keys.head(), head.encode(), 0)],
+            success: vec![put(keys.store(), stored.clone()), put(keys.head(), head.encode())],
             failure: vec![get(keys.store(), 0)],
         };
         let answer = cluster.read(SHORT, &create, txn).await?;
@@ -175,7 +176,7 @@ impl Etcd {
             keys,
             clock,
             stored: RwLock::new((0, Stored { instance: [0; 16], epoch: Epoch(0) })),
-            leases: Leases::default(),
+            slots: Slots::new()?,
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             suspect: AtomicBool::new(false),
             known: Known::default(),
@@ -184,6 +185,9 @@ impl Etcd {
         version::check(&store.0.cluster).await?;
         let seen = store.look_again().await?;
         store.set_stored(seen.stored);
+        if let Err(error) = store.sweep().await {
+            tracing::warn!(%error, "what other servers left behind in etcd cannot be removed now");
+        }
         Ok(store)
     }
 

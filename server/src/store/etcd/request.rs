@@ -1,117 +1,148 @@
 //! What became of a transaction whose answer was lost.
 //!
-//! Each attempt at a transaction puts a record of itself, which must not be there yet. Who does not know whether it landed
-//! puts that record as given up: if that succeeds, the attempt did not land and never will; if it is there already, it
-//! says that it landed, and at which revision. That it is absent proves nothing: the attempt may be under way.
-//!
-//! The record is under a lease, which also ends the attempt: etcd refuses to put anything under a lease that has ended, so
-//! what comes to a member after a minute does not land any more.
+//! A handle has as many records in etcd as it has transactions under way at most, and each transaction rewrites one of them
+//! that no other uses meanwhile. It expects the record as the one before left it. Who does not know whether an attempt
+//! landed rewrites its record as given up, under the same expectation: if that succeeds, the attempt did not land and never
+//! will, whatever is still on its way to a member; if the record was rewritten already, it says that the attempt landed, and
+//! at which revision. That it was not rewritten proves nothing: the attempt may be under way.
 
-use std::time::Duration;
-
-use coffer_proto::etcd::{KeyValue, LeaseGrantRequest, TxnRequest};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep},
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
+
+use coffer_proto::etcd::{KeyValue, TxnRequest};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Etcd,
-    connect::{SHORT, lease_grant, txn},
-    error::Failure,
+    connect::{SHORT, txn},
     head::revision,
-    transaction::{Is, compare, first, get, put},
+    keys::Keys,
+    transaction::{Is, compare, first, get, put, within},
 };
-use crate::store::{Error, Position, TransactionId};
+use crate::store::{Error, Millis, Position, TransactionId};
 
-/// How long a lease lasts, in seconds: much longer than it is used and an outcome is asked for.
-const LEASE_S: i64 = 60;
-/// How long a lease is used. Its records end together, in one step of etcd, so there should not be too many.
-const LEASE_USE_MAX: Duration = Duration::from_secs(15);
 /// How long it is tried to learn an outcome.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// Before it is tried again.
 const SETTLE_WAIT: Duration = Duration::from_millis(100);
 
-const LANDED: &[u8] = &[1];
-const GIVEN_UP: &[u8] = &[0];
+const LANDED: u8 = 1;
+const GIVEN_UP: u8 = 0;
+
+/// The records of one handle.
+#[derive(Debug)]
+pub(super) struct Slots {
+    /// Tells its records from those of other handles. Random.
+    session: TransactionId,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    free: Vec<Slot>,
+    /// How many there are.
+    count: u32,
+}
+
+/// A record that nobody else uses. One that is not given back is not used again.
+#[derive(Debug)]
+pub(super) struct Slot {
+    number: u32,
+    /// Where its record stands; 0 if there is none.
+    pub(super) revision: i64,
+}
 
 /// One sending of a transaction.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
+    id: TransactionId,
+    time: Millis,
     /// Of its record.
     pub(super) key: Vec<u8>,
-    /// Of its record.
-    pub(super) lease: i64,
+    /// Where the record stands before.
+    pub(super) before: i64,
 }
 
-/// What became of an attempt.
+/// What became of an attempt, and where its record stands now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It landed.
-    Landed(Position),
+    Landed(i64),
     /// It did not and never will.
-    Never,
-    /// Nobody answers.
+    Never(i64),
+    /// Nobody answers, or the record was not ours.
     Unknown,
 }
 
-/// The lease of the records, given by etcd when there is one to put.
-#[derive(Debug, Default)]
-pub(super) struct Leases(Mutex<Option<(i64, Instant)>>);
+impl Slots {
+    /// Of a new handle, which has none yet.
+    pub(super) fn new() -> Result<Self, Error> {
+        let no_randomness = |_| Error::Unavailable("the system gives no randomness".into());
+        Ok(Self { session: TransactionId::random().map_err(no_randomness)?, inner: Mutex::default() })
+    }
+
+    pub(super) fn take(&self) -> Slot {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.free.pop().unwrap_or_else(|| {
+            inner.count += 1;
+            Slot { number: inner.count, revision: 0 }
+        })
+    }
+
+    /// Takes back a record of which it is known where it stands.
+    pub(super) fn give_back(&self, slot: Slot) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).free.push(slot);
+    }
+
+    pub(super) fn attempt(&self, keys: &Keys, slot: &Slot, id: TransactionId, time: Millis) -> Attempt {
+        let key = keys.request(&format!("{:?}/{}", self.session, slot.number));
+        Attempt { id, time, key, before: slot.revision }
+    }
+}
 
 impl Attempt {
-    /// The value of its record.
+    /// The record as the attempt expects it.
+    pub(super) fn expected(&self) -> Is {
+        if self.before == 0 { Is::Absent } else { Is::Revision(self.before) }
+    }
+
+    /// The record that it puts: `state 1 | id 16 | time in milliseconds 8`.
     pub(super) fn landed(&self) -> Vec<u8> {
-        LANDED.into()
+        self.record(LANDED)
+    }
+
+    fn record(&self, state: u8) -> Vec<u8> {
+        [&[state][..], &self.id.0, &self.time.0.to_le_bytes()].concat()
+    }
+
+    /// What a record says that is not the expected one.
+    pub(super) fn outcome(&self, record: Option<&KeyValue>) -> Outcome {
+        match record {
+            Some(record) if record.value == self.record(LANDED) => Outcome::Landed(record.mod_revision),
+            Some(record) if record.value == self.record(GIVEN_UP) => Outcome::Never(record.mod_revision),
+            _ => Outcome::Unknown,
+        }
     }
 }
 
 impl Etcd {
-    /// A new attempt at a transaction; the first has number 0.
-    pub(super) async fn attempt(&self, id: TransactionId, number: u32) -> Result<Attempt, Error> {
-        Ok(Attempt { key: self.0.keys.request(&format!("{id:?}.{number}")), lease: self.lease().await? })
-    }
-
-    async fn lease(&self) -> Result<i64, Error> {
-        let mut current = self.0.leases.0.lock().await;
-        if let Some((lease, since)) = *current
-            && since.elapsed() < LEASE_USE_MAX
-        {
-            return Ok(lease);
-        }
-        let since = Instant::now();
-        let request = LeaseGrantRequest { ttl: LEASE_S, id: 0 };
-        let lease = self.0.cluster.read(SHORT, &request, lease_grant).await?.id;
-        *current = Some((lease, since));
-        Ok(lease)
-    }
-
-    /// The next attempt takes a new lease.
-    pub(super) async fn forget_lease(&self, ended: i64) {
-        let mut current = self.0.leases.0.lock().await;
-        if current.is_some_and(|(lease, _)| lease == ended) {
-            *current = None;
-        }
-    }
-
     /// Finds out what became of an attempt, or sees to it that nothing will.
     pub(super) async fn settle(&self, attempt: &Attempt) -> Outcome {
         let give_up = TxnRequest {
-            compare: vec![compare(attempt.key.clone(), None, Is::Absent)],
-            success: vec![put(attempt.key.clone(), GIVEN_UP.into(), attempt.lease)],
+            compare: vec![compare(attempt.key.clone(), None, attempt.expected())],
+            // Within, it passes although there may be no room.
+            success: within(vec![put(attempt.key.clone(), attempt.record(GIVEN_UP))], 1),
             failure: vec![get(attempt.key.clone(), 0)],
         };
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
             match self.0.cluster.ask_any(SHORT, &give_up, txn).await {
-                Ok(answer) if answer.succeeded => return Outcome::Never,
-                Ok(answer) => {
-                    let record = answer.responses.first().and_then(first).flatten();
-                    return record.map_or(Outcome::Unknown, |record| self.settled(record));
+                Ok(answer) if answer.succeeded => {
+                    return answer.header.map_or(Outcome::Unknown, |header| Outcome::Never(header.revision));
                 }
-                // It did not land if it was not there before, but who knows.
-                Err(Failure::LeaseEnded) => return Outcome::Unknown,
+                Ok(answer) => return attempt.outcome(answer.responses.first().and_then(first).flatten()),
                 Err(failure) => tracing::warn!(?failure, "the outcome of a transaction cannot be learnt; trying again"),
             }
             if Instant::now() >= deadline {
@@ -121,11 +152,8 @@ impl Etcd {
         }
     }
 
-    /// What an attempt's record says.
-    pub(super) fn settled(&self, record: &KeyValue) -> Outcome {
-        match record.value.as_slice() {
-            LANDED => Outcome::Landed(Position { epoch: self.epoch(), revision: revision(record.mod_revision) }),
-            _ => Outcome::Never,
-        }
+    /// The position of an attempt that landed.
+    pub(super) fn landed_at(&self, of_etcd: i64) -> Position {
+        Position { epoch: self.epoch(), revision: revision(of_etcd) }
     }
 }

@@ -36,8 +36,8 @@ pub(super) struct Around<'a> {
     pub(super) keys: &'a Keys,
     /// The revision of the store's own record that the epoch was read from.
     pub(super) stored: i64,
-    /// The record of this attempt; none where etcd has no room for one.
-    pub(super) attempt: Option<&'a Attempt>,
+    /// This attempt.
+    pub(super) attempt: &'a Attempt,
     /// The new head.
     pub(super) head: Vec<u8>,
 }
@@ -45,12 +45,9 @@ pub(super) struct Around<'a> {
 /// The transaction, encoded within etcd's limits.
 pub(super) fn encode(transaction: &Transaction, around: Around<'_>) -> Result<TxnRequest, Error> {
     let Around { keys, stored, attempt, head } = around;
-    let mut compare = vec![compare(keys.store(), None, Is::Revision(stored))];
-    let mut failure = vec![find(keys.store(), Vec::new())];
-    if let Some(attempt) = attempt {
-        compare.push(self::compare(attempt.key.clone(), None, Is::Absent));
-        failure.push(get(attempt.key.clone(), 0));
-    }
+    let mut compare =
+        vec![compare(keys.store(), None, Is::Revision(stored)), compare(attempt.key.clone(), None, attempt.expected())];
+    let mut failure = vec![find(keys.store(), Vec::new()), get(attempt.key.clone(), 0)];
     for (key, expect) in &transaction.expectations {
         compare.push(expected(keys, key, *expect));
         failure.push(found(keys, key, *expect));
@@ -58,9 +55,7 @@ pub(super) fn encode(transaction: &Transaction, around: Around<'_>) -> Result<Tx
 
     let mut operations = operations(keys, &Net::of(&transaction.changes));
     // The last operation is the head: a follower that sees it has seen all before it.
-    let record = attempt.map(|attempt| put(attempt.key.clone(), attempt.landed(), attempt.lease));
-    let mut last = Vec::from_iter(record);
-    last.push(put(keys.head(), head, 0));
+    let mut last = vec![put(attempt.key.clone(), attempt.landed()), put(keys.head(), head)];
     let top_max = TOP_MAX.max(compare.len());
     let success = if transaction.only_deletes() {
         operations.append(&mut last);
@@ -86,8 +81,8 @@ pub(super) fn encode(transaction: &Transaction, around: Around<'_>) -> Result<Tx
 pub(super) enum Refusal<'a> {
     /// The store's own record was rewritten.
     Restored,
-    /// This attempt is settled already; its record.
-    Settled(&'a coffer_proto::etcd::KeyValue),
+    /// The record of this attempt is not the one that was expected.
+    Settled(Option<&'a coffer_proto::etcd::KeyValue>),
     /// An expectation does not hold.
     Conflict(Conflict),
 }
@@ -97,16 +92,15 @@ pub(super) fn refusal<'a>(
     answer: &'a TxnResponse,
     transaction: &Transaction,
     stored: i64,
-    attempt: Option<&Attempt>,
+    attempt: &Attempt,
 ) -> Result<Refusal<'a>, Error> {
     let mut found = answer.responses.iter().map(first);
     let mut next = || found.next().flatten().ok_or_else(malformed);
     if next()?.is_none_or(|key| key.mod_revision != stored) {
         return Ok(Refusal::Restored);
     }
-    if attempt.is_some()
-        && let Some(record) = next()?
-    {
+    let record = next()?;
+    if record.map_or(0, |record| record.mod_revision) != attempt.before {
         return Ok(Refusal::Settled(record));
     }
     for (key, expect) in &transaction.expectations {
@@ -147,7 +141,7 @@ fn operations(keys: &Keys, net: &Net<'_>) -> Vec<RequestOp> {
         operations.push(delete(from, end));
     }
     operations.extend(net.deletes.iter().map(|key| delete(keys.record(key), Vec::new())));
-    operations.extend(net.puts.iter().map(|(key, value)| put(keys.record(key), value.to_vec(), 0)));
+    operations.extend(net.puts.iter().map(|(key, value)| put(keys.record(key), value.to_vec())));
     operations
 }
 
@@ -216,11 +210,11 @@ pub(super) fn get(key: Vec<u8>, revision: i64) -> RequestOp {
     op(Op::RequestRange(RangeRequest { key, revision, ..RangeRequest::default() }))
 }
 
-pub(super) fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> RequestOp {
-    op(Op::RequestPut(PutRequest { key, value, lease }))
+pub(super) fn put(key: Vec<u8>, value: Vec<u8>) -> RequestOp {
+    op(Op::RequestPut(PutRequest { key, value }))
 }
 
-fn delete(key: Vec<u8>, range_end: Vec<u8>) -> RequestOp {
+pub(super) fn delete(key: Vec<u8>, range_end: Vec<u8>) -> RequestOp {
     op(Op::RequestDeleteRange(DeleteRangeRequest { key, range_end }))
 }
 

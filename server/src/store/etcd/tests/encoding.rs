@@ -6,12 +6,12 @@ use coffer_proto::etcd::{RequestOp, TxnRequest, request_op::Request as Op};
 use proptest::prelude::*;
 
 use crate::store::{
-    Change, Error, Expect, KEY_BYTES, Key, RECORD_BYTES, Revision, TRANSACTION_CHANGES, TRANSACTION_EXPECTATIONS,
-    Transaction,
+    Change, Error, Expect, KEY_BYTES, Key, Millis, RECORD_BYTES, Revision, TRANSACTION_CHANGES,
+    TRANSACTION_EXPECTATIONS, Transaction,
     conformance::{Random, put, random_transaction, transaction},
     etcd::{
         keys::Keys,
-        request::Attempt,
+        request::Slots,
         transaction::{Around, encode},
     },
 };
@@ -20,8 +20,9 @@ const LIST_MAX: usize = 128;
 
 fn encoded(transaction: &Transaction) -> Result<TxnRequest, Error> {
     let keys = Keys::new("coffer/").expect("a prefix");
-    let attempt = Attempt { key: keys.request("00.0"), lease: 1 };
-    encode(transaction, Around { keys: &keys, stored: 1, attempt: Some(&attempt), head: vec![1] })
+    let slots = Slots::new().expect("randomness");
+    let attempt = slots.attempt(&keys, &slots.take(), transaction.id, Millis(1));
+    encode(transaction, Around { keys: &keys, stored: 1, attempt: &attempt, head: vec![1] })
 }
 
 /// Every operation, in order. Checks that the lists of each level fit into what those above left.

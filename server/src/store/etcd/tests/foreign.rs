@@ -10,7 +10,7 @@ use crate::store::{
 };
 
 async fn write(server: &Server, key: &[u8], value: &str) -> TxnResponse {
-    let success = vec![encoding::put(key.to_vec(), value.into(), 0)];
+    let success = vec![encoding::put(key.to_vec(), value.into())];
     server.kv().txn(TxnRequest { success, ..TxnRequest::default() }).await.expect("write").into_inner()
 }
 

@@ -1,6 +1,7 @@
 //! The store on real etcd, one server or several, each in a directory and on ports of its own.
 
 mod access;
+mod backed_up;
 mod cluster;
 mod conform;
 mod encoding;

@@ -1,8 +1,12 @@
 //! What becomes of transactions whose answers are lost.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tokio::time::Instant;
+use coffer_proto::etcd::RangeRequest;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     commit_of, keys_of,
@@ -10,10 +14,13 @@ use super::{
     server::{Server, free_port},
     soon,
 };
-use crate::store::{
-    Error, Expect, Store as _,
-    conformance::{delete, expecting, put, records, transaction},
-    etcd::Etcd,
+use crate::{
+    clock::{Clock, SystemClock},
+    store::{
+        Error, Expect, Store as _,
+        conformance::{delete, expecting, put, records, transaction},
+        etcd::{Etcd, keys::Keys},
+    },
 };
 
 const PREFIX: &str = "coffer/";
@@ -109,4 +116,46 @@ async fn a_member_that_is_gone_is_passed_over() {
     options.endpoints.insert(0, format!("http://127.0.0.1:{}", free_port()));
     let store = Etcd::open(options).await.expect("open");
     assert!(store.commit(transaction([put("key", "")])).await.is_ok());
+}
+
+/// Two days ahead.
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now(&self) -> SystemTime {
+        SystemClock.now() + Duration::from_secs(2 * 24 * 60 * 60)
+    }
+
+    fn uptime(&self) -> Duration {
+        SystemClock.uptime()
+    }
+}
+
+#[tokio::test]
+async fn few_records_of_attempts_are_kept_and_old_ones_are_swept_away() {
+    let server = Server::start();
+    let store = server.create(PREFIX).await;
+    let count = async || {
+        let requests = Keys::new(PREFIX).expect("a prefix").requests();
+        let ask = RangeRequest { key: requests.from, range_end: requests.end, ..RangeRequest::default() };
+        server.kv().range(ask).await.expect("read").into_inner().count
+    };
+    let commit = async |key: String| store.commit(transaction([put(&key, "")])).await.expect("commit");
+    for at in 0..10 {
+        commit(at.to_string()).await.expect("no conflict");
+    }
+    assert_eq!(count().await, 1, "one after the other use one");
+    let mut tasks = JoinSet::new();
+    for at in 0..200 {
+        let store = store.clone();
+        tasks.spawn(async move { store.commit(transaction([put(&at.to_string(), "")])).await });
+    }
+    assert!(tasks.join_all().await.iter().all(|outcome| matches!(outcome, Ok(Ok(_)))));
+    assert!((2..=64).contains(&count().await), "{}", count().await);
+    server.open(PREFIX).await;
+    assert!(count().await >= 2, "they are not old");
+    Etcd::open_with(server.options(PREFIX), Arc::new(Ahead)).await.expect("open");
+    assert_eq!(count().await, 0);
+    commit("again".to_owned()).await.expect("no conflict");
+    assert_eq!(count().await, 1);
 }

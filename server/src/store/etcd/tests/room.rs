@@ -14,7 +14,8 @@ async fn without_room_only_deletes_pass_and_are_seen() {
     store.commit(transaction([put("revoked", "")])).await.expect("commit").expect("no conflict");
     let large = |at: usize| Change::Put(Key::new(format!("large/{at:03}")), vec![7; RECORD_BYTES].into());
     let mut refused = None;
-    for at in (0..200).step_by(10) {
+    // etcd looks at the size of its file, which is written some time after a transaction.
+    for at in (0..2_000).step_by(10) {
         let many: Vec<_> = (at..at + 10).map(large).collect();
         if let Err(error) = store.commit(transaction(many)).await {
             refused = Some(error);
@@ -27,7 +28,7 @@ async fn without_room_only_deletes_pass_and_are_seen() {
     assert!(matches!(store.condition().await.writes, Writes::Deletes(_)));
 
     let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
-    // Of this handle, which has a lease, and of one that is given none.
+    // Of this handle, which has records of attempts, and of one that has none yet.
     let deletes = [(store.clone(), delete("revoked"), 1), (server.open("coffer/").await, delete_prefix("large/"), 10)];
     for (store, change, count_min) in deletes {
         let position = store.commit(transaction([change])).await.expect("deletes pass").expect("no conflict");

@@ -6,7 +6,8 @@
 //!
 //! - [`event`] is what a line says, `line` forms its JSON; `marker` forms the lines that begin, continue and end a chain.
 //! - [`file`](mod@file) is where lines go: `writer` keeps the file whole and the chain true to it, `sink` is the file
-//!   itself, `rotation` what becomes of it when it is full, `head` the note of how far it came, `tail` how far it is.
+//!   itself, `rotation` what becomes of it when it is full, `head` the note of how far it came, `tail` how far it is, `reserve` its
+//!   room on a full disk.
 //! - [`read`] takes lines apart, [`files`] finds them, [`verify`] holds them against their chains.
 
 pub mod event;
@@ -16,6 +17,7 @@ mod head;
 mod line;
 mod marker;
 pub mod read;
+mod reserve;
 mod rotation;
 mod sink;
 mod tail;

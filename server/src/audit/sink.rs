@@ -16,6 +16,7 @@ use rustix::{
 use super::{
     Mark,
     head::Note,
+    reserve::Reserve,
     rotation::{self, Surplus},
     tail::Tail,
 };
@@ -88,6 +89,8 @@ pub(super) trait Sink: Send + 'static {
     fn rotate(&mut self, time: SystemTime, seq: u64, keep_files: u32) -> Result<Surplus, OpenError>;
     /// Removes them.
     fn remove(&self, surplus: Surplus);
+    /// Keeps room on the disk for lines to come, where it can.
+    fn keep_room(&mut self) {}
     /// Puts a note of how far the log came beside it, where there is a place for one.
     fn keep(&self, note: &Note) -> io::Result<()>;
 }
@@ -99,6 +102,7 @@ pub(super) struct FileSink {
     file: File,
     /// Pipes and devices cannot be cut or synced.
     is_regular: bool,
+    reserve: Reserve,
 }
 
 impl FileSink {
@@ -135,8 +139,10 @@ impl FileSink {
             return Err(fail(Problem::Strange));
         }
         draft::tidy(&Note::path(path));
-        let mut sink = Self { path: path.to_owned(), file, is_regular: metadata.is_file() };
+        let mut sink =
+            Self { path: path.to_owned(), file, is_regular: metadata.is_file(), reserve: Reserve::default() };
         sink.end_torn_line().map_err(|error| fail(Problem::Open(error)))?;
+        sink.keep_room();
         if existing.is_none() {
             // A file that no directory names after a power loss would take its synced lines with it.
             let synced = File::open(rotation::directory(path)).and_then(|directory| directory.sync_all());
@@ -165,7 +171,9 @@ impl Sink for FileSink {
     fn cut_back(&mut self, bytes: u64) -> bool {
         // The length is asked for, not remembered: whoever rotates may have truncated the file.
         let cut = || self.file.set_len(self.file.metadata()?.len().saturating_sub(bytes));
-        self.is_regular && cut().is_ok()
+        let is_cut = self.is_regular && cut().is_ok();
+        self.reserve.is_lost();
+        is_cut
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -186,8 +194,18 @@ impl Sink for FileSink {
     }
 
     fn reopen(&mut self) -> Result<(), OpenError> {
+        if self.is_regular {
+            // Before the new file wants its own.
+            self.reserve.give_back(&self.file);
+        }
         *self = Self::open(&self.path)?;
         Ok(())
+    }
+
+    fn keep_room(&mut self) {
+        if self.is_regular {
+            self.reserve.keep(&self.file);
+        }
     }
 
     fn before(&self) -> Before {
@@ -261,6 +279,7 @@ fn is_trusted(uid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::reserve::RESERVE_BYTES;
 
     #[test]
     fn the_file_is_the_owners_alone() {
@@ -331,6 +350,25 @@ mod tests {
         let _reader = OpenOptions::new().read(true).write(true).open(&path).expect("both ends");
         let sink = FileSink::open(&path).expect("a reader");
         assert!(!fcntl_getfl(&sink.file).expect("flags").contains(OFlags::NONBLOCK), "a full pipe is waited for");
+    }
+
+    #[test]
+    fn room_is_kept_in_the_file_that_is_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, aside) = (directory.path().join("a"), directory.path().join("b"));
+        let mut sink = FileSink::open(&path).expect("opens");
+        let taken = |path: &Path| fs::metadata(path).expect("there").blocks() * 512;
+        if taken(&path) == 0 {
+            // A file system that cannot.
+            return;
+        }
+        sink.write(b"{}").expect("written");
+        assert!(sink.cut_back(2), "which frees the room");
+        sink.keep_room();
+        assert!(taken(&path) >= RESERVE_BYTES, "{}", taken(&path));
+        fs::rename(&path, &aside).expect("renamed");
+        sink.reopen().expect("opens");
+        assert!(taken(&path) >= RESERVE_BYTES && taken(&aside) == 0, "{} {}", taken(&path), taken(&aside));
     }
 
     #[test]

@@ -142,6 +142,7 @@ impl<S: Sink> Writer<S> {
         self.rotation_failed = false;
         self.settle();
         self.follow_path();
+        self.sink.keep_room();
     }
 
     /// Syncs what was written, and notes how far the log came.

@@ -108,7 +108,7 @@ fn reason_hint(reason: Reason) -> Option<&'static str> {
         Reason::GrantExists => "nothing is left to do: coffer grant list shows it",
         Reason::Contention | Reason::Overloaded | Reason::StoreUnavailable => "try again in a moment",
         Reason::OutcomeUnknown => "the change may or may not have happened: look before repeating it",
-        Reason::StorageFull => "an operator must make room; deletes still work",
+        Reason::StorageFull => "an operator must make room",
         Reason::Sealed => {
             "its key source does not give the root key: an operator must look at it, and at the server's log"
         }

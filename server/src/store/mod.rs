@@ -204,9 +204,15 @@ pub enum Error {
     /// It does not answer now; nothing happened. Trying again may help.
     #[error("the store does not answer: {0}")]
     Unavailable(String),
-    /// No room; nothing happened. Deletes may still pass, reads do.
+    /// No room for what adds; nothing happened. Deletes still pass, and reads.
     #[error("the store is full: {0}")]
     Full(String),
+    /// No room for anything; nothing happened. Reads still pass.
+    #[error("the store takes no writes: {0}")]
+    Exhausted(String),
+    /// No room for a snapshot: how much it needs, and how much is free. Writes may pass.
+    #[error("{0}")]
+    NoRoom(String),
     /// The transaction may have happened or not, and may yet: an answer was lost, or a write or sync failed half way.
     #[error("the outcome of the transaction is not known: {0}")]
     Unknown(String),

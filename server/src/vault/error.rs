@@ -79,8 +79,8 @@ pub enum Error {
     TooMany(&'static str),
     /// Too many calls at once.
     Overloaded(&'static str),
-    /// No room in memory or on disk.
-    StorageFull(&'static str),
+    /// No room in memory or on disk; what still works.
+    StorageFull(String),
     /// The store does not answer; nothing was written.
     StoreUnavailable(String),
     /// No audit line can be written, so nothing is done.
@@ -330,7 +330,11 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Unavailable(detail) | store::Error::Failed(detail) => Error::StoreUnavailable(detail),
-            store::Error::Full(_) => Error::StorageFull("the server's disk is full; deletes still work"),
+            store::Error::Full(_) => Error::StorageFull("the server's disk is nearly full; deletes still work".into()),
+            store::Error::Exhausted(_) => {
+                Error::StorageFull("the server's disk is full, and takes no deletes either; reads go on".into())
+            }
+            store::Error::NoRoom(why) => Error::StorageFull(why),
             store::Error::Unknown(detail) => Error::OutcomeUnknown(detail),
             store::Error::Invalid(detail) => Error::Internal(detail),
         }

@@ -193,7 +193,7 @@ impl<T> Plan<T> {
     fn check_ceiling(&self, context: &Context<'_>, ceiling: u64) -> Result<(), Error> {
         let more: u64 = self.changes.iter().map(|change| ENTRY_BYTES + change.bytes() as u64).sum();
         if context.state.memory_bytes() + more > ceiling {
-            return Err(Error::StorageFull("the server's memory ceiling is reached; deletes still work"));
+            return Err(Error::StorageFull("the server's memory ceiling is reached; deletes still work".into()));
         }
         Ok(())
     }

@@ -128,7 +128,7 @@ impl Writer {
     fn divide(&mut self) -> Result<Boundary, Error> {
         self.progress.check()?;
         self.log.divide().map_err(|error| match error {
-            Append::Full(why) => Error::Full(why),
+            Append::Full(why) => Error::Exhausted(why),
             Append::Failed(why) => {
                 self.progress.fail(why.clone());
                 Error::Failed(why)
@@ -142,14 +142,17 @@ impl Writer {
         }
         match self.space.passing(self.progress.behind_bytes()) {
             Passing::All => {}
-            Passing::Deletes(why) => waiting = refuse_puts(waiting, &why),
-            Passing::Nothing(why) => return answer_full(waiting, &why),
+            Passing::Deletes(why) => waiting = refuse_puts(waiting, &Error::Full(why)),
+            Passing::Nothing(why) => return answer(waiting, &Error::Exhausted(why)),
         }
         if let Err((waiting, why)) = self.group(waiting) {
             // Deletes are small and free room: they are not turned away for the puts beside them.
-            let deletes = refuse_puts(waiting, &why);
-            if let Err((deletes, why)) = self.group(deletes) {
-                answer_full(deletes, &why);
+            let (deletes, puts) = divide(waiting);
+            // What puts are told is what became of the deletes.
+            let full = if deletes.is_empty() { Error::Exhausted(why) } else { Error::Full(why) };
+            match self.group(deletes) {
+                Ok(()) => answer(puts, &full),
+                Err((deletes, why)) => answer(puts.into_iter().chain(deletes), &Error::Exhausted(why)),
             }
         }
     }
@@ -234,7 +237,7 @@ impl Writer {
         let drained = self.progress.wait_until_behind_less(1, CLOSE_PATIENCE);
         let outcome = drained.and_then(|()| {
             self.log.close().map_err(|error| match error {
-                Append::Full(why) => Error::Full(why),
+                Append::Full(why) => Error::Exhausted(why),
                 Append::Failed(why) => Error::Failed(why),
             })
         });
@@ -248,12 +251,17 @@ impl Writer {
     }
 }
 
-fn refuse_puts(waiting: Vec<Waiting>, why: &str) -> Vec<Waiting> {
-    let (deletes, puts) = waiting.into_iter().partition(|waiting| waiting.transaction.only_deletes());
-    answer_full(puts, why);
+/// Those that only delete, and the others.
+fn divide(waiting: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
+    waiting.into_iter().partition(|waiting| waiting.transaction.only_deletes())
+}
+
+fn refuse_puts(waiting: Vec<Waiting>, why: &Error) -> Vec<Waiting> {
+    let (deletes, puts) = divide(waiting);
+    answer(puts, why);
     deletes
 }
 
-fn answer_full(waiting: Vec<Waiting>, why: &str) {
-    waiting.into_iter().for_each(|waiting| waiting.answer(Err(Error::Full(why.into()))));
+fn answer(waiting: impl IntoIterator<Item = Waiting>, why: &Error) {
+    waiting.into_iter().for_each(|waiting| waiting.answer(Err(why.clone())));
 }

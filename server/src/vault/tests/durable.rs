@@ -8,6 +8,7 @@ use super::world::{World, fetch, list, new, scope, secret, valued};
 use crate::{
     audit::Phase,
     store::{
+        self,
         faulty::{Fault, Faulty},
         memory::Memory,
     },
@@ -93,4 +94,16 @@ async fn a_given_value_always_counts_as_a_change() {
     assert_eq!(again.meta.version, 2, "telling that it is the same would confirm a guess");
     let nothing = vault.update_secret(&call, name, String::new(), Ok(Default::default())).await;
     assert_eq!(nothing.map(drop), Err(Error::NoChanges));
+}
+
+#[test]
+fn a_full_disk_says_what_still_works_and_a_snapshot_how_much_it_needs() {
+    let told = |error: store::Error| {
+        let error = Error::from(error);
+        assert_eq!(error.reason(), Reason::StorageFull);
+        error.to_string()
+    };
+    assert!(told(store::Error::Full("".into())).ends_with("deletes still work"));
+    assert!(told(store::Error::Exhausted("".into())).ends_with("takes no deletes either; reads go on"));
+    assert_eq!(told(store::Error::NoRoom("97 MiB".into())), "no room: 97 MiB");
 }

@@ -142,8 +142,12 @@ impl Worker {
     }
 
     fn snapshot(&self) -> Result<Snapshot, Error> {
-        let boundary = self.boundary()?;
         let kept = list(&self.snapshots).map_err(failed)?;
+        let boundary = match self.boundary() {
+            // Dividing the log takes less than the snapshot, which says how much it needs.
+            Err(error @ Error::Exhausted(_)) => return Err(self.check_room(&kept).err().unwrap_or(error)),
+            boundary => boundary?,
+        };
         if let Some(newest) = kept.last().filter(|newest| newest.position == boundary.position) {
             // Read to its end: it may be about to leave as a backup, and one that cannot be restored is none.
             match newest.examine(self.parts.instance) {
@@ -221,9 +225,7 @@ impl Worker {
         let base = kept.last().map_or(0, |newest| size(&newest.path));
         let needed = base + self.log_bytes(since).map_err(failed)? + SPARE_BYTES;
         match self.parts.disk.room(self.parts.layout.dir()) {
-            Ok(room) if room.free_bytes < needed => {
-                Err(Error::Full(format!("a snapshot may need {needed} bytes, and {} are free", room.free_bytes)))
-            }
+            Ok(room) if room.free_bytes < needed => Err(no_room(needed, room.free_bytes)),
             // Where it is not known the write itself will tell.
             Ok(_) | Err(_) => Ok(()),
         }
@@ -301,6 +303,16 @@ pub(in super::super) fn needed(mut segments: Vec<Revision>, after: Revision) -> 
     Some(segments)
 }
 
+fn no_room(needed_bytes: u64, free_bytes: u64) -> Error {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    Error::NoRoom(format!(
+        "a new snapshot wants {} MiB free on the server's disk, of which {} MiB are to stay free; {} MiB are free",
+        mib(needed_bytes),
+        mib(SPARE_BYTES),
+        free_bytes >> 20
+    ))
+}
+
 fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
@@ -308,5 +320,5 @@ fn size(path: &Path) -> u64 {
 fn failed(error: OpenError) -> Error {
     let is_full = matches!(&error, OpenError::Io { source, .. } if super::super::disk::is_full(source));
     let why = error.to_string();
-    if is_full { Error::Full(why) } else { Error::Unavailable(why) }
+    if is_full { Error::NoRoom(why) } else { Error::Unavailable(why) }
 }

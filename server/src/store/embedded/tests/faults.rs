@@ -119,7 +119,7 @@ async fn a_full_disk_is_answered_with_full_and_work_goes_on() {
     for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
         disk.fail(On::Log, Fault::Write(60, kind));
         let outcome = store.commit(transaction([put("big", "x")])).await;
-        assert!(matches!(outcome, Err(Error::Full(_))), "{outcome:?}");
+        assert!(matches!(outcome, Err(Error::Exhausted(_))), "{outcome:?}");
     }
     commit(&store, transaction([delete("key-0")])).await;
     commit(&store, transaction([put("new", "x")])).await;
@@ -263,8 +263,8 @@ async fn little_space_is_kept_for_deletes_and_the_rest_for_what_is_under_way() {
     assert!(matches!(puts().await, Err(Error::Full(_))));
     assert!(deletes().await.is_ok());
     disk.set_free(99);
-    assert!(matches!(puts().await, Err(Error::Full(_))));
-    assert!(matches!(deletes().await, Err(Error::Full(_))));
+    assert!(matches!(puts().await, Err(Error::Exhausted(_))));
+    assert!(matches!(deletes().await, Err(Error::Exhausted(_))));
     assert_eq!(shown(&store).await.1.len(), 1, "reads go on");
     disk.set_free(1_000);
     assert!(puts().await.is_ok());

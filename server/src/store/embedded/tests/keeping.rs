@@ -168,7 +168,7 @@ async fn a_snapshot_that_fails_harms_nothing_and_is_made_later() {
         let outcome = world.store.snapshot().await;
         match fault {
             Fault::Create | Fault::Write(0, _) => {
-                assert!(matches!(outcome, Err(Error::Full(_))), "{fault:?}: {outcome:?}")
+                assert!(matches!(outcome, Err(Error::NoRoom(_))), "{fault:?}: {outcome:?}")
             }
             _ => assert!(matches!(outcome, Err(Error::Unavailable(_))), "{fault:?}: {outcome:?}"),
         }
@@ -181,6 +181,18 @@ async fn a_snapshot_that_fails_harms_nothing_and_is_made_later() {
     world.until(|| async { world.snapshots().await == [7] }).await;
     assert_eq!(world.files("snapshots").len(), 1);
     assert_eq!(shown(&world.store).await.1.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_lacks_room_says_how_much_it_needs() {
+    let world = World::new(Options::default()).await;
+    fill(&world.store, 0..3).await;
+    world.disk.set_free(70 << 20);
+    let Err(Error::NoRoom(why)) = world.store.snapshot().await else { panic!("there is no room") };
+    assert!(why.contains("97 MiB free on") && why.contains("70 MiB are free"), "{why}");
+    fill(&world.store, 3..4).await;
+    world.disk.set_free(98 << 20);
+    world.store.snapshot().await.expect("a snapshot");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -110,6 +110,7 @@ impl Stage {
             let errors: Vec<_> = log[before..].lines().filter(|line| line.starts_with("error: ")).collect();
             assert_eq!(errors.len(), 1, "{fault:?}: {log}");
             assert!(errors[0].contains(&self.server.data().display().to_string()), "{fault:?}: {errors:?}");
+            assert!(!errors[0].contains("damaged"), "what the system refuses is no damage: {fault:?}: {errors:?}");
             return Err(status);
         }
         self.client = self.server.socket_client(&self.token);

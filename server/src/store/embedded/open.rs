@@ -22,7 +22,7 @@ use super::{
     log::{Recovered, group::Logged},
     progress::Progress,
     rebuild::rebuild,
-    sled::{self, Records},
+    sled::{self, Fault, Records},
     snapshots::{Keeper, KeeperParts, Retention},
     space::Space,
     writer::{REQUESTS_WAITING_MAX, Writer},
@@ -176,7 +176,7 @@ impl Found<'_> {
         };
         let at = match records.checkpoint() {
             Ok(checkpoint) => checkpoint.unwrap_or(none),
-            Err(why) => return Ok(Err(why)),
+            Err(fault) => return self.rebuildable(fault),
         };
         if (at.instance, at.position.epoch) != (none.instance, none.position.epoch) {
             return Ok(Err("it belongs to another store or time".into()));
@@ -199,10 +199,18 @@ impl Found<'_> {
             revisions.insert(record.key, record.revision);
             true
         };
-        if let Err(why) = records.read(|_| {}, insert) {
-            return Ok(Err(why));
+        if let Err(fault) = records.read(|_| {}, insert) {
+            return self.rebuildable(fault);
         }
         Ok(Ok((at, Index::new(revisions, at.digest))))
+    }
+
+    /// Damage is a reason to make sled anew. What the system refuses is none: the same would be refused then.
+    fn rebuildable<T>(&self, fault: Fault) -> Result<Result<T, String>, OpenError> {
+        match fault {
+            Fault::Damage(why) => Ok(Err(why)),
+            fault @ Fault::System(_) => Err(fault.of(&self.layout.sled())),
+        }
     }
 }
 

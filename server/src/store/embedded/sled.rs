@@ -7,6 +7,7 @@
 //! - Never `flush_async` (deadlocks), `transaction`, `generate_id` (repeats after a crash), `export`.
 //! - It takes a snapshot of its own that a crash left unfinished (`snap.….generating`) for a whole one and does not open:
 //!   such a file is removed first.
+//! - Opening it writes. What the system refuses then (no room, no descriptors) says nothing of what it holds.
 //! - Its first I/O error blocks every later write, and it may panic: the log is the truth, sled only follows it.
 
 use std::{
@@ -69,7 +70,7 @@ impl Records {
             .segment_size(SEGMENT_BYTES)
             .cache_capacity(cache_bytes.min(CACHE_BYTES_MAX))
             .flush_every_ms(None);
-        let db = guard(|| config.open()).map_err(|what| OpenError::damaged(path, what))?;
+        let db = guard(|| config.open()).map_err(|fault| fault.of(path))?;
         restrict(path).map_err(OpenError::at(path))?;
         let file = disk.open(&data).map_err(OpenError::at(&data))?;
         for directory in [Some(path), path.parent()].into_iter().flatten() {
@@ -88,9 +89,11 @@ impl Records {
     }
 
     /// How far it has come, if it has begun.
-    pub(super) fn checkpoint(&self) -> Result<Option<Checkpoint>, String> {
+    pub(super) fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
         match guard(|| self.db.get(CHECKPOINT))? {
-            Some(bytes) => Checkpoint::decode(&bytes).map(Some).ok_or_else(|| "the checkpoint is damaged".into()),
+            Some(bytes) => {
+                Checkpoint::decode(&bytes).map(Some).ok_or_else(|| Fault::Damage("the checkpoint is damaged".into()))
+            }
             None => Ok(None),
         }
     }
@@ -120,7 +123,7 @@ impl Records {
         &self,
         begin: impl FnOnce(Option<Checkpoint>),
         mut each: impl FnMut(Record) -> bool,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, Fault> {
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let checkpoint = self.checkpoint()?;
         begin(checkpoint);
@@ -128,7 +131,8 @@ impl Records {
         let mut records = guard(|| Ok(self.db.scan_prefix([RECORD])))?;
         while let Some((key, value)) = guard(|| records.next().transpose())? {
             let record = decode(&key, &value).ok_or_else(|| {
-                format!("the record {} does not match its checksum", String::from_utf8_lossy(&key[1..]).escape_debug())
+                let key = String::from_utf8_lossy(&key[1..]);
+                Fault::Damage(format!("the record {} does not match its checksum", key.escape_debug()))
             })?;
             digest.add(&record.key, record.revision);
             if !each(record) {
@@ -139,7 +143,9 @@ impl Records {
         if digest == expected {
             return Ok(true);
         }
-        Err(format!("these are not its records: {} where the checkpoint has {}", digest.records, expected.records))
+        let what =
+            format!("these are not its records: {} where the checkpoint has {}", digest.records, expected.records);
+        Err(Fault::Damage(what))
     }
 }
 
@@ -188,11 +194,74 @@ fn wait_for_remains(data: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// Why sled did not do something.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The system refused: what sled holds may be whole.
+    System(io::Error),
+    /// What it holds is not what was written, as far as it can tell.
+    Damage(String),
+}
+
+impl Fault {
+    /// The same of a sled in a directory.
+    pub(super) fn of(self, path: &Path) -> OpenError {
+        match self {
+            Self::System(error) => OpenError::at(path)(error),
+            Self::Damage(what) => OpenError::damaged(path, what),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(error) => error.fmt(f),
+            Self::Damage(what) => what.fmt(f),
+        }
+    }
+}
+
+impl From<Fault> for String {
+    fn from(fault: Fault) -> Self {
+        fault.to_string()
+    }
+}
+
+impl From<::sled::Error> for Fault {
+    fn from(error: ::sled::Error) -> Self {
+        match error {
+            ::sled::Error::Io(error) if is_of_the_system(&error) => Self::System(error),
+            error => Self::Damage(error.to_string()),
+        }
+    }
+}
+
+/// Whether the system refused, whatever the bytes are. Sled turns damage into I/O errors, too, such as an end too early;
+/// and it hands on copies of errors, which have kept their kind alone.
+fn is_of_the_system(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const REFUSALS: [Errno; 10] = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::FBIG,
+        Errno::ROFS,
+        Errno::NOMEM,
+        Errno::ACCESS,
+        Errno::STALE,
+        // Of no kind that std names, as each other's.
+        Errno::IO,
+        Errno::MFILE,
+        Errno::NFILE,
+    ];
+    REFUSALS.iter().any(|refusal| io::Error::from(*refusal).kind() == error.kind())
+}
+
 /// Sled panics on damage it did not expect; here a panic is one more error.
-fn guard<T>(run: impl FnOnce() -> ::sled::Result<T>) -> Result<T, String> {
+fn guard<T>(run: impl FnOnce() -> ::sled::Result<T>) -> Result<T, Fault> {
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(_) => Err("sled panicked".into()),
+        Ok(outcome) => outcome.map_err(Fault::from),
+        Err(_) => Err(Fault::Damage("sled panicked".into())),
     }
 }
 
@@ -225,4 +294,25 @@ fn checksum(key: &Key, revision: Revision, value: &[u8]) -> u32 {
     hasher.update(&revision.0.to_le_bytes());
     hasher.update(value);
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_is_no_damage() {
+        for refusal in [rustix::io::Errno::NOSPC, rustix::io::Errno::IO, rustix::io::Errno::MFILE] {
+            let error = ::sled::Error::Io(refusal.into());
+            let copy = error.clone();
+            for error in [error, copy] {
+                assert!(matches!(Fault::from(error), Fault::System(_)), "{refusal}");
+            }
+        }
+        let refused = Fault::from(::sled::Error::Io(io::ErrorKind::StorageFull.into())).of(Path::new("sled"));
+        assert!(matches!(refused, OpenError::Io { .. }), "{refused}");
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData, io::ErrorKind::NotFound] {
+            assert!(matches!(Fault::from(::sled::Error::Io(kind.into())), Fault::Damage(_)), "{kind}");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 //!
 //! `conformance` is the contract as tests; every store and decorator passes it.
 
+mod careful;
 #[cfg(test)]
 mod conformance;
 pub mod embedded;

@@ -17,14 +17,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
+
 use super::{
     disk::{Disk, DiskFile},
     log::segment,
 };
-use crate::store::{Epoch, Millis, Revision};
+use crate::store::{Epoch, Millis, Revision, careful};
 
 /// The format that this version writes, and the newest it reads.
 const FORMAT: u32 = 2;
+/// More than a format file ever has.
+const FORMAT_BYTES_MAX: u64 = 1_024;
+/// More than any segment has, in bytes: one ends at 64 MiB, unless the disk has no room for the next.
+pub(super) const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
@@ -84,6 +90,14 @@ impl OpenError {
     /// For `map_err`: says which path an I/O error is about.
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         |source| Self::Io { path: path.into(), source }
+    }
+
+    /// For `map_err`: what is wrong with reading a file of the store.
+    pub(super) fn unread(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |error| match careful::is_strange(&error) {
+            true => Self::damaged(path, error),
+            false => Self::at(path)(error),
+        }
     }
 
     pub(super) fn damaged(file: &Path, what: impl ToString) -> Self {
@@ -212,10 +226,10 @@ impl Layout {
     /// The instance of the store here. Changes nothing.
     pub(super) fn instance(&self) -> Result<[u8; 16], OpenError> {
         let path = self.format();
-        let text = match fs::read(&path) {
+        let text = match careful::open_own(&path).and_then(|file| careful::read(&file, FORMAT_BYTES_MAX)) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.without_format()),
-            Err(error) => return Err(OpenError::at(&path)(error)),
+            Err(error) => return Err(OpenError::unread(&path)(error)),
         };
         let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
         let found: u32 = first
@@ -252,6 +266,8 @@ impl Layout {
         let path = self.0.join("lock");
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(FILE_MODE);
+        // Neither a pipe's reader is waited for nor a link followed.
+        options.custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32);
         let file = options.open(&path).map_err(OpenError::at(&path))?;
         self.locked(file.try_lock(), file)
     }
@@ -260,7 +276,7 @@ impl Layout {
     /// its lock: then no process has it open either, and none is made.
     pub(super) fn lock_to_read(&self) -> Result<Option<Lock>, OpenError> {
         let path = self.0.join("lock");
-        let file = match File::open(&path) {
+        let file = match careful::open_own(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::at(&path)(error)),
@@ -308,4 +324,10 @@ pub(super) fn restrict(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A segment's content, and its file.
+pub(super) fn read_segment(path: &Path) -> io::Result<(Vec<u8>, File)> {
+    let file = careful::open_own(path)?;
+    Ok((careful::read(&file, SEGMENT_BYTES_MAX)?, file))
 }

@@ -1,10 +1,10 @@
 //! Reads one record out of a store that a server may have open: for whoever must know whose files these are. The newest that
 //! is found without the lock, which may be older than the store's.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::{
-    layout::{Layout, OpenError, segment_path},
+    layout::{Layout, OpenError, read_segment, segment_path},
     log::{segment, segment_revisions},
     snapshots,
 };
@@ -27,7 +27,7 @@ pub fn peek(dir: &Path, key: &Key) -> Result<Option<Vec<u8>>, OpenError> {
     let mut found = None;
     if let Some(first) = segment_revisions(&layout.log())?.first() {
         let path = segment_path(&layout.log(), *first);
-        let bytes = fs::read(&path).map_err(OpenError::at(&path))?;
+        let (bytes, _) = read_segment(&path).map_err(OpenError::unread(&path))?;
         let mut look = |group: segment::Group| {
             for change in group.commits.iter().flat_map(|commit| commit.changes.iter()) {
                 if let Change::Put(put, value) = change

@@ -12,7 +12,7 @@
 
 use std::{
     fmt,
-    fs::{self, File, TryLockError},
+    fs::{self, TryLockError},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -27,7 +27,7 @@ use super::{
     index::{Digest, Writes},
     layout::{Lock, OpenError, create_directory, restrict},
 };
-use crate::store::{Key, Record, Revision};
+use crate::store::{Key, Record, Revision, careful};
 
 const SEGMENT_BYTES: usize = 8 << 20;
 /// Largest cache, in bytes, whatever is asked for.
@@ -181,10 +181,10 @@ fn remove_unfinished(path: &Path) -> io::Result<()> {
 fn wait_for_remains(data: &Path) -> Result<(), OpenError> {
     let until = Instant::now() + REMAINS_PATIENCE;
     loop {
-        let file = match File::open(data) {
+        let file = match careful::open(data) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(OpenError::at(data)(error)),
+            Err(error) => return Err(OpenError::unread(data)(error)),
         };
         match file.try_lock() {
             Ok(()) => return Ok(()),

@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{END, END_BYTES, FRAME_BYTES, HEADER_BYTES, Header, PAYLOAD_BYTES_MAX, RECORDS, array, checksum};
-use crate::store::{KEY_BYTES, Key, RECORD_BYTES, Record, Revision, Snapshot};
+use crate::store::{KEY_BYTES, Key, RECORD_BYTES, Record, Revision, Snapshot, careful};
 
 /// Something in a snapshot that no writer leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,7 @@ pub struct Reader<R> {
 /// What a snapshot's header and end say of it, without reading what lies between.
 pub fn look(path: &Path) -> Result<Snapshot, Damage> {
     let failed = |error: io::Error| Damage { offset: 0, what: error.to_string() };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = careful::open(path).map_err(failed)?;
     let header = *Reader::new(&file)?.header();
     let end_bytes = (FRAME_BYTES + END_BYTES) as u64;
     let bytes = file.metadata().map_err(failed)?.len();
@@ -58,7 +58,7 @@ pub fn look(path: &Path) -> Result<Snapshot, Damage> {
 impl Reader<BufReader<File>> {
     /// Opens a snapshot's file.
     pub fn open(path: &Path) -> Result<Self, Damage> {
-        let file = File::open(path).map_err(|error| Damage { offset: 0, what: error.to_string() })?;
+        let file = careful::open(path).map_err(|error| Damage { offset: 0, what: error.to_string() })?;
         Self::new(BufReader::with_capacity(PAYLOAD_BYTES_MAX, file))
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{
     super::{
         disk::Disk,
-        layout::{OpenError, segment_path},
+        layout::{OpenError, read_segment, segment_path},
     },
     Log,
     group::Logged,
@@ -117,7 +117,7 @@ impl Recovered {
             if let Some(range) = self.current.last_frame.clone().filter(|_| !self.current.closed) {
                 // The process before may have died of a failed sync of this frame. Then what was read here is only in
                 // the page cache, marked clean, and a sync alone would report success: so it is written once more.
-                let bytes = fs::read(&path)?;
+                let (bytes, _) = read_segment(&path)?;
                 file.write_at(range.start as u64, &bytes[range])?;
             }
             file.sync()
@@ -166,7 +166,7 @@ impl Recovered {
 }
 
 fn scan(path: &Path, is_last: bool, each: &mut dyn FnMut(segment::Group)) -> Result<Summary, OpenError> {
-    let bytes = fs::read(path).map_err(OpenError::at(path))?;
+    let (bytes, _) = read_segment(path).map_err(OpenError::unread(path))?;
     segment::scan(&bytes, is_last, each).map_err(|damage| OpenError::damaged(path, damage))
 }
 
@@ -176,9 +176,9 @@ pub(in super::super) fn begun_segments(dir: &Path) -> Result<(Vec<Revision>, Opt
     let mut firsts = segment_revisions(dir)?;
     let [.., _, last] = firsts[..] else { return Ok((firsts, None)) };
     let path = segment_path(dir, last);
-    let bytes = fs::metadata(&path).map_err(OpenError::at(&path))?.len();
+    let bytes = fs::symlink_metadata(&path).map_err(OpenError::at(&path))?.len();
     if bytes <= segment::HEADER_BYTES as u64
-        && segment::decode_header(&fs::read(&path).map_err(OpenError::at(&path))?).is_err()
+        && segment::decode_header(&read_segment(&path).map_err(OpenError::unread(&path))?.0).is_err()
     {
         firsts.pop();
         return Ok((firsts, Some(path)));

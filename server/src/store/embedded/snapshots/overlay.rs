@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs::File,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use super::super::{
-    layout::{OpenError, segment_path},
+    layout::{OpenError, read_segment, segment_path},
     log::{group, segment},
 };
 use crate::store::{Change, Epoch, Key, Millis, Position, Record, Revision, snapshot::Header};
@@ -78,8 +78,7 @@ impl Overlay {
         until: Until,
     ) -> Result<bool, OpenError> {
         let path = segment_path(log, first);
-        let bytes = fs::read(&path).map_err(OpenError::at(&path))?;
-        let file = File::open(&path).map_err(OpenError::at(&path))?;
+        let (bytes, file) = read_segment(&path).map_err(OpenError::unread(&path))?;
         self.segments.push((path.clone(), file));
         let mut goes_on = true;
         let header = segment::decode_header(&bytes).map_err(|damage| OpenError::damaged(&path, damage))?;

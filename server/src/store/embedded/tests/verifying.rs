@@ -225,3 +225,31 @@ async fn a_backup_is_verified_alone() {
     assert!(error.starts_with(&path.display().to_string()), "{error}");
     assert!(verified(&dir.path().join("nothing")).0.expect_err("missing").contains("nothing"));
 }
+
+#[tokio::test]
+async fn what_is_no_file_of_a_store_is_neither_waited_for_nor_read_to_its_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Embedded::create(dir.path()).await.expect("create");
+    let look = |path: &std::path::Path| verify(path, &mut |_, _| {}, &mut |_| {}).expect_err("damaged");
+    let log = super::log_file(dir.path());
+    for path in [dir.path().join("format"), log] {
+        let aside = dir.path().join("aside");
+        std::fs::rename(&path, &aside).expect("put aside");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+        assert!(matches!(look(&path), OpenError::Damaged { .. }), "as a backup");
+        assert!(matches!(look(dir.path()), OpenError::Damaged { file, .. } if file == path), "a pipe");
+        std::fs::remove_file(&path).expect("removed");
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
+        assert!(matches!(look(dir.path()), OpenError::Damaged { file, .. } if file == path), "an endless one");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::rename(&aside, &path).expect("put back");
+        let length = std::fs::metadata(&path).expect("there").len();
+        let file = std::fs::File::options().write(true).open(&path).expect("a file");
+        file.set_len(3 << 30).expect("a hole");
+        assert!(
+            matches!(look(dir.path()), OpenError::Damaged { what, .. } if what.contains("has more than")),
+            "a hole"
+        );
+        file.set_len(length).expect("as it was");
+    }
+}

@@ -6,11 +6,14 @@ use crate::audit::read::Shown;
 
 /// Rows held back for an outcome that may still come: calls overlap, but none lasts for so many others.
 const WAITING_MAX: usize = 4_096;
+/// And what they hold, in bytes: lines may name much.
+const WAITING_BYTES_MAX: usize = 8 << 20;
 
 /// Rows in the order in which calls began.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
     rows: VecDeque<(Shown, bool)>,
+    bytes: usize,
 }
 
 impl Joined {
@@ -27,15 +30,18 @@ impl Joined {
             }
             None => {
                 let waits = line.phase == "intent";
+                self.bytes += size(&line);
                 self.rows.push_back((line, waits));
             }
         }
         let mut ready = Vec::new();
         while let Some((_, waits)) = self.rows.front() {
-            if *waits && self.rows.len() <= WAITING_MAX {
+            if *waits && self.rows.len() <= WAITING_MAX && self.bytes <= WAITING_BYTES_MAX {
                 break;
             }
-            ready.extend(self.rows.pop_front().map(|(row, _)| row));
+            let row = self.rows.pop_front().map(|(row, _)| row);
+            self.bytes -= row.as_ref().map_or(0, size);
+            ready.extend(row);
         }
         ready
     }
@@ -44,6 +50,12 @@ impl Joined {
     pub(super) fn rest(self) -> impl Iterator<Item = Shown> {
         self.rows.into_iter().map(|(row, _)| row)
     }
+}
+
+/// Roughly what a row takes: what grows are its subjects. An outcome changes nothing of that.
+fn size(row: &Shown) -> usize {
+    let subjects = row.subjects.iter().map(|subject| size_of_val(subject) + subject.name.len()).sum::<usize>();
+    size_of_val(row) + row.principal.len() + row.peer.as_ref().map_or(0, String::len) + subjects
 }
 
 #[cfg(test)]
@@ -79,5 +91,15 @@ mod tests {
         let shown: usize = (0..3 * WAITING_MAX).map(|call| joined.add(line(&call.to_string(), "intent")).len()).sum();
         assert_eq!(shown, 2 * WAITING_MAX);
         assert_eq!(joined.rest().count(), WAITING_MAX);
+    }
+
+    #[test]
+    fn rows_that_name_much_do_not_wait_for_ever() {
+        let mut joined = Joined::default();
+        let subject = crate::audit::read::ShownSubject { name: "n".repeat(1_000_000) };
+        let large = |call: &str| Shown { subjects: vec![subject.clone()], ..line(call, "intent") };
+        let given: usize = (0..30).map(|call| joined.add(large(&call.to_string())).len()).sum();
+        assert_eq!(given, 22, "eight fit");
+        assert_eq!(joined.rest().count(), 8);
     }
 }

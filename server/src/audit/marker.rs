@@ -184,6 +184,24 @@ pub(super) mod tests {
             Self { source, keyring, header }
         }
 
+        /// The same store after a rotation of its root key.
+        pub(in crate::audit) fn rotated(&self) -> Self {
+            let make = async {
+                let source = self.source.as_ref();
+                let (both, header) =
+                    header::with_new_root(source, &self.keyring, &self.header).await.expect("a header");
+                header::without_old_root(source, &both, &header).await.expect("a header")
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let (keyring, header) = runtime.block_on(make);
+            Self { source: Arc::clone(&self.source), keyring, header }
+        }
+
+        /// The root key that its chains are under.
+        pub(in crate::audit) fn root(&self) -> crate::seal::KeyId {
+            self.keyring.root_id()
+        }
+
         pub(in crate::audit) fn chain(&self) -> Chain {
             Chain::begin(&self.keyring, &self.header).expect("randomness")
         }

@@ -13,7 +13,7 @@ use crate::{
         read::Links,
     },
     seal::{
-        Keyring, Uid,
+        KeyId, Keyring, Uid,
         chain::{Chain, Mac},
         header,
         source::KeySource,
@@ -65,13 +65,17 @@ pub(super) struct Check<'a> {
     /// Up to where files were removed because enough others are kept.
     removed: Vec<Mark>,
     store: Option<Uid>,
+    /// The root keys that chains are under, and where the first chain of each begins.
+    roots: Vec<(Place, KeyId)>,
+    /// The root key that the store has now.
+    root: Option<KeyId>,
     is_partial: bool,
     report: Report,
 }
 
 impl<'a> Check<'a> {
     pub(super) fn new(source: &'a dyn KeySource, expected: Expected) -> Self {
-        let Expected { witnesses, doubts, store, is_partial } = expected;
+        let Expected { witnesses, doubts, store, root, is_partial } = expected;
         let mut report = Report::default();
         for doubt in doubts {
             report.find(None, doubt);
@@ -86,6 +90,8 @@ impl<'a> Check<'a> {
             before_all: None,
             removed: Vec::new(),
             store,
+            roots: Vec::new(),
+            root,
             is_partial,
             report,
         }
@@ -189,6 +195,7 @@ impl<'a> Check<'a> {
         self.check_note(&chain);
         self.check_store(at, data.store);
         if is_authentic {
+            self.check_root(at);
             self.check_connection(at, links, kind, base);
         }
         self.leave(true);
@@ -391,6 +398,7 @@ impl<'a> Check<'a> {
     /// After the last line.
     pub(super) fn finish(mut self) -> Report {
         self.leave(false);
+        self.check_last_root();
         if let Some((at, Mark { chain, seq, .. })) = self.before_all {
             let is_removed = self.removed.iter().any(|removed| Some(*removed) == self.before_all.map(|(_, mark)| mark));
             let follows = format!("follows line {seq} of chain {chain}");
@@ -414,6 +422,30 @@ impl<'a> Check<'a> {
             }
         }
         self.report
+    }
+
+    /// Whoever once had a root key can write whole chains under it. Once it was rotated away no server does.
+    fn check_root(&mut self, at: Place) {
+        let Some(root) = self.opened.as_ref().map(|(_, keyring)| keyring.root_id()) else { return };
+        match self.roots.iter().position(|(_, known)| *known == root) {
+            None => self.roots.push((at, root)),
+            Some(known) if known + 1 < self.roots.len() => {
+                let what = "is of a chain under a root key that was rotated away before: no server wrote it here";
+                self.report.find(Some(at), what.to_owned());
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A server goes on with the chain that it began before the root key was rotated, until its next start.
+    fn check_last_root(&mut self) {
+        if let (Some(now), Some((at, last))) = (self.root, self.roots.last().copied())
+            && now != last
+        {
+            let what = "the last chains, from here on, are under a root key that was rotated away since: whoever has that \
+                        key could have written them; what the server writes after its next start vouches for them";
+            self.report.note(at, what.to_owned());
+        }
     }
 
     async fn open(&mut self, data: &ChainData) -> Result<Chain, header::Error> {

@@ -18,7 +18,7 @@ use super::{
     files::LogFile,
     read::{Line, Lines},
 };
-use crate::seal::{Uid, source::KeySource};
+use crate::seal::{KeyId, Uid, source::KeySource};
 
 /// Most findings told one by one; the rest are counted.
 const FINDINGS_MAX: usize = 1_000;
@@ -124,6 +124,8 @@ pub struct Expected {
     pub doubts: Vec<String>,
     /// Whose log it must be; otherwise any one store's.
     pub store: Option<Uid>,
+    /// The name of the root key that this store has now.
+    pub root: Option<KeyId>,
     /// Whether lines before the first file may be missing, though nothing says that they were removed because enough
     /// others are kept.
     pub is_partial: bool,

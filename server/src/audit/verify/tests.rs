@@ -252,6 +252,25 @@ fn a_chain_of_another_store_is_found_though_its_key_is_the_same() {
 }
 
 #[test]
+fn a_chain_under_a_root_key_of_before_is_found_and_at_the_end_told() {
+    let first = Sealed::new();
+    let second = first.rotated();
+    let check = |chains: Vec<_>| {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = written(home.path(), Options::default(), chains, 5, &|_| {});
+        found(&path, Expected { root: Some(second.root()), ..Expected::default() }, &first.source)
+    };
+    let report = check(vec![first.chain(), first.chain(), second.chain(), second.chain()]);
+    assert!(report.findings.is_empty() && report.notes.is_empty(), "{report:?}");
+    let report = check(vec![first.chain(), second.chain(), first.chain()]);
+    assert_eq!(report.findings.len(), 1, "{report:?}");
+    assert!(report.findings[0].what.contains("rotated away before"), "{report:?}");
+    let report = check(vec![first.chain(), first.chain()]);
+    assert!(report.findings.is_empty(), "{report:?}");
+    assert!(report.notes.len() == 1 && report.notes[0].what.contains("rotated away since"), "{report:?}");
+}
+
+#[test]
 fn a_key_that_is_not_available_is_no_finding_of_a_change() {
     let (home, sealed, other) = (tempfile::tempdir().expect("a directory"), Sealed::new(), Sealed::new());
     let path = written(home.path(), Options::default(), vec![sealed.chain(), other.chain(), other.chain()], 5, &|_| {});

@@ -13,7 +13,7 @@ use crate::{
     command::print,
     config::KeyFlags,
     escape, record,
-    seal::{Uid, header},
+    seal::header,
     server::key,
     store::{Key, embedded::peek},
 };
@@ -54,10 +54,14 @@ impl Verify {
         let source = key::open(&from_file.key(&self.key)?).map_err(Failure::new)?;
         let mut expected = Expected {
             witnesses: heads.into_iter().map(Witness::Given).collect(),
-            store: data.as_deref().and_then(store),
             is_partial: self.partial,
             ..Expected::default()
         };
+        if let Some(header) = data.as_deref().and_then(stored_header) {
+            expected.store = header::store(&header).ok();
+            // What a header that does not open means for the log is told of the log's own.
+            expected.root = header::open(source.as_ref(), &header).await.ok().map(|keyring| keyring.root_id());
+        }
         // Before the files: what is written meanwhile is in the files and not yet in the note.
         match &configured {
             Some(log) => read_note(log, true, &mut expected),
@@ -114,13 +118,13 @@ fn read_note(log: &Path, must_be: bool, expected: &mut Expected) {
     }
 }
 
-/// The identity of the store in a directory, whether or not a server has it open.
-fn store(data: &Path) -> Option<Uid> {
+/// The header of the store in a directory, whether or not a server has it open.
+fn stored_header(data: &Path) -> Option<Vec<u8>> {
     let unknown = |error: &dyn std::fmt::Display| {
         print::note(&format!("warning: {error}: nothing says which store's log this must be"));
     };
     match peek(data, &Key::new(record::key::HEADER)) {
-        Ok(Some(found)) => header::store(&found).inspect_err(|error| unknown(error)).ok(),
+        Ok(Some(found)) => header::store(&found).inspect_err(|error| unknown(error)).ok().map(|_| found.to_vec()),
         Ok(None) => {
             unknown(&format!("{}: there is no header", data.display()));
             None

@@ -12,6 +12,7 @@ use crate::{
     seal::{Keyring, Uid, header},
     store::{Change, Epoch, Key, Next, Position, Record, Revision},
     vault::RotatedKeys,
+    view::Examiner,
 };
 
 /// Everything that ever stood under each key.
@@ -44,6 +45,16 @@ fn with(records: &[Record], key: &str, value: &[u8]) -> Vec<Record> {
 
 fn value<'a>(records: &'a [Record], key: &str) -> &'a [u8] {
     &records.iter().find(|record| record.key.as_str() == key).expect("there").value
+}
+
+/// Whether a verification with the key finds them whole.
+async fn is_whole(world: &World, records: &[Record]) -> bool {
+    let Some(header) = records.iter().find(|record| record.key.as_str() == key::HEADER) else { return false };
+    let Ok(keyring) = header::open(world.key.as_ref(), &header.value).await else { return false };
+    let mut examiner = Examiner::new(keyring);
+    records.iter().filter(|record| Examiner::is_key(record)).all(|record| examiner.learn(record).is_ok())
+        && examiner.check_keys().is_ok()
+        && records.iter().all(|record| examiner.check(record).is_ok())
 }
 
 /// What somebody has who once had the root key: all that it ever wrapped.
@@ -90,6 +101,7 @@ async fn no_key_and_no_record_of_a_rotation_can_be_put_back() {
     drop(vault);
     let now = world.records().await;
     assert!(opens(&world, &now).await, "as it is");
+    assert!(is_whole(&world, &now).await, "as it is");
     let mut tried = 0;
     for (name, values) in history(&world).await {
         let name = name.as_str();
@@ -98,6 +110,7 @@ async fn no_key_and_no_record_of_a_rotation_can_be_put_back() {
         }
         for old in values.iter().filter(|old| ***old != *value(&now, name)) {
             assert!(!opens(&world, &with(&now, name, old)).await, "{name}");
+            assert!(!is_whole(&world, &with(&now, name, old)).await, "{name}");
             tried += 1;
         }
     }
@@ -105,6 +118,7 @@ async fn no_key_and_no_record_of_a_rotation_can_be_put_back() {
     for gone in [key::ROTATION, key::HEADER] {
         let rest: Vec<_> = now.iter().filter(|record| record.key.as_str() != gone).cloned().collect();
         assert!(!opens(&world, &rest).await, "{gone}");
+        assert!(!is_whole(&world, &rest).await, "{gone}");
     }
 }
 

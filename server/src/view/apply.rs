@@ -19,7 +19,7 @@ use super::{
 use crate::{
     record::{self, GrantRecord, RotationRecord, ScopeRecord, SecretMeta, SecretRecord, TokenRecord, key::Kind},
     seal::{DataKey, Keyring, Uid, digest::DigestKey},
-    store::{Change, Commit, Epoch, Key, Record},
+    store::{Change, Commit, Epoch, Key, Record, Revision},
 };
 
 /// What an entry takes beside its record: maps, names, metadata, the store's own index and cache. A server with 274,000
@@ -51,15 +51,15 @@ impl State {
         Ok(())
     }
 
-    fn change(&mut self, change: &Change, revision: crate::store::Revision) -> Result<(), Error> {
+    fn change(&mut self, change: &Change, revision: Revision) -> Result<(), Error> {
         match change {
             Change::Put(key, value) => self.put(Record { key: key.clone(), value: value.clone(), revision }),
             Change::Delete(key) => {
-                self.delete(key);
+                self.delete(key, revision);
                 Ok(())
             }
             Change::DeletePrefix(prefix) => {
-                self.delete_prefix(prefix);
+                self.delete_prefix(prefix, revision);
                 Ok(())
             }
         }
@@ -138,17 +138,21 @@ impl State {
         let uid = uid(&stored.uid)?.ok_or(record::Error::NotUnderstood)?;
         let create_time = stored.create_time.ok_or(record::Error::NotUnderstood)?;
         let key = self.keys.get(&name).filter(|key| key.uid == uid).ok_or(record::Error::KeyMissing)?.key.clone();
+        // While it loads, the position is that of the load: what was deleted before it is not known.
+        let changed = at.revision.max(self.position.revision);
         match self.scopes.get_mut(&name) {
             Some(scope) if scope.uid == uid => {
                 let scope = Arc::make_mut(scope);
                 scope.at = at;
+                scope.changed = changed;
                 scope.key = key;
             }
             _ => {
                 self.memory_bytes += ENTRY_BYTES;
                 let secrets = BTreeMap::new();
+                let (name_of, value_bytes, plain) = (name.clone(), 0, 0);
                 let scope =
-                    ScopeState { name: name.clone(), uid, create_time, at, key, secrets, value_bytes: 0, plain: 0 };
+                    ScopeState { name: name_of, uid, create_time, at, changed, key, secrets, value_bytes, plain };
                 self.scopes.insert(name, Arc::new(scope));
             }
         }
@@ -162,7 +166,9 @@ impl State {
         at: At,
         bytes: Arc<[u8]>,
     ) -> Result<(), record::Error> {
+        let changed = at.revision.max(self.position.revision);
         let scope = Arc::make_mut(self.scopes.get_mut(scope).ok_or(record::Error::KeyMissing)?);
+        scope.changed = changed;
         let record = SecretRecord::from_stored(bytes);
         let meta = record.open_metadata(self.store, scope.uid, &scope.key, &at.key)?;
         self.memory_bytes += entry_bytes(&record, &meta);
@@ -230,7 +236,7 @@ impl State {
         Ok(())
     }
 
-    fn delete(&mut self, key: &Key) {
+    fn delete(&mut self, key: &Key, revision: Revision) {
         match record::key::parse(key) {
             Some(Kind::Scope(name)) => {
                 if let Some(scope) = self.scopes.remove(&name) {
@@ -248,6 +254,7 @@ impl State {
                     && let Some(old) = Arc::make_mut(scope).secrets.remove(&variable)
                 {
                     let scope = Arc::make_mut(scope);
+                    scope.changed = revision;
                     scope.value_bytes -= old.meta.value_bytes;
                     scope.plain -= u64::from(old.meta.kind == record::Kind::Plain);
                     self.memory_bytes -= entry_bytes(&old.record, &old.meta);
@@ -265,7 +272,7 @@ impl State {
     }
 
     /// Prefixes are those of `record::key`: the secrets of a scope, and of all kinds whose keys the view holds in order.
-    fn delete_prefix(&mut self, prefix: &Key) {
+    fn delete_prefix(&mut self, prefix: &Key, revision: Revision) {
         let text = prefix.as_str();
         let doomed: Vec<Key> = if let Some(scope) = text.strip_prefix("secret/").and_then(|rest| rest.strip_suffix(':'))
         {
@@ -280,7 +287,7 @@ impl State {
         } else {
             self.declared_below(text)
         };
-        doomed.iter().for_each(|key| self.delete(key));
+        doomed.iter().for_each(|key| self.delete(key, revision));
     }
 
     fn delete_grant(&mut self, key: &Key) {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     record::{self, Kind, SecretMeta, SecretRecord},
     seal::{DataKey, KeyId, Keyring, Uid, digest::DigestKey},
-    store::{Epoch, Key, Position},
+    store::{Epoch, Key, Position, Revision},
 };
 
 /// Everything, at one position.
@@ -132,6 +132,8 @@ pub struct ScopeState {
     pub create_time: prost_types::Timestamp,
     /// Its record, which every write of the scope compares.
     pub at: At,
+    /// The last commit that changed it or a secret of it, or the load. A delete leaves no other trace.
+    pub changed: Revision,
     /// What seals its secrets.
     pub key: Arc<DataKey>,
     /// By name.

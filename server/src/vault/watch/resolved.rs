@@ -59,7 +59,7 @@ enum What {
 
 impl Stamp {
     pub fn of(state: &State, scope: &Scope) -> Self {
-        let stand = |scope: &Scope| state.scope(scope).map(|scope| (scope.uid, scope.at.revision));
+        let stand = |scope: &Scope| state.scope(scope).map(|scope| (scope.uid, scope.changed));
         let inherited = scope.inherits_from().and_then(|parent| stand(&parent));
         Self { epoch: state.position().epoch, own: stand(scope), inherited }
     }

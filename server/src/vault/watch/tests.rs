@@ -82,6 +82,19 @@ async fn own_and_inherited_changes_are_told_and_a_description_is_not() {
     let unlocked = SecretChange { locked: Some(false), ..locked };
     update(&world, &vault, "projects/p/secrets/OWN", unlocked).await;
     assert_eq!(changed(&mut watch).await, names(&["OWN"]));
+    // A delete leaves nothing that could be newer than before.
+    for (deleted, told) in [
+        ("projects/p/secrets/OWN", None),
+        ("projects/p/environments/e/secrets/OWN", names(&["OWN"])),
+        ("projects/p/secrets/BASE", names(&["BASE"])),
+    ] {
+        let call = world.call(&vault, USER).await;
+        vault.delete_secret(&call, secret(deleted), String::new(), false).await.expect("deleted");
+        match told {
+            None => assert!(watch.look().expect("still there").is_none(), "what was shadowed"),
+            told => assert_eq!(changed(&mut watch).await, told, "{deleted}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -164,3 +164,50 @@ async fn what_cannot_be_restored_is_refused_in_words() {
     let told = refused(&["restore"], &[("--data", &new), ("--", &server.key_file())]);
     assert!(told.contains("root.key: damaged: offset 0"), "{told}");
 }
+
+/// The last file of a directory, by name.
+fn last_of(directory: &Path) -> std::path::PathBuf {
+    let entries = fs::read_dir(directory).expect("listed").map(|entry| entry.expect("an entry").path());
+    entries.max().expect("some")
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_end_is_refused_and_what_is_there_restored_by_its_position() {
+    let History { mut server, .. } = history().await;
+    let (data, new) = (server.data(), server.home().join("new"));
+    let end = status(&server).await.position;
+    server.kill();
+    let segment = fs::OpenOptions::new().write(true).open(last_of(&data.join("log"))).expect("opened");
+    segment.set_len(segment.metadata().expect("a size").len() - 5).expect("cut");
+    let verified = server_command(&["verify", "--without-key"], &[("--", &data)]);
+    assert_eq!(verified.status.code(), Some(1), "{}", text(&verified));
+    assert!(text(&verified).contains("acknowledged transactions are missing"), "{}", text(&verified));
+    let told = text(&server_command(&["restore"], &[("--data", &new), ("--", &data)]));
+    assert!(told.contains(&format!("{end} was acknowledged")), "{told}");
+    let at = told.split("--to-position ").nth(1).and_then(|rest| rest.split('`').next()).expect("a hint").to_owned();
+    assert!(!new.join("format").exists() && at != end, "{told}");
+    let restored = server_command(&["restore", "--to-position", &at], &[("--data", &new), ("--", &data)]);
+    assert!(restored.status.success() && text(&restored).contains(&at), "{}", text(&restored));
+    let told = server_command(&["restore", "--to-time", "2026-11-21T10:53:46"], &[("--data", &new), ("--", &data)]);
+    assert!(text(&told).contains("with its zone"), "{}", text(&told));
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_told_to_whoever_asks_how_the_store_is() {
+    let History { server, .. } = history().await;
+    let operator = server.operator_token();
+    let run = |args: &[&str]| server.cli(&operator).args(args).run();
+    run(&["snapshot", "create"]).ok();
+    let well = run(&["store", "status", "--exit-code"]).ok();
+    assert!(!well.contains("To look at") && well.contains("Restorable from"), "{well}");
+    let file = last_of(&server.data().join("snapshots"));
+    let mut bytes = fs::read(&file).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).expect("written");
+    let manager = server.manager(&[SCOPE]).await;
+    manager.secrets().create_secret(secret(SCOPE, "LATER", "x")).await.expect("created");
+    run(&["snapshot", "create"]).ok();
+    let ill = run(&["store", "status", "--exit-code"]);
+    assert!(ill.code != Some(0) && ill.text().contains("a snapshot is damaged"), "{ill:?}");
+}

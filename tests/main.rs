@@ -28,6 +28,7 @@ mod platform;
 mod power_loss;
 mod products;
 mod redaction;
+mod replicas;
 mod rotation;
 mod serving;
 mod start_tokens;

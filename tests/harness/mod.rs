@@ -2,6 +2,7 @@
 
 mod binaries;
 mod command;
+mod etcd;
 pub(crate) mod kms;
 mod ledger;
 mod people;
@@ -14,6 +15,7 @@ mod wait;
 
 pub(crate) use binaries::{binary, prepared};
 pub(crate) use command::{Finished, Tool};
+pub(crate) use etcd::Etcd;
 pub(crate) use ledger::Ledger;
 pub(crate) use people::{client_at, secret};
 pub(crate) use raw::Raw;

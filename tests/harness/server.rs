@@ -14,6 +14,8 @@ use super::{binary, command::exit_of, until, until_async};
 /// How to start a server.
 pub(crate) struct Builder {
     run: Vec<OsString>,
+    /// Says where the store is, if it is not in a directory of this server's.
+    config: Option<PathBuf>,
     tcp: String,
 }
 
@@ -29,6 +31,26 @@ impl Builder {
     pub(crate) fn args<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, args: I) -> Self {
         self.run.extend(args.into_iter().map(Into::into));
         self
+    }
+
+    /// On the store that a configuration file names, which is not in a directory.
+    pub(crate) fn on(mut self, config: PathBuf) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Another server of a store, with the same key.
+    pub(crate) fn beside(mut self, other: &Server) -> Server {
+        self.config.clone_from(&other.builder.config);
+        let home = TempDir::new().expect("a temporary directory");
+        let mut server = Server { home, builder: self, child: None };
+        for (from, to) in
+            [(other.key_file(), server.key_file()), (other.operator_token_file(), server.operator_token_file())]
+        {
+            fs::copy(from, to).expect("copied with its mode");
+        }
+        server.run();
+        server
     }
 
     pub(crate) fn start(self) -> Server {
@@ -51,7 +73,7 @@ impl Server {
     }
 
     pub(crate) fn builder() -> Builder {
-        Builder { run: Vec::new(), tcp: "127.0.0.1:0".into() }
+        Builder { run: Vec::new(), config: None, tcp: "127.0.0.1:0".into() }
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -93,9 +115,12 @@ impl Server {
     }
 
     fn init(&self) {
-        let output = Self::command(&["init", "--generate-key"])
-            .arg("--data")
-            .arg(self.data())
+        let mut init = Self::command(&["init", "--generate-key"]);
+        self.store(&mut init);
+        if self.builder.config.is_some() {
+            init.arg("--audit-file").arg(self.path("audit.log"));
+        }
+        let output = init
             .arg("--key-file")
             .arg(self.key_file())
             .arg("--token-file")
@@ -106,11 +131,20 @@ impl Server {
         assert!(output.stdout.is_empty(), "with --token-file nothing is printed");
     }
 
+    /// Says where the store is.
+    fn store(&self, command: &mut Command) {
+        match &self.builder.config {
+            Some(config) => command.arg("--config").arg(config),
+            None => command.arg("--data").arg(self.data()),
+        };
+    }
+
     /// The command that runs this server, for tests that change it.
     pub(crate) fn run_command(&self) -> Command {
         let mut command = Self::command(&["run", "--listen", &self.builder.tcp]);
         command.arg("--listen").arg(format!("unix:{}", self.path("coffer.sock").display()));
-        command.arg("--data").arg(self.data()).arg("--key-file").arg(self.key_file());
+        self.store(&mut command);
+        command.arg("--key-file").arg(self.key_file());
         command.arg("--address-file").arg(self.path("address"));
         if !self.builder.run.iter().any(|arg| arg == "--audit-file") {
             command.arg("--audit-file").arg(self.path("audit.log"));

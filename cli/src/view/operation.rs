@@ -38,7 +38,6 @@ struct StoreView {
     oldest_time: Option<String>,
     history_bytes: i64,
     free_bytes: i64,
-    problems: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -150,7 +149,6 @@ impl StatusView {
                 memory_bytes_max: store.memory_bytes_max,
                 history_bytes: store.history_bytes,
                 free_bytes: store.free_bytes,
-                problems: store.problems,
             },
             keys: KeysView {
                 source_check_time: rfc3339(keys.source_check_time.as_ref()),
@@ -172,10 +170,7 @@ impl StatusView {
 
     /// Whether nobody has to look at anything. Unlocked memory is a choice of the machine's, not a fault.
     pub(crate) fn is_well(&self) -> bool {
-        self.store.writes == "all"
-            && self.store.problems.is_empty()
-            && self.keys.source_problem.is_none()
-            && self.audit.healthy
+        self.store.writes == "all" && self.keys.source_problem.is_none() && self.audit.healthy
     }
 }
 
@@ -194,7 +189,7 @@ impl View for StatusView {
         };
         let oldest = match (&self.store.oldest_position, &self.store.oldest_time) {
             (None, _) => String::new(),
-            (Some(position), None) => position.clone(),
+            (Some(position), None) => format!("{position}, its very beginning"),
             (Some(position), Some(time)) => format!("{position} of {} UTC", short(Some(time))),
         };
         let snapshot = newest_snapshot.as_ref().map_or("none".to_owned(), SnapshotView::sentence);
@@ -220,7 +215,6 @@ impl View for StatusView {
             ("Newest snapshot", snapshot),
             ("Restorable from", oldest),
             ("History", bytes(self.store.history_bytes)),
-            ("To look at", self.store.problems.join("; ")),
             ("Free disk", if self.store.free_bytes > 0 { bytes(self.store.free_bytes) } else { String::new() }),
             ("Key source", because(&source, &self.keys.source_problem)),
             ("Root key", self.keys.root_key_id.clone()),
@@ -315,7 +309,7 @@ mod tests {
                 position: "1.42".into(),
                 writes: Writes::All.into(),
                 secrets: 2,
-                oldest_position: "1.1".into(),
+                oldest_position: "1.0".into(),
                 memory_bytes: 3_565_158,
                 ..Default::default()
             }),
@@ -331,7 +325,7 @@ mod tests {
         assert!(well.is_well());
         let text = well.table(None);
         assert!(text.contains("2 secrets") && text.contains("3.4 MiB") && text.contains("c:7:d"), "{text}");
-        assert!(text.contains("1.1") && !text.contains("To look at"), "{text}");
+        assert!(text.contains("1.0, its very beginning"), "{text}");
 
         let mut full = status();
         let store = full.store.as_mut().expect("given");
@@ -339,16 +333,11 @@ mod tests {
         store.writes_reason = "1 byte is free".into();
         let mut sourceless = status();
         sourceless.keys.as_mut().expect("given").source_problem = "it does not answer".into();
-        let mut damaged = status();
-        damaged.store.as_mut().expect("given").problems = vec!["a snapshot is damaged".into()];
         let mut unwritten = status();
         unwritten.audit.as_mut().expect("given").healthy = false;
-        for (ill, word) in [
-            (full, "deletes only: 1 byte is free"),
-            (sourceless, "it does not answer"),
-            (unwritten, "calls fail"),
-            (damaged, "a snapshot is damaged"),
-        ] {
+        for (ill, word) in
+            [(full, "deletes only: 1 byte is free"), (sourceless, "it does not answer"), (unwritten, "calls fail")]
+        {
             let ill = StatusView::new(ill);
             assert!(!ill.is_well());
             assert!(ill.table(None).contains(word), "{}", ill.table(None));

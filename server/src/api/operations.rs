@@ -153,7 +153,6 @@ fn to_store(status: vault::Status) -> v1::StoreStatus {
         oldest_position: oldest_position.map(|position| position.to_string()).unwrap_or_default(),
         oldest_time: oldest_time.flatten().map(time),
         history_bytes: signed(condition.history_bytes),
-        problems: condition.problems,
         free_bytes: signed(condition.free_bytes.unwrap_or_default()),
     }
 }

@@ -1,6 +1,10 @@
 //! `coffer-server init`: a new store, and the first operator's token.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use coffer_proto::{name::Principal, token::Token};
 
@@ -11,10 +15,13 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    config::KeySetting,
+    config::{AUDIT_FILE_DEFAULT, EtcdSetting, KeySetting, StoreSetting},
     seal::source::{KeyFile, KeySource},
-    server::{self, key, seal_mark},
-    store::embedded::{Embedded, OpenError, is_empty},
+    server::{self, key, place, seal_mark},
+    store::{
+        embedded::{Embedded, OpenError, is_empty},
+        etcd::Etcd,
+    },
     vault,
 };
 
@@ -32,12 +39,17 @@ impl Init {
         let Self { offline, generate_key } = self;
         let operator = offline.operator()?;
         let place = offline.place()?;
-        let Place { data, key, audit_file } = &place;
-        NewKey::of(key, generate_key)?;
+        let Place { store, key, audit_file } = &place;
+        let new_key = NewKey::of(key, generate_key)?;
         let outlet = offline.outlet()?;
-        let new = NewStore { data, key: NewKey::of(key, generate_key)?, audit_file: audit_file.as_deref() };
-        outlet.hand_out(new.create(&operator).await)?;
-        print::note(&format!("made a store in {} for {operator}", data.display()));
+        let made = match store {
+            StoreSetting::Embedded(data) => {
+                NewStore { data, key: new_key, audit_file: audit_file.as_deref() }.create(&operator).await
+            }
+            StoreSetting::Etcd(etcd) => create_in_etcd(etcd, new_key, place.audit_file(), &operator).await,
+        };
+        outlet.hand_out(made)?;
+        print::note(&format!("made a store in {} for {operator}", store.place()));
         offline.tell_token(&place);
         print::note(&match key {
             KeySetting::File(file) => format!(
@@ -152,13 +164,43 @@ impl NewStore<'_> {
     }
 
     async fn fill(&self, key: &dyn KeySource, operator: &Principal) -> Result<Token, server::Error> {
-        let open = OpenStore::open(self.data, self.audit_file).await?;
+        let audit_file = self.audit_file.map_or_else(|| self.data.join(AUDIT_FILE_DEFAULT), Path::to_owned);
+        let open = OpenStore::open(&StoreSetting::Embedded(self.data.to_owned()), &audit_file).await?;
         let made = vault::init(open.store(), key, open.audit(), Arc::new(SystemClock), operator).await;
         open.close().await;
         let token = made?;
         seal_mark::set(self.data, key)?;
         Ok(token)
     }
+}
+
+/// Makes one in etcd; refuses existing data. One whose `init` was interrupted has nothing in it yet, and is filled.
+async fn create_in_etcd(
+    setting: &EtcdSetting,
+    new_key: NewKey<'_>,
+    audit_file: PathBuf,
+    operator: &Principal,
+) -> Result<Token, Failure> {
+    let key = new_key.open()?;
+    let made = async {
+        key.status().await?;
+        let created = Etcd::create(place::options(setting)?).await;
+        let opened = OpenStore::open(&StoreSetting::Etcd(setting.clone()), &audit_file).await;
+        // What stands in the way of a new store says more than that there is none.
+        let open = opened.map_err(|error| created.map_or_else(server::Error::Etcd, |()| error))?;
+        let made = vault::init(open.store(), key.as_ref(), open.audit(), Arc::new(SystemClock), operator).await;
+        open.close().await;
+        Ok::<_, server::Error>(made?)
+    };
+    made.await.map_err(|error| {
+        if let NewKey::Generated(path) = new_key {
+            // Nothing was sealed with it, and the next try must not find it in its way.
+            let _ = fs::remove_file(path);
+        }
+        let has_data = matches!(error, server::Error::Vault(vault::OpenError::NotEmpty));
+        let failure = Failure::from(error);
+        if has_data { failure.hint("`init` never touches existing data; `run` serves it") } else { failure }
+    })
 }
 
 #[cfg(test)]

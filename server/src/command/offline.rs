@@ -15,12 +15,9 @@ use crate::{
         Audit,
         file::{AuditFile, Options as AuditOptions},
     },
-    config::{AUDIT_FILE_DEFAULT, FileFlag, KeyFlags, KeySetting},
-    server,
-    store::{
-        Store,
-        embedded::{Embedded, Options},
-    },
+    config::{AUDIT_FILE_DEFAULT, FileFlag, History, KeyFlags, KeySetting, StoreSetting},
+    server::{self, place::Place as OpenPlace},
+    store::Store,
 };
 
 /// How long the audit log may take to write its lines.
@@ -50,19 +47,44 @@ pub(super) struct Offline {
 /// Where store, key and audit log are, by flags and configuration file.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) data: PathBuf,
+    pub(super) store: StoreSetting,
     pub(super) key: KeySetting,
     pub(super) audit_file: Option<PathBuf>,
+}
+
+impl Place {
+    /// The audit log: the one that is named, or the one beside the store.
+    pub(super) fn audit_file(&self) -> PathBuf {
+        let beside = || self.store.directory().map(|data| data.join(AUDIT_FILE_DEFAULT)).unwrap_or_default();
+        self.audit_file.clone().unwrap_or_else(beside)
+    }
 }
 
 impl Offline {
     pub(super) fn place(&self) -> Result<Place, Failure> {
         let from_file = self.config.read()?;
+        let key = from_file.key(&self.key)?;
+        let data = from_file.data(self.data.as_deref());
+        if let Some(etcd) = &from_file.etcd {
+            return match (data, from_file.audit_file(self.audit_file.as_deref(), None)) {
+                (None, Some(audit_file)) => {
+                    Ok(Place { store: StoreSetting::Etcd(etcd.clone()), key, audit_file: Some(audit_file) })
+                }
+                (Some(_), _) => {
+                    Err(Failure::usage(vec!["--data: the configuration file says that the store is in etcd".to_owned()]))
+                }
+                (None, None) => Err(Failure::usage(vec![
+                    "--audit-file or `audit.file` in the configuration file is needed: with its store in etcd a server has \
+                     no data directory"
+                        .to_owned(),
+                ])),
+            };
+        }
         let needed =
             || "--data, COFFER_SERVER_DATA or `data` in the configuration file (--config) is needed".to_owned();
-        let data = from_file.data(self.data.as_deref()).ok_or_else(|| Failure::usage(vec![needed()]))?;
+        let data = data.ok_or_else(|| Failure::usage(vec![needed()]))?;
         let audit_file = from_file.audit_file(self.audit_file.as_deref(), Some(&data));
-        Ok(Place { key: from_file.key(&self.key)?, data, audit_file })
+        Ok(Place { key, store: StoreSetting::Embedded(data), audit_file })
     }
 
     pub(super) fn operator(&self) -> Result<Principal, Failure> {
@@ -90,31 +112,32 @@ impl Offline {
     }
 
     /// What says the same to another command.
-    pub(super) fn flags(&self, Place { data, key, .. }: &Place) -> String {
+    pub(super) fn flags(&self, Place { store, key, .. }: &Place) -> String {
         let audit_file = self.audit_file.as_ref().map(|file| format!(" --audit-file {}", file.display()));
         let config = self.config.config.as_ref().map(|file| format!("--config {} ", file.display()));
         let (config, audit_file) = (config.unwrap_or_default(), audit_file.unwrap_or_default());
-        format!("{config}--data {} {}{audit_file}", data.display(), key.flag())
+        let data = store.directory().map(|data| format!("--data {} ", data.display())).unwrap_or_default();
+        format!("{config}{data}{}{audit_file}", key.flag())
     }
 }
 
 /// A store that is open for one change, and the audit log of that.
 pub(super) struct OpenStore {
-    store: Embedded,
+    store: OpenPlace,
     audit: Arc<AuditFile>,
 }
 
 impl OpenStore {
-    /// Nobody else may have it open; the audit log is touched only once that is sure.
-    pub(super) async fn open(data: &Path, audit_file: Option<&Path>) -> Result<Self, server::Error> {
-        let store = Embedded::open(data, Options::default()).await?;
-        let audit_file = audit_file.map_or_else(|| data.join(AUDIT_FILE_DEFAULT), Path::to_owned);
-        let audit = Arc::new(AuditFile::open(&audit_file, AuditOptions { sync: true, ..AuditOptions::default() })?);
+    /// Nobody else may have one in a directory open; the audit log is touched only once that is sure.
+    pub(super) async fn open(setting: &StoreSetting, audit_file: &Path) -> Result<Self, server::Error> {
+        let history = History { retention: History::RETENTION_DEFAULT, bytes_max: History::BYTES_MAX_DEFAULT };
+        let store = OpenPlace::open(setting, history).await?;
+        let audit = Arc::new(AuditFile::open(audit_file, AuditOptions { sync: true, ..AuditOptions::default() })?);
         Ok(Self { store, audit })
     }
 
     pub(super) fn store(&self) -> Arc<dyn Store> {
-        Arc::new(self.store.clone())
+        self.store.store()
     }
 
     pub(super) fn audit(&self) -> Arc<dyn Audit> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    config::{AUDIT_FILE_DEFAULT, KeySetting},
+    config::{KeySetting, StoreSetting},
     server::{self, key, seal_mark},
     store::embedded::OpenError,
     vault,
@@ -28,10 +28,10 @@ impl Operator {
         let operator = self.offline.operator()?;
         let place = self.offline.place()?;
         let outlet = self.offline.outlet()?;
-        let Place { data, key, audit_file } = &place;
-        let log = audit_file.clone().unwrap_or_else(|| data.join(AUDIT_FILE_DEFAULT));
+        let Place { store, key, .. } = &place;
+        let log = place.audit_file();
         let is_new_log = !log.exists();
-        let admitted = admit(data, key, Some(&log), &operator).await;
+        let admitted = admit(store, key, &log, &operator).await;
         outlet.hand_out(admitted.map_err(failure))?;
         if is_new_log {
             print::note(&format!(
@@ -40,7 +40,7 @@ impl Operator {
                 log.display()
             ));
         }
-        print::note(&format!("{operator} is an operator of the store in {}", data.display()));
+        print::note(&format!("{operator} is an operator of the store in {}", store.place()));
         self.offline.tell_token(&place);
         Ok(())
     }
@@ -48,20 +48,24 @@ impl Operator {
 
 /// Makes `operator` an operator, unless it is one, and issues it a token.
 async fn admit(
-    data: &Path,
+    store: &StoreSetting,
     key: &KeySetting,
-    audit_file: Option<&Path>,
+    audit_file: &Path,
     operator: &Principal,
 ) -> Result<Token, server::Error> {
     let key = key::open(key)?;
-    seal_mark::check(data, key.as_ref())?;
+    if let Some(data) = store.directory() {
+        seal_mark::check(data, key.as_ref())?;
+    }
     key.status().await?;
-    let open = OpenStore::open(data, audit_file).await?;
+    let open = OpenStore::open(store, audit_file).await?;
     let admitted =
         vault::admit_operator(open.store(), key.clone(), open.audit(), Arc::new(SystemClock), operator).await;
     open.close().await;
     let token = admitted?;
-    seal_mark::set(data, key.as_ref())?;
+    if let Some(data) = store.directory() {
+        seal_mark::set(data, key.as_ref())?;
+    }
     Ok(token)
 }
 
@@ -111,7 +115,7 @@ mod tests {
 
         async fn admit(&self, operator: &str) -> Result<Token, server::Error> {
             let (data, key_file, audit) = (self.path("data"), self.path("key"), self.path("audit.jsonl"));
-            admit(&data, &KeySetting::File(key_file), Some(&audit), &principal(operator)).await
+            admit(&StoreSetting::Embedded(data), &KeySetting::File(key_file), &audit, &principal(operator)).await
         }
 
         async fn server(&self) -> Server {

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    KeyFlags, KeySetting, Mistakes, environment, file,
+    EtcdSetting, KeyFlags, KeySetting, Mistakes, environment, file,
     setting::{Given, Item},
+    store,
 };
 
 /// The flag for it.
@@ -21,6 +22,8 @@ pub struct FileFlag {
 pub struct FromFile {
     /// The directory of the store.
     pub data: Option<PathBuf>,
+    /// The etcd that holds the store instead.
+    pub etcd: Option<EtcdSetting>,
     key: KeyFlags,
     audit_file: Option<PathBuf>,
 }
@@ -31,6 +34,10 @@ impl FileFlag {
         let mut mistakes = Vec::new();
         environment::read(std::env::vars_os(), &mut mistakes);
         let given = self.config.as_deref().map_or_else(Vec::new, |path| file::read(path, &mut mistakes));
+        let etcd = store::etcd_of(given.clone()).unwrap_or_else(|more| {
+            mistakes.extend(more);
+            None
+        });
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
@@ -44,7 +51,7 @@ impl FileFlag {
             key_credential: text(Item::KeyCredential),
             key_kms: text(Item::KeyKms),
         };
-        Ok(FromFile { data: path(Item::Data), key, audit_file: path(Item::AuditFile) })
+        Ok(FromFile { data: path(Item::Data), etcd, key, audit_file: path(Item::AuditFile) })
     }
 }
 

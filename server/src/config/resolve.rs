@@ -45,7 +45,7 @@ pub(super) struct Resolver {
     /// Strongest first.
     pub(super) given: Vec<Given>,
     /// Where systemd put the unit's credentials.
-    credentials: Option<PathBuf>,
+    pub(super) credentials: Option<PathBuf>,
     pub(super) mistakes: Vec<String>,
 }
 

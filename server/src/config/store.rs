@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
     resolve::{Resolver, single},
-    setting::Item,
+    setting::{Given, Item},
 };
 
 /// Most endpoints of one etcd cluster: it has 3 or 5 members, seldom 7.
@@ -78,6 +78,17 @@ const OF_ETCD: [Item; 9] = [
     Item::EtcdPasswordFile,
     Item::EtcdMaxStale,
 ];
+
+/// The etcd that a file asks for, if it does; of a file in which everything else was found good.
+pub(super) fn etcd_of(given: Vec<Given>) -> Result<Option<EtcdSetting>, Vec<String>> {
+    let is_asked_for = given.iter().any(|given| given.key == Item::Store && single(&given.texts) == "etcd");
+    if !is_asked_for {
+        return Ok(None);
+    }
+    let mut resolver = Resolver { given, credentials: None, mistakes: Vec::new() };
+    let etcd = resolver.etcd();
+    if resolver.mistakes.is_empty() { Ok(etcd) } else { Err(resolver.mistakes) }
+}
 
 impl Resolver {
     pub(super) fn store(&mut self) -> Option<StoreSetting> {

@@ -13,10 +13,8 @@ pub struct Condition {
     pub kind: &'static str,
     /// Which writes pass.
     pub writes: Writes,
-    /// The earliest position that can be restored from what is kept, and its time.
+    /// The earliest position that can be restored from what is kept, and its time, which the very beginning has not.
     pub oldest: Option<(Position, Option<SystemTime>)>,
-    /// What an operator should look at, one sentence each.
-    pub problems: Vec<String>,
     /// Size of the log and of all snapshots, in bytes.
     pub history_bytes: u64,
     /// Free for the store, in bytes, if that is known.
@@ -26,7 +24,7 @@ pub struct Condition {
 impl Condition {
     /// Of a store that takes all writes and keeps no history.
     pub fn of(kind: &'static str) -> Self {
-        Self { kind, writes: Writes::All, oldest: None, problems: Vec::new(), history_bytes: 0, free_bytes: None }
+        Self { kind, writes: Writes::All, oldest: None, history_bytes: 0, free_bytes: None }
     }
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::{
     Embedded, Passing,
-    log::{first_group, segment_revisions},
+    log::segment_revisions,
     snapshots::{self, Kept},
 };
 use crate::store::{Backup, CHUNK_BYTES, Chunks, Condition, Error, Position, Revision, Snapshot, Writes};
@@ -29,20 +29,15 @@ pub(super) fn of(store: &Embedded) -> Condition {
         },
     };
     let (log, snapshots) = (store.layout.log(), store.layout.snapshots());
-    let head = store.history.head();
     let kept = snapshots::list(&snapshots).unwrap_or_default();
-    let is_usable = |kept: &&Kept| kept.position <= head && !store.keeper.health().is_damaged(kept);
     let begins = segment_revisions(&log).ok().and_then(|segments| segments.first().copied());
     let oldest = match begins {
-        // What was before the first transaction is no store that could be opened.
-        Some(begins @ Revision(1)) => first_group(&log, begins)
-            .map(|header| (Position { epoch: head.epoch, revision: header.first }, header.time.time())),
+        Some(Revision(1)) => Some((Position { epoch: store.history.head().epoch, revision: Revision(0) }, None)),
         // What the log does not reach back to is a position of its own, from which nothing follows.
         Some(begins) => kept
             .iter()
-            .filter(|kept| begins.0 <= kept.position.revision.0 + 1)
-            .filter(is_usable)
-            .find_map(|kept| kept.look().ok())
+            .find(|kept| begins.0 <= kept.position.revision.0 + 1)
+            .and_then(|kept| kept.look().ok())
             .map(|snapshot| (snapshot.position, snapshot.time)),
         None => None,
     };
@@ -51,7 +46,6 @@ pub(super) fn of(store: &Embedded) -> Condition {
         writes,
         oldest,
         history_bytes: bytes(&log) + bytes(&snapshots),
-        problems: store.keeper.problems(),
         free_bytes: store.space.disk.room(store.layout.dir()).ok().map(|room| room.free_bytes),
     }
 }
@@ -62,9 +56,8 @@ fn bytes(directory: &Path) -> u64 {
 }
 
 /// What stands in the directory, as far as it can be read.
-pub(super) fn snapshots(directory: &Path, head: Position) -> Result<Vec<Snapshot>, Error> {
-    let mut kept = snapshots::list(directory).map_err(|error| Error::Unavailable(error.to_string()))?;
-    kept.retain(|kept| kept.position <= head);
+pub(super) fn snapshots(directory: &Path) -> Result<Vec<Snapshot>, Error> {
+    let kept = snapshots::list(directory).map_err(|error| Error::Unavailable(error.to_string()))?;
     let looked = kept
         .iter()
         .map(Kept::look)

@@ -210,8 +210,8 @@ impl Store for Embedded {
     }
 
     async fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
-        let (dir, head) = (self.layout.snapshots(), self.history.head());
-        let looked = tokio::task::spawn_blocking(move || condition::snapshots(&dir, head)).await;
+        let dir = self.layout.snapshots();
+        let looked = tokio::task::spawn_blocking(move || condition::snapshots(&dir)).await;
         looked.map_err(|_| Error::Unavailable("the snapshots cannot be listed".into()))?
     }
 

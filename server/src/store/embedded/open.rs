@@ -5,14 +5,14 @@ use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Weak, mpsc as std_mpsc},
+    sync::{Arc, mpsc as std_mpsc},
     thread,
 };
 
 use tokio::sync::mpsc;
 
 use super::{
-    CLOCK_SLACK, Embedded, Ground, Options,
+    Embedded, Ground, Options,
     acknowledged::{self, Acknowledged},
     applier::{self, GROUPS_BEHIND_MAX},
     checkpoint::Checkpoint,
@@ -27,7 +27,7 @@ use super::{
     space::Space,
     writer::{REQUESTS_WAITING_MAX, Writer},
 };
-use crate::store::{Millis, Position, Revision, history::History};
+use crate::store::{Position, Revision, history::History};
 
 pub(super) fn create(dir: PathBuf, disk: &dyn Disk) -> Result<(), OpenError> {
     let mut instance = [0; 16];
@@ -71,11 +71,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
     tracing::info!(records = index.digest().records, rolled_forward, position = %head, "the store is open");
 
     let history = Arc::new(History::new(head, history));
-    let progress = Arc::new(Progress::new(head.revision, log.time()));
-    if let Some(time) = log.time().time().filter(|_| log.time() > Millis::from(clock.now() + CLOCK_SLACK)) {
-        let time = humantime::format_rfc3339_seconds(time);
-        tracing::warn!(%time, "the log is ahead of the clock: one of them is wrong, and a restore by time cannot tell what stood when");
-    }
+    let progress = Arc::new(Progress::new(head.revision));
     let (requests, receiver) = mpsc::channel(REQUESTS_WAITING_MAX);
     let weak = Arc::downgrade(&records);
     let (groups, work) = std_mpsc::sync_channel(GROUPS_BEHIND_MAX);
@@ -95,8 +91,6 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         disk: Arc::clone(&disk),
         clock: Arc::clone(&clock),
         instance,
-        epoch: head.epoch,
-        records: Weak::clone(&weak),
         retention: Retention { time: options.retention, bytes_max: options.history_bytes_max },
         looks_every,
         progress: Arc::clone(&progress),

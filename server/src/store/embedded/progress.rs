@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::store::{Error, Millis, Revision};
+use crate::store::{Error, Revision};
 
 /// Shared by the log's thread, sled's thread and the store's handles.
 #[derive(Debug)]
@@ -16,8 +16,6 @@ pub(super) struct Progress {
 
 #[derive(Debug)]
 struct State {
-    /// The last transaction in the log, and its time.
-    head: (Revision, Millis),
     /// Sled holds everything up to here.
     applied: Revision,
     /// The log is needed only after this revision, as far as the past is concerned.
@@ -33,10 +31,9 @@ struct State {
 }
 
 impl Progress {
-    pub(super) fn new(applied: Revision, time: Millis) -> Self {
+    pub(super) fn new(applied: Revision) -> Self {
         Self {
             state: Mutex::new(State {
-                head: (applied, time),
                 applied,
                 keep_after: Revision(0),
                 behind: 0,
@@ -46,16 +43,6 @@ impl Progress {
             }),
             changed: Condvar::new(),
         }
-    }
-
-    /// The log has come so far.
-    pub(super) fn wrote(&self, head: Revision, time: Millis) {
-        self.state().head = (head, time);
-    }
-
-    /// The last transaction in the log, and its time.
-    pub(super) fn head(&self) -> (Revision, Millis) {
-        self.state().head
     }
 
     /// Sled holds everything up to here.

@@ -286,7 +286,7 @@ impl Restore<'_> {
         match acknowledged::read(layout, instance) {
             Some(acknowledged) if acknowledged.epoch == reached.epoch && acknowledged > reached => {
                 let kept = snapshots::list(&layout.snapshots())?;
-                let newest = kept.iter().rev().find(|kept| kept.examine(instance, || Ok(())).is_ok());
+                let newest = kept.iter().rev().find(|kept| kept.examine(instance).is_ok());
                 let last = newest.map_or(reached, |kept| kept.position.max(reached));
                 Err(RestoreError::EndMissing { log: layout.log(), last, acknowledged })
             }

@@ -16,7 +16,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
@@ -122,34 +122,13 @@ impl Records {
     pub(super) fn read(
         &self,
         begin: impl FnOnce(Option<Checkpoint>),
-        each: impl FnMut(Record) -> bool,
+        mut each: impl FnMut(Record) -> bool,
     ) -> Result<bool, Fault> {
-        let still = self.still()?;
-        begin(still.checkpoint);
-        still.read(each)
-    }
-
-    /// Nothing is applied as long as this is held.
-    pub(super) fn still(&self) -> Result<Still<'_>, Fault> {
-        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Still { records: self, checkpoint: self.checkpoint()?, _gate: gate })
-    }
-}
-
-/// The records of one position.
-pub(super) struct Still<'a> {
-    records: &'a Records,
-    /// Which, if sled has begun.
-    pub(super) checkpoint: Option<Checkpoint>,
-    _gate: RwLockReadGuard<'a, ()>,
-}
-
-impl Still<'_> {
-    /// Gives all of them, ordered by key, to `each`, until it returns `false`. `Ok(true)`: these are all, and they are the
-    /// right ones.
-    pub(super) fn read(&self, mut each: impl FnMut(Record) -> bool) -> Result<bool, Fault> {
+        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let checkpoint = self.checkpoint()?;
+        begin(checkpoint);
         let mut digest = Digest::default();
-        let mut records = guard(|| Ok(self.records.db.scan_prefix([RECORD])))?;
+        let mut records = guard(|| Ok(self.db.scan_prefix([RECORD])))?;
         while let Some((key, value)) = guard(|| records.next().transpose())? {
             let record = decode(&key, &value).ok_or_else(|| {
                 let key = String::from_utf8_lossy(&key[1..]);
@@ -160,7 +139,7 @@ impl Still<'_> {
                 return Ok(false);
             }
         }
-        let expected = self.checkpoint.map(|checkpoint| checkpoint.digest).unwrap_or_default();
+        let expected = checkpoint.map(|checkpoint| checkpoint.digest).unwrap_or_default();
         if digest == expected {
             return Ok(true);
         }

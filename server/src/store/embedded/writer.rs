@@ -196,7 +196,6 @@ impl Writer {
         let position = Position { epoch, revision: self.log.last() };
         let bytes = logged.iter().map(|logged| group::encoded_bytes(&logged.changes) as u64).sum();
         self.index.absorb(&writes);
-        self.progress.wrote(position.revision, self.log.time());
         let checkpoint = Checkpoint { instance: self.instance, position, digest: self.index.digest() };
         self.acknowledged.set(&checkpoint);
         self.history.publish(

@@ -51,11 +51,6 @@ impl Log {
         self.last
     }
 
-    /// Its time: that of the last transaction, or of the latest before it where the clock went back.
-    pub(in super::super) fn time(&self) -> Millis {
-        self.time
-    }
-
     /// The epoch of its revisions.
     pub(in super::super) fn epoch(&self) -> Epoch {
         self.epoch

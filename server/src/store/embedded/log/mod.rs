@@ -14,4 +14,4 @@ mod recover;
 mod tests;
 
 pub(super) use append::{Append, Log};
-pub(super) use recover::{Recovered, begun_segments, first_group, segment_revisions};
+pub(super) use recover::{Recovered, begun_segments, segment_revisions};

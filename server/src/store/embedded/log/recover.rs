@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     fs, io,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,7 +12,7 @@ use super::{
         disk::Disk,
         layout::{OpenError, read_segment, segment_path},
     },
-    Log, frame,
+    Log,
     group::Logged,
     segment::{self, Summary},
 };
@@ -169,22 +168,6 @@ impl Recovered {
 fn scan(path: &Path, is_last: bool, each: &mut dyn FnMut(segment::Group)) -> Result<Summary, OpenError> {
     let (bytes, _) = read_segment(path).map_err(OpenError::unread(path))?;
     segment::scan(&bytes, is_last, each).map_err(|damage| OpenError::damaged(path, damage))
-}
-
-/// The header of the first frame with a transaction in a segment, if there is one.
-pub(in super::super) fn first_group(dir: &Path, first: Revision) -> Option<frame::Header> {
-    let file = fs::File::open(segment_path(dir, first)).ok()?;
-    let mut offset = segment::HEADER_BYTES as u64;
-    loop {
-        let mut header = [0; frame::HEADER_BYTES];
-        file.read_exact_at(&mut header, offset).ok()?;
-        let header = frame::decode_header(&header).ok()?;
-        match header.kind {
-            frame::Kind::Group => return Some(header),
-            // One for each time that the store was closed before anything was in it.
-            frame::Kind::Closed => offset += (frame::HEADER_BYTES + header.length) as u64,
-        }
-    }
 }
 
 /// The first revisions of its segments, and the file of a last one whose creation a crash interrupted, before anything was

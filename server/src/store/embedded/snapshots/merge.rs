@@ -1,6 +1,6 @@
-//! Records of a position, of a snapshot or of sled, and what the log changed since: those of a later one, in order.
+//! A snapshot and what the log changed since: the records of a later position, in order.
 
-use std::{fs, io, iter::Peekable};
+use std::{fs, io};
 
 use super::{super::layout::OpenError, Kept, overlay::Overlay};
 use crate::store::{Key, Record, snapshot::Reader};
@@ -33,55 +33,26 @@ impl<'a> Merge<'a> {
         mut self,
         mut each: impl FnMut(Record) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
-        let mut merging = Merging::new(self.overlay);
+        let overlay = self.overlay;
+        let mut puts = overlay.puts().peekable();
+        let mut put_below = |limit: Option<&Key>, each: &mut dyn FnMut(Record) -> Result<(), OpenError>| {
+            while let Some(key) = puts.next_if(|key| limit.is_none_or(|limit| *key < limit)) {
+                if let Some(record) = overlay.read(key)? {
+                    each(record)?;
+                }
+            }
+            Ok::<_, OpenError>(())
+        };
         if let Some(Base { kept, reader }) = &mut self.base {
             while let Some(records) = reader.frame().map_err(|damage| OpenError::damaged(&kept.path, damage))? {
                 for record in records {
-                    merging.take(record, &mut each)?;
+                    put_below(Some(&record.key), &mut each)?;
+                    if overlay.leaves(&record.key) {
+                        each(record)?;
+                    }
                 }
             }
         }
-        merging.end(&mut each)
-    }
-}
-
-/// Takes the records of before, in the order of their keys.
-pub(super) struct Merging<'a> {
-    overlay: &'a Overlay,
-    puts: Peekable<Box<dyn Iterator<Item = &'a Key> + 'a>>,
-}
-
-impl<'a> Merging<'a> {
-    pub(super) fn new(overlay: &'a Overlay) -> Self {
-        let puts: Box<dyn Iterator<Item = &'a Key> + 'a> = Box::new(overlay.puts());
-        Self { overlay, puts: puts.peekable() }
-    }
-
-    /// Gives what was put before this one, and it itself unless it was changed.
-    pub(super) fn take(
-        &mut self,
-        record: Record,
-        each: &mut dyn FnMut(Record) -> Result<(), OpenError>,
-    ) -> Result<(), OpenError> {
-        self.put_below(Some(&record.key), each)?;
-        if self.overlay.leaves(&record.key) { each(record) } else { Ok(()) }
-    }
-
-    /// Gives what was put after all of them.
-    pub(super) fn end(mut self, each: &mut dyn FnMut(Record) -> Result<(), OpenError>) -> Result<(), OpenError> {
-        self.put_below(None, each)
-    }
-
-    fn put_below(
-        &mut self,
-        limit: Option<&Key>,
-        each: &mut dyn FnMut(Record) -> Result<(), OpenError>,
-    ) -> Result<(), OpenError> {
-        while let Some(key) = self.puts.next_if(|key| limit.is_none_or(|limit| *key < limit)) {
-            if let Some(record) = self.overlay.read(key)? {
-                each(record)?;
-            }
-        }
-        Ok(())
+        put_below(None, &mut each)
     }
 }

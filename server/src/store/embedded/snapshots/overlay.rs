@@ -64,11 +64,6 @@ impl Overlay {
         Self::new(instance, revision, time, Some((epoch, Revision(revision.0 + 1), chain)))
     }
 
-    /// Nothing, after the records of a revision that is known to be one of the log's.
-    pub(super) fn since(instance: [u8; 16], last: Revision) -> Self {
-        Self::new(instance, last, Millis(0), None)
-    }
-
     fn new(instance: [u8; 16], last: Revision, time: Millis, next: Option<(Epoch, Revision, u32)>) -> Self {
         let (changes, prefixes, segments) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         Self { changes, prefixes, segments, instance, next, last, time, left_out: None, torn: 0 }

@@ -1,16 +1,26 @@
 #!/bin/sh
 # Shows what coffer does, with the real binaries, from a fresh clone. Needs Rust, a C compiler and a POSIX system.
 # Everything happens in a temporary directory, which is removed at the end and on Ctrl-C; nothing listens on a port.
+#
+# With --etcd: on three servers over an etcd of three members, one of each killed in the middle. etcd listens on ports of
+# this machine only.
 set -eu
 cd "$(dirname "$0")/.."
 
-server='' workload='' dir=''
+case "${1:-}" in
+  '') etcd='' ;;
+  --etcd) etcd=yes ;;
+  *) echo "usage: deploy/demo.sh [--etcd]" >&2; exit 64 ;;
+esac
+[ -z "$etcd" ] || command -v etcd >/dev/null || { echo "etcd is not installed: on Debian, apt-get install etcd-server" >&2; exit 1; }
+
+server='' workload='' members='' dir=''
 clean_up() {
   status=$?
   trap - EXIT INT TERM HUP
   # An injector that stays is told, so that it takes its command along.
   [ -z "$workload" ] || { kill "$workload" 2>/dev/null && wait "$workload" 2>/dev/null || :; }
-  [ -z "$server" ] || { kill -9 "$server" 2>/dev/null && wait "$server" 2>/dev/null || :; }
+  for pid in $server $members; do kill -9 "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || :; done
   [ -z "$dir" ] || rm -rf "$dir"
   exit "$status"
 }
@@ -67,14 +77,77 @@ start_server() {
   done
 }
 
-chapter "Start: a store, its key, the first token, and the server"
-run 'coffer-server init --data data --key-file root.key --generate-key --token-file operator.token'
-printf '$ coffer-server run --data data --key-file root.key --listen unix:$PWD/coffer.sock --address-file address --audit-file audit.log &\n'
-start_server
-run 'ls -l root.key operator.token | cut -c1-10'
-COFFER_ADDRESS="unix://$dir/coffer.sock"
+# Waits until a file says so, or a process has ended.
+until_said() { # FILE TEXT PID
+  until grep -q "$2" "$1" 2>/dev/null; do
+    kill -0 "$3" 2>/dev/null || return 1
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+}
+
+# Three members on ports that nobody has; others if somebody does.
+start_etcd() {
+  for try in 1 2 3 4 5 6 7 8; do
+    port=$((20000 + ($$ * 7 + try * 97) % 20000))
+    cluster="m1=http://127.0.0.1:$((port + 1)),m2=http://127.0.0.1:$((port + 3)),m3=http://127.0.0.1:$((port + 5))"
+    for n in 1 2 3; do
+      client="http://127.0.0.1:$((port + 2 * n - 2))" peer="http://127.0.0.1:$((port + 2 * n - 1))"
+      etcd --name "m$n" --data-dir "etcd-$n-$try" --initial-cluster "$cluster" --auto-compaction-retention 1h \
+        --listen-client-urls "$client" --advertise-client-urls "$client" \
+        --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" >"etcd-$n.log" 2>&1 &
+      members="$members $!"
+    done
+    n=0
+    for pid in $members; do
+      n=$((n + 1))
+      until_said "etcd-$n.log" 'ready to serve client requests' "$pid" || { n=0; break; }
+    done
+    [ "$n" = 0 ] || break
+    for pid in $members; do kill -9 "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || :; done
+    members=''
+  done
+  [ -n "$members" ] || fail "etcd does not start"
+}
+
+# One of the three servers, by its number.
+start_replica() {
+  rm -f "address$1"
+  coffer-server run --config coffer.toml --listen "unix:$dir/coffer$1.sock" --address-file "address$1" \
+    --audit-file "audit$1.log" 2>>server.log &
+  server="$server $!"
+  until [ -s "address$1" ]; do
+    kill -0 "$!" 2>/dev/null || { cat server.log >&2; fail "a server did not start"; }
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+}
+
+if [ -z "$etcd" ]; then
+  chapter "Start: a store, its key, the first token, and the server"
+  run 'coffer-server init --data data --key-file root.key --generate-key --token-file operator.token'
+  printf '$ coffer-server run --data data --key-file root.key --listen unix:$PWD/coffer.sock --address-file address --audit-file audit.log &\n'
+  start_server
+  run 'ls -l root.key operator.token | cut -c1-10'
+  COFFER_ADDRESS="unix://$dir/coffer.sock"
+  printf '$ export COFFER_ADDRESS=unix://$PWD/coffer.sock\n'
+else
+  chapter "Start: an etcd of three members, a store in it, and three servers"
+  start_etcd
+  cat >coffer.toml <<TOML
+store = "etcd"
+key_file = "root.key"
+[etcd]
+endpoints = ["http://127.0.0.1:$port", "http://127.0.0.1:$((port + 2))", "http://127.0.0.1:$((port + 4))"]
+TOML
+  run 'cat coffer.toml'
+  run 'coffer-server init --config coffer.toml --generate-key --audit-file audit1.log --token-file operator.token'
+  for n in 1 2 3; do
+    printf '$ coffer-server run --config coffer.toml --listen unix:$PWD/coffer%s.sock --audit-file audit%s.log &\n' "$n" "$n"
+    start_replica "$n"
+  done
+  COFFER_ADDRESS="unix://$dir/coffer1.sock,unix://$dir/coffer2.sock,unix://$dir/coffer3.sock"
+  printf '$ export COFFER_ADDRESS=unix://$PWD/coffer1.sock,unix://$PWD/coffer2.sock,unix://$PWD/coffer3.sock\n'
+fi
 export COFFER_ADDRESS
-printf '$ export COFFER_ADDRESS=unix://$PWD/coffer.sock\n'
 
 chapter "People: the operator lets each of them manage one scope and nothing else"
 as operator
@@ -286,12 +359,34 @@ wait "$workload" || :
 workload=''
 exec 5<&-
 
-chapter "kill -9 of the server: everything acknowledged is still there"
-printf '$ kill -9 %s\n' '$SERVER_PID'
-kill -9 "$server"
-wait "$server" 2>/dev/null || :
-printf '$ coffer-server run --data data --key-file root.key …  &\n'
-start_server
+if [ -z "$etcd" ]; then
+  chapter "kill -9 of the server: everything acknowledged is still there"
+  printf '$ kill -9 %s\n' '$SERVER_PID'
+  kill -9 "$server"
+  wait "$server" 2>/dev/null || :
+  printf '$ coffer-server run --data data --key-file root.key …  &\n'
+  start_server
+else
+  chapter "kill -9 of a server and of etcd's leader: everything acknowledged is still there, and it goes on"
+  # Who became the leader last said so.
+  leader="$(grep -H 'became leader at term' etcd-[123].log | sed 's/.*etcd-\([123]\).log.*term \([0-9]*\).*/\2 \1/' | sort -n | tail -n 1 | cut -d' ' -f2)"
+  [ -n "$leader" ] || fail "no leader of etcd"
+  set -- $members
+  eval "pid=\${$leader}"
+  printf '$ kill -9 %s   # member m%s of etcd, the leader\n' '$LEADER_PID' "$leader"
+  kill -9 "$pid"; wait "$pid" 2>/dev/null || :
+  set -- $server
+  printf '$ kill -9 %s   # the first server\n' '$SERVER_PID'
+  kill -9 "$1"; wait "$1" 2>/dev/null || :
+  server="$2 $3"
+fi
+as pat
+# Another leader is chosen within a second or two; until then nothing is acknowledged.
+tries=0
+until [ -z "$etcd" ] || [ "$tries" = 100 ] || coffer secret list projects/shop >/dev/null 2>&1; do
+  tries=$((tries + 1))
+  sleep 0.2 2>/dev/null || sleep 1
+done
 run 'coffer secret list projects/shop'
 expect DATABASE_URL; expect SESSION_KEY
 run 'echo | COFFER_TOKEN_FILE=web.token coffer-inject -- ./web'
@@ -304,19 +399,22 @@ run 'coffer-server verify --key-file root.key shop.backup'
 run 'coffer key rotate data'
 run 'coffer key rotate root'
 run 'coffer store status'
-run 'coffer-server audit verify --data data --audit-file audit.log --key-file root.key'
-run 'coffer-server audit show --data data --audit-file audit.log --principal users/pat --name projects/shop/secrets/DATABASE_URL'
+if [ -z "$etcd" ]; then log='--data data --audit-file audit.log' one=audit.log; else log='--audit-file audit2.log' one=audit2.log; fi
+run "coffer-server audit verify $log --key-file root.key"
+run "coffer-server audit show $log --principal users/pat"
 say "A secret is deleted by mistake, and somebody edits the audit log:"
 as pat
 run 'coffer secret delete projects/blog/secrets/SESSION_KEY --yes'
-run 'sed "s,users/pat,users/eve," audit.log >edited.log; coffer-server audit verify --data data --key-file root.key edited.log || echo "exit code $?"'
+run "sed 's,users/pat,users/eve,' $one >edited.log; coffer-server audit verify --key-file root.key edited.log || echo \"exit code \$?\""
 expect 'exit code 1'
 say "The backup becomes a store in a directory of its own. No token of before is good there: the operator makes a new one."
-kill "$server"; wait "$server" 2>/dev/null || :
+for pid in $server; do kill "$pid"; wait "$pid" 2>/dev/null || :; done
 run 'coffer-server restore --data restored shop.backup'
-run 'coffer-server operator --data restored --key-file root.key --token-file restored.token'
-mv data lost; mv restored data
+run 'coffer-server operator --data restored --key-file root.key --audit-file audit.log --token-file restored.token'
+if [ -z "$etcd" ]; then mv data lost; else set -- etcd-*-*; mkdir lost; mv "$@" lost; fi
+mv restored data
 start_server
+COFFER_ADDRESS="unix://$dir/coffer.sock"
 show 'coffer secret list projects/blog'
 [ "$code" = 77 ] || fail "exit code $code"
 as restored
@@ -326,7 +424,7 @@ run 'coffer secret list projects/blog'
 expect SESSION_KEY
 
 chapter "At rest: no value in the store, the audit log or the server's log"
-run 'grep -r -l -e hunter2 -e sk-live -e ghp_ -e newhost -e srch_ data lost shop.backup audit.log server.log || echo "found nowhere"'
+run 'grep -r -l -e hunter2 -e sk-live -e ghp_ -e newhost -e srch_ data lost shop.backup audit*.log server.log || echo "found nowhere"'
 expect 'found nowhere'
 run 'tail -n 1 audit.log'
 

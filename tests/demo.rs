@@ -43,6 +43,16 @@ fn it_runs_to_its_end_and_cleans_up() {
     assert!(invented.is_empty(), "the README shows what the demo does not print: {invented:#?}");
 }
 
+#[test]
+fn on_three_servers_over_etcd_it_loses_one_of_each_and_runs_to_its_end() {
+    let temporary = TempDir::new().expect("a directory");
+    let output = demo(temporary.path()).arg("--etcd").output().expect("it starts");
+    let transcript = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{transcript}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(transcript.ends_with("== Done\n"), "{transcript}");
+    assert!(is_empty(temporary.path()));
+}
+
 /// Neither the day nor the time of day is part of a behaviour.
 fn without_dates(line: &str) -> String {
     let is_date = |word: &str| word.len() == 10 && word.split('-').count() == 3 && word.starts_with("20");

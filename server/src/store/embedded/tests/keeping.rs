@@ -68,7 +68,19 @@ impl World {
         let until = tokio::time::Instant::now() + PATIENCE;
         while !holds().await {
             assert!(tokio::time::Instant::now() < until, "it does not come to pass");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Writes until the log begins behind a revision: it is cut when it is written, once the keeper has told from where on
+    /// it is needed, up to what sled has.
+    async fn cut_behind(&self, revision: u64) {
+        let revision = format!("{revision:020}.log");
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while self.files("log")[0] <= revision {
+            assert!(tokio::time::Instant::now() < until, "the log is not cut");
+            fill(&self.store, 12..13).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -122,10 +134,7 @@ async fn what_is_older_than_the_retention_goes_and_the_rest_can_be_restored() {
     assert_eq!(world.store.condition().await.oldest.expect("some").0.revision.0, 0);
     world.pass(DAY * 4);
     world.until(|| async { world.snapshots().await.first() == Some(&12) }).await;
-    // The log is cut when it is written, once the keeper has told from where on it is needed.
-    world.looked().await;
-    fill(&world.store, 12..13).await;
-    world.until(|| async { world.files("log")[0].as_str() > "00000000000000000012.log" }).await;
+    world.cut_behind(12).await;
     let (position, time) = world.store.condition().await.oldest.expect("some");
     assert!((position.revision.0, time.is_some()) == (12, true), "{position}");
     let expected = shown(&world.store).await.1;
@@ -148,9 +157,7 @@ async fn too_many_bytes_shorten_the_retention() {
         world.store.snapshot().await.expect("snapshot");
     }
     world.until(|| async { world.snapshots().await == [12] }).await;
-    world.looked().await;
-    fill(&world.store, 12..13).await;
-    world.until(|| async { world.files("log").len() == 1 }).await;
+    world.cut_behind(12).await;
     assert_eq!(shown(&world.store).await.1.len(), 13);
 }
 

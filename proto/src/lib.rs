@@ -8,10 +8,12 @@
 //! - [`token`]: the shape of bearer tokens.
 //! - [`reason`]: why a call failed, in words a program can compare.
 //! - [`limits`]: every limit a caller can meet.
+//! - [`escape`]: makes text of others safe to print.
 //! - [`misplaced`]: what of a mistaken command line an error may repeat.
 //!
 //! Nothing here knows a policy, does I/O, or depends on another crate of coffer.
 
+pub mod escape;
 pub mod limits;
 pub mod misplaced;
 pub mod name;

@@ -16,6 +16,17 @@ fn tell(tried: usize, struck: usize, starts: usize) {
     eprintln!("faults: {tried} tried, {struck} struck, {starts} of them a start");
 }
 
+/// Writes until one is not acknowledged, and says what became of it; none if all are.
+async fn first_failure(stage: &mut Stage) -> Option<Outcome> {
+    for _ in 0..WRITES {
+        match stage.create().await {
+            Outcome::Acknowledged => {}
+            other => return Some(other),
+        }
+    }
+    None
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_write_or_sync_of_the_log_nothing_is_acknowledged_or_tried_again() {
     let mut all = faults(On::Log, "fdatasync", "error=EIO", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 33]);
@@ -29,16 +40,7 @@ async fn after_a_failed_write_or_sync_of_the_log_nothing_is_acknowledged_or_trie
             stage.recover(false).await;
             continue;
         }
-        let mut first = None;
-        for _ in 0..WRITES {
-            match stage.create().await {
-                Outcome::Acknowledged => {}
-                other => {
-                    first = Some(other);
-                    break;
-                }
-            }
-        }
+        let first = first_failure(&mut stage).await;
         assert!(matches!(first, Some(Outcome::Open)), "{fault:?}: {first:?}");
         for _ in 0..2 {
             let later = stage.create().await;
@@ -105,16 +107,7 @@ async fn what_sled_fails_to_take_stays_in_the_log() {
             stage.recover(false).await;
             continue;
         }
-        let mut first = None;
-        for _ in 0..WRITES {
-            match stage.create().await {
-                Outcome::Acknowledged => {}
-                other => {
-                    first = Some(other);
-                    break;
-                }
-            }
-        }
+        let first = first_failure(&mut stage).await;
         if stage.was_struck() {
             struck += 1;
             // What sled has missed is in the log: writes end when the failure shows, and not one is lost.

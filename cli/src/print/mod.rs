@@ -1,12 +1,12 @@
 //! The only module that writes to the terminal: data on stdout, everything else on stderr.
 
-pub(crate) mod escape;
 pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod time;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+pub(crate) use coffer_proto::escape;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;

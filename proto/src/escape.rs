@@ -1,4 +1,5 @@
-//! Makes text of others safe to print: nothing a server sends may move the cursor, colour the screen, or hide.
+//! Makes text of others safe to print: nothing that a server sends or a file says may move the cursor, colour the screen, or
+//! hide.
 
 /// Whether a terminal would act on the character, or hide or reorder others because of it.
 fn is_unsafe(c: char) -> bool {
@@ -9,7 +10,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// One line of visible text: `\n`, `\t`, `\u{1b}` and the like for what is not.
-pub(crate) fn text(text: &str) -> String {
+pub fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if is_unsafe(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
@@ -19,7 +20,7 @@ pub(crate) fn text(text: &str) -> String {
 
 /// The same JSON document with the characters that serde_json leaves as they are (C1 controls, DEL, bidirectional
 /// controls) written as `\uXXXX`. Line breaks between tokens stay; inside strings serde_json has escaped them already.
-pub(crate) fn json(document: &str) -> String {
+pub fn json(document: &str) -> String {
     let mut safe = String::with_capacity(document.len());
     for c in document.chars() {
         if c != '\n' && is_unsafe(c) {

@@ -19,6 +19,7 @@ mod layout;
 mod load;
 pub mod log;
 mod open;
+mod past;
 mod peek;
 mod progress;
 mod rebuild;
@@ -52,8 +53,9 @@ use self::{
 };
 pub use self::{
     layout::OpenError,
+    past::{Past, RestoreError, Target},
     peek::peek,
-    restore::{RestoreError, Restored, Target, restore},
+    restore::{Restored, restore},
     verify::{Verified, verify},
 };
 use super::{

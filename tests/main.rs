@@ -13,6 +13,7 @@ mod deliveries;
 mod demo;
 mod drain;
 mod environment;
+mod etcd_access;
 mod faults;
 mod flood;
 mod fuzz_corpus;

@@ -1,6 +1,7 @@
 //! The composition root: the one place that puts store, key, vault, services and sockets together.
 
 mod address_file;
+mod etcd_files;
 mod housekeeping;
 pub(crate) mod key;
 pub(crate) mod place;
@@ -19,7 +20,7 @@ use std::{
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-use self::{address_file::AddressFile, place::Place, switch::Switch, unseal::Opener};
+use self::{address_file::AddressFile, etcd_files::EtcdFiles, place::Place, switch::Switch, unseal::Opener};
 use crate::{
     api,
     audit::file::{AuditFile, OpenError as AuditError, Options as AuditOptions},
@@ -52,6 +53,7 @@ pub struct Server {
     /// Loaded, or why it is sealed for now.
     vault: Result<Vault, Error>,
     certificates: Option<Arc<Certificates>>,
+    etcd_files: Option<EtcdFiles>,
     began: Instant,
 }
 
@@ -102,6 +104,7 @@ impl Server {
         if let Some(data) = &marked {
             seal_mark::check(data, source.as_ref())?;
         }
+        let etcd_files = EtcdFiles::of(&config.store);
         let store = Place::open(&config.store, config.history).await?;
         let AuditLog { file, sync, max_bytes, keep_files } = &config.audit;
         let kept = AuditOptions { sync: *sync, max_bytes: *max_bytes, keep_files: *keep_files };
@@ -112,7 +115,7 @@ impl Server {
             Err(error) if error.cause().is_none() => return Err(error),
             opened => opened,
         };
-        Ok(Self { config, opener, vault, certificates, began })
+        Ok(Self { config, opener, vault, certificates, etcd_files, began })
     }
 
     /// Coffer's own services, to be called without a socket; streams need one. None of a sealed server.
@@ -139,7 +142,7 @@ impl Bound {
     /// tries to open the store and begins to serve when it could; a refusal of the key source ends it.
     pub async fn run(self, signals: Signals) -> Result<End, Error> {
         let Self { server, listeners, addresses } = self;
-        let Server { config, opener, vault, certificates, began } = server;
+        let Server { config, opener, vault, certificates, etcd_files, began } = server;
         let stage = Arc::new(watch::Sender::new(Stage::Serving));
         let follower = tokio::spawn(follow(signals.stage, Arc::clone(&stage)));
         let healthy = watch::Sender::new(false);
@@ -152,7 +155,12 @@ impl Bound {
                 Some(written.map_err(|error| Error::AddressFile { path: path.clone(), error })?)
             }
         };
-        let chores = housekeeping::start(signals.reload, Arc::clone(&opener.audit), certificates.clone());
+        let chores = housekeeping::start(
+            signals.reload,
+            Arc::clone(&opener.audit),
+            certificates.clone(),
+            (etcd_files, opener.store.clone()),
+        );
         let start = {
             let (opener, switch, stage) = (opener.clone(), switch.clone(), Arc::clone(&stage));
             let (place, listen) = (config.store.place(), addresses.join(" "));

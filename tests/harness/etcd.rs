@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    net::TcpListener,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -86,6 +87,27 @@ impl Etcd {
         let text = format!("store = \"etcd\"\n[etcd]\nendpoints = {:?}\n{more}\n", self.endpoints());
         std::fs::write(&path, text).expect("written");
         path
+    }
+
+    /// Sets something up through the JSON gateway of a member, as an operator of etcd does.
+    pub(crate) fn post(&self, path: &str, body: &str) -> String {
+        self.post_as(path, body, None)
+    }
+
+    /// The same with a token of etcd's.
+    pub(crate) fn post_as(&self, path: &str, body: &str, token: Option<&str>) -> String {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.members[0].client)).expect("connect");
+        let length = body.len();
+        let token = token.map(|token| format!("Authorization: {token}\r\n")).unwrap_or_default();
+        let request = format!(
+            "POST /v3/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        socket.write_all(request.as_bytes()).expect("write");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("read");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        answer
     }
 
     /// To every member.

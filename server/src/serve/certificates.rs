@@ -1,10 +1,8 @@
 //! The TLS certificate, read again when its files change.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::SystemTime,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -18,6 +16,7 @@ use tokio_rustls::{
     },
 };
 
+use super::Marks;
 use crate::config::Tls;
 
 /// The protocol that gRPC is spoken over.
@@ -28,11 +27,9 @@ const ALPN_HTTP2: &[u8] = b"h2";
 pub struct Certificates {
     files: Tls,
     current: RwLock<Arc<CertifiedKey>>,
-    /// How the files looked when they were last read, whether or not they were good.
-    seen: Mutex<Seen>,
+    /// Of the files when they were last read, whether or not they were good.
+    marks: Marks,
 }
-
-type Seen = [Option<(SystemTime, u64)>; 2];
 
 /// Why a certificate pair cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,28 +60,31 @@ pub enum CertificatesError {
 impl Certificates {
     /// Reads the pair.
     pub fn load(files: Tls) -> Result<Self, CertificatesError> {
-        let seen = look(&files);
+        let marks = Marks::of(vec![files.cert.clone(), files.key.clone()]);
         let current = RwLock::new(Arc::new(read(&files)?));
-        Ok(Self { files, current, seen: Mutex::new(seen) })
+        Ok(Self { files, current, marks })
     }
 
     /// Reads the pair again. A bad one is logged, and the one in use stays.
     pub fn reload(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = look(&self.files);
+        self.marks.look();
+        self.read_again();
+    }
+
+    /// Reads the pair again if a file looks different from when it was last read.
+    pub fn reload_if_changed(&self) {
+        if self.marks.look() {
+            self.read_again();
+        }
+    }
+
+    fn read_again(&self) {
         match read(&self.files) {
             Ok(pair) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
                 tracing::info!(certificate = %self.files.cert.display(), "the certificate is read again");
             }
             Err(error) => tracing::error!(%error, "the certificate is not read again; the old one stays in use"),
-        }
-    }
-
-    /// Reads the pair again if a file looks different from when it was last read.
-    pub fn reload_if_changed(&self) {
-        let has_changed = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != look(&self.files);
-        if has_changed {
-            self.reload();
         }
     }
 
@@ -103,14 +103,6 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
     }
-}
-
-fn look(files: &Tls) -> Seen {
-    let one = |path: &Path| {
-        let metadata = fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
-    [one(&files.cert), one(&files.key)]
 }
 
 fn read(files: &Tls) -> Result<CertifiedKey, CertificatesError> {
@@ -133,6 +125,8 @@ fn read(files: &Tls) -> Result<CertifiedKey, CertificatesError> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Writes a new self-signed pair for `localhost`; returns the certificate, to trust.

@@ -12,6 +12,7 @@ mod certificates;
 mod connection;
 mod health;
 mod listener;
+mod marks;
 mod methods;
 mod taken;
 
@@ -34,6 +35,7 @@ pub use certificates::{Certificates, CertificatesError};
 pub use connection::PeerInfo;
 pub use health::health;
 pub use listener::{BindError, Listener};
+pub use marks::Marks;
 pub use taken::{ReaderTooSlow, Taken};
 
 /// Streams at once of one connection.

@@ -1,4 +1,4 @@
-//! What a server does beside serving: certificates and the audit log are opened again when they are to be.
+//! What a server does beside serving: certificates, the files by which etcd is reached and the audit log are opened again when they are to be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,10 +8,11 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use super::{etcd_files::EtcdFiles, place::Place};
 use crate::{audit::file::AuditFile, seal::source::KeySource, serve::Certificates, vault::Vault};
 
-/// How often the certificate files are looked at.
-const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often certificates and the like are looked at.
+const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the key source is looked at.
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -33,9 +34,10 @@ pub(super) fn start(
     mut reload: watch::Receiver<()>,
     audit: Arc<AuditFile>,
     certificates: Option<Arc<Certificates>>,
+    (etcd, store): (Option<EtcdFiles>, Place),
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut ticks = interval(CERTIFICATES_CHECK_INTERVAL);
+        let mut ticks = interval(FILES_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_told = true;
         loop {
@@ -45,9 +47,17 @@ pub(super) fn start(
                     if is_told {
                         audit.reopen();
                         certificates.iter().for_each(|certificates| certificates.reload());
+                        if let Some(etcd) = &etcd {
+                            etcd.reload(&store).await;
+                        }
                     }
                 }
-                _ = ticks.tick() => certificates.iter().for_each(|certificates| certificates.reload_if_changed()),
+                _ = ticks.tick() => {
+                    certificates.iter().for_each(|certificates| certificates.reload_if_changed());
+                    if let Some(etcd) = &etcd {
+                        etcd.reload_if_changed(&store).await;
+                    }
+                }
             }
         }
     })

@@ -100,7 +100,7 @@ fn wrong(path: &Path, why: impl ToString) -> Error {
     Error::File { path: path.to_owned(), why: why.to_string() }
 }
 
-/// A file; one that is secret must be its owner's alone.
+/// A file; one that is secret must not be everyone's. A group of its own may read it, as of mounted secrets.
 fn read(path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>, Error> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let open = File::options().read(true).custom_flags(flags).open(path);
@@ -109,8 +109,8 @@ fn read(path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>, Error> {
     if !metadata.is_file() {
         return Err(wrong(path, "is no regular file"));
     }
-    if is_secret && metadata.mode() & 0o077 != 0 {
-        return Err(wrong(path, "can be read by others: its mode must be 0600"));
+    if is_secret && metadata.mode() & 0o007 != 0 {
+        return Err(wrong(path, "can be read by everyone: its mode must be 0600, or 0640 for a group of its own"));
     }
     if metadata.len() == 0 || metadata.len() > FILE_BYTES_MAX {
         return Err(wrong(path, format!("is empty, or longer than {} KiB", FILE_BYTES_MAX / 1024)));

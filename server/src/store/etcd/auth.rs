@@ -7,14 +7,21 @@ use tonic::{metadata::AsciiMetadataValue, transport::Channel};
 use super::{User, error::Failure};
 
 /// The token, kept for as long as etcd knows it.
-pub(super) struct Access {
+pub(super) struct Access(Mutex<Login>);
+
+struct Login {
     user: Option<User>,
-    token: Mutex<Option<AsciiMetadataValue>>,
+    token: Option<AsciiMetadataValue>,
 }
 
 impl Access {
     pub(super) fn new(user: Option<User>) -> Self {
-        Self { user, token: Mutex::default() }
+        Self(Mutex::new(Login { user, token: None }))
+    }
+
+    /// From now on coffer is this user.
+    pub(super) async fn renew(&self, user: Option<User>) {
+        *self.0.lock().await = Login { user, token: None };
     }
 
     /// The token, another than one that was refused. Many who ask at once make one call.
@@ -23,8 +30,8 @@ impl Access {
         channel: &Channel,
         refused: Option<&AsciiMetadataValue>,
     ) -> Result<Option<AsciiMetadataValue>, Failure> {
-        let Some(user) = &self.user else { return Ok(None) };
-        let mut token = self.token.lock().await;
+        let mut login = self.0.lock().await;
+        let Login { user: Some(user), token } = &mut *login else { return Ok(None) };
         if token.is_none() || token.as_ref() == refused {
             let ask = AuthenticateRequest { name: user.name.clone(), password: user.password.to_string() };
             let answer = AuthClient::new(channel.clone()).authenticate(ask).await;
@@ -43,6 +50,6 @@ impl Access {
 
     /// The next one who asks gets a new one.
     pub(super) async fn forget(&self) {
-        *self.token.lock().await = None;
+        self.0.lock().await.token = None;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::{EtcdOptions, Tls, auth::Access, error::Failure};
+use super::{EtcdOptions, Tls, User, auth::Access, error::Failure};
 use crate::store::Error;
 
 /// How long connecting may take, TLS included.
@@ -59,8 +59,25 @@ pub(super) struct Cluster {
 
 struct Member {
     name: String,
+    way: Mutex<Way>,
+}
+
+/// How a member is reached.
+struct Way {
     endpoint: Endpoint,
-    channel: Mutex<Channel>,
+    channel: Channel,
+}
+
+impl Way {
+    fn new(endpoint: Endpoint) -> Self {
+        Self { channel: endpoint.connect_lazy(), endpoint }
+    }
+}
+
+impl Member {
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Cluster {
@@ -70,12 +87,21 @@ impl Cluster {
             return Err(Error::Invalid("no address of etcd is given".into()));
         }
         let member = |name: String| {
-            let endpoint = endpoint(&name, options.tls.as_ref())?;
-            let channel = Mutex::new(endpoint.connect_lazy());
-            Ok(Member { name, endpoint, channel })
+            let way = Mutex::new(Way::new(endpoint(&name, options.tls.as_ref())?));
+            Ok(Member { name, way })
         };
         let members = options.endpoints.iter().cloned().map(member).collect::<Result<_, Error>>()?;
         Ok(Self { members, preferred: AtomicUsize::new(0), access: Access::new(options.user) })
+    }
+
+    /// From now on connects by these certificates and as this user. What is under way goes on as it began.
+    pub(super) async fn renew(&self, tls: Option<&Tls>, user: Option<User>) -> Result<(), Error> {
+        let endpoints = self.members.iter().map(|member| endpoint(&member.name, tls)).collect::<Result<Vec<_>, _>>()?;
+        self.access.renew(user).await;
+        for (member, endpoint) in self.members.iter().zip(endpoints) {
+            *member.way() = Way::new(endpoint);
+        }
+        Ok(())
     }
 
     /// The member to ask first.
@@ -86,7 +112,7 @@ impl Cluster {
     /// A connection of its own to the preferred member, for what is long under way, and the member's name.
     pub(super) fn connection(&self) -> (Channel, &str) {
         let member = &self.members[self.preferred()];
-        (member.endpoint.connect_lazy(), &member.name)
+        (member.way().endpoint.connect_lazy(), &member.name)
     }
 
     /// From now on another member is asked first, unless somebody has seen to it already.
@@ -128,7 +154,7 @@ impl Cluster {
         F: Future<Output = Result<Response<A>, Status>>,
     {
         let at = &self.members[member];
-        let channel = at.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let channel = at.way().channel.clone();
         let is_sent = AtomicBool::new(false);
         let answer = async {
             let token = self.access.token(&channel, None).await?;
@@ -144,7 +170,9 @@ impl Cluster {
         };
         let answer = timeout(max, answer).await.unwrap_or_else(|_| {
             // The connection may be dead without a word.
-            *at.channel.lock().unwrap_or_else(PoisonError::into_inner) = at.endpoint.connect_lazy();
+            let mut way = at.way();
+            way.channel = way.endpoint.connect_lazy();
+            drop(way);
             let text = format!("{}: no answer within {} ms", at.name, max.as_millis());
             Err(if is_sent.load(Ordering::Relaxed) { Failure::Lost(text) } else { Failure::Elsewhere(text) })
         });
@@ -215,7 +243,7 @@ impl Cluster {
     }
 }
 
-/// How a member is reached.
+/// Where a member is, and by which certificates it is reached.
 fn endpoint(name: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
     // Not repeated: it may hold a password.
     if name.contains('@') {

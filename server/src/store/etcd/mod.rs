@@ -169,6 +169,12 @@ impl Etcd {
         Self::open_with(options, Arc::new(SystemClock)).await
     }
 
+    /// From now on reaches etcd by the certificates and as the user of these options, whose addresses and prefix do not
+    /// count. What is under way goes on as it began.
+    pub async fn renew(&self, EtcdOptions { tls, user, .. }: EtcdOptions) -> Result<(), Error> {
+        self.0.cluster.renew(tls.as_ref(), user).await
+    }
+
     async fn open_with(options: EtcdOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let keys = Keys::new(&options.prefix)?;
         let shared = Shared {

@@ -138,6 +138,55 @@ async fn over_tls_as_a_user_who_may_write_below_the_prefix_alone() {
 }
 
 #[tokio::test]
+async fn new_certificates_are_taken_without_opening_anew() {
+    let [old, new] = [Authority::new(), Authority::new()];
+    let pair = |authority: &Authority| {
+        let (certificate, key) = authority.sign("127.0.0.1");
+        (authority.issuer.pem(), certificate, key)
+    };
+    let ((old_ca, old_certificate, old_key), (new_ca, new_certificate, new_key)) = (pair(&old), pair(&new));
+    let ca = old.file("trusted.pem", &old_ca);
+    let flags = [
+        format!("--cert-file={}", old.file("cert.pem", &old_certificate)),
+        format!("--key-file={}", old.file("key.pem", &old_key)),
+        "--client-cert-auth".to_owned(),
+        format!("--trusted-ca-file={ca}"),
+    ];
+    let mut server = Server::start_with(&flags.each_ref().map(String::as_str));
+    let port = server.port;
+    let options = |ca: &str, certificate: &str, key: &str| EtcdOptions {
+        endpoints: vec![format!("https://127.0.0.1:{port}")],
+        prefix: "coffer/".into(),
+        tls: Some(Tls {
+            ca: ca.as_bytes().to_vec(),
+            identity: Some(Identity {
+                certificate: certificate.as_bytes().to_vec(),
+                key: Zeroizing::new(key.as_bytes().to_vec()),
+            }),
+            name: None,
+        }),
+        user: None,
+    };
+    Etcd::create(options(&old_ca, &old_certificate, &old_key)).await.expect("create");
+    let store = Etcd::open(options(&old_ca, &old_certificate, &old_key)).await.expect("open");
+    let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
+    store.commit(transaction([put("before", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["before"]);
+
+    for (name, content) in [("trusted.pem", &new_ca), ("cert.pem", &new_certificate), ("key.pem", &new_key)] {
+        old.file(name, content);
+    }
+    server.restart();
+    let refused = soon(store.latest()).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let half = store.renew(options(&new_ca, &new_certificate, &old_key)).await;
+    assert!(matches!(half, Err(Error::Invalid(_))), "a key of another certificate: {half:?}");
+    store.renew(options(&new_ca, &new_certificate, &new_key)).await.expect("good files");
+    soon(store.commit(transaction([put("after", "")]))).await.expect("commit").expect("no conflict");
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["after"], "and followers go on");
+}
+
+#[tokio::test]
 async fn what_cannot_be_meant_is_refused_before_anything_is_asked() {
     let tls = || Some(Tls { ca: Vec::new(), identity: None, name: None });
     let cases = [

@@ -1,0 +1,51 @@
+//! The files by which etcd is reached, read again when they change: certificates are renewed, passwords replaced.
+
+use std::path::PathBuf;
+
+use super::place::{Place, options};
+use crate::{
+    config::{EtcdSetting, StoreSetting},
+    serve::Marks,
+};
+
+/// The files of a server whose store is in etcd.
+pub(super) struct EtcdFiles {
+    setting: EtcdSetting,
+    marks: Marks,
+}
+
+impl EtcdFiles {
+    /// To be made before the store is opened, so that no change falls between.
+    pub(super) fn of(setting: &StoreSetting) -> Option<Self> {
+        let StoreSetting::Etcd(setting) = setting else { return None };
+        let EtcdSetting { ca, identity, user, .. } = setting;
+        let own = identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let files: Vec<PathBuf> = ca.iter().chain(own).chain(user.iter().map(|(_, file)| file)).cloned().collect();
+        Some(Self { setting: setting.clone(), marks: Marks::of(files) })
+    }
+
+    /// Reads the files again. Bad ones are logged, and what was in use stays.
+    pub(super) async fn reload(&self, store: &Place) {
+        self.marks.look();
+        self.read_again(store).await;
+    }
+
+    /// Reads the files again if one looks different from when it was last read.
+    pub(super) async fn reload_if_changed(&self, store: &Place) {
+        if self.marks.look() {
+            self.read_again(store).await;
+        }
+    }
+
+    async fn read_again(&self, store: &Place) {
+        let Place::Etcd(store) = store else { return };
+        let renewed = match options(&self.setting) {
+            Ok(options) => store.renew(options).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match renewed {
+            Ok(()) => tracing::info!("the files by which etcd is reached are read again"),
+            Err(error) => tracing::error!(error, "they are not read again; etcd is reached as before"),
+        }
+    }
+}

@@ -30,6 +30,7 @@ mod power_loss;
 mod products;
 mod redaction;
 mod replicas;
+mod rolling;
 mod rotation;
 mod serving;
 mod start_tokens;

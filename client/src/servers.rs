@@ -1,8 +1,8 @@
 //! Several servers of one store, as one: a call goes to the one that answered last, and from one that is out of reach to
 //! the next.
 //!
-//! A call is sent again only when nothing can have come of it: it found no connection, or was answered UNAVAILABLE, which
-//! coffer's servers say when they did nothing. A server that does not answer at all costs the call that finds out: the next
+//! A call is sent again only when nothing can have come of it: it found no connection, or one that ended before the call
+//! was sent, or was answered UNAVAILABLE, which coffer's servers say when they did nothing. A server that does not answer at all costs the call that finds out: the next
 //! one goes elsewhere.
 
 use std::{
@@ -85,9 +85,15 @@ fn is_away(answer: &Result<Response, transport::Error>) -> bool {
         Ok(answer) => answer.headers().get(STATUS.0).is_some_and(|status| status == STATUS.1),
         Err(error) => {
             let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-            causes.into_iter().any(|cause| cause.is::<tonic::ConnectError>())
+            causes.into_iter().any(|cause| cause.is::<tonic::ConnectError>() || was_never_sent(cause))
         }
     }
+}
+
+/// Whether a connection ended with the call still in its queue: of HTTP/2, hyper says "canceled" of nothing else (its
+/// `client/dispatch.rs` and `client/conn/http2.rs`).
+fn was_never_sent(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
 }
 
 /// A call under way: if it ends without an answer, the next call goes to the next server.

@@ -3,9 +3,9 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -20,6 +20,8 @@ use super::{
 /// How long accepting rests when the process or machine has no descriptors or memory left: the pending connection
 /// stays pending, so trying again at once would only spin.
 const EXHAUSTED_REST: Duration = Duration::from_millis(100);
+/// Most connections that are taken while a listener is closed: what the system lets wait, unless it was told otherwise.
+const BACKLOG_MAX: usize = 4_096;
 
 /// What accepting on each listener needs.
 #[derive(Clone)]
@@ -41,6 +43,8 @@ pub(super) enum Accepted {
 /// Accepts; a test puts a failing one in a socket's place.
 pub(super) trait Accept: Send {
     fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send;
+    /// Listens no more, and gives what is connected already.
+    fn close(self) -> Vec<Accepted>;
 }
 
 impl Accept for Socket {
@@ -50,10 +54,42 @@ impl Accept for Socket {
             Socket::Unix { socket, .. } => socket.accept().await.map(|(stream, _)| Accepted::Unix(Box::new(stream))),
         }
     }
+
+    fn close(self) -> Vec<Accepted> {
+        // The sockets themselves, which do not block, say what is there; of the runtime's one hears of it later.
+        match self {
+            Socket::Tcp(socket) => {
+                let accept = |(stream, peer): (std::net::TcpStream, _)| {
+                    stream.set_nonblocking(true)?;
+                    Ok(Accepted::Tcp(TcpStream::from_std(stream)?, peer))
+                };
+                let socket = socket.into_std();
+                socket.map_or_else(|_| Vec::new(), |socket| backlog(|| socket.accept().and_then(accept)))
+            }
+            Socket::Unix { socket, file } => {
+                // Nobody finds it from here on.
+                drop(file);
+                let accept = |(stream, _): (std::os::unix::net::UnixStream, _)| {
+                    stream.set_nonblocking(true)?;
+                    Ok(Accepted::Unix(Box::new(UnixStream::from_std(stream)?)))
+                };
+                let socket = socket.into_std();
+                socket.map_or_else(|_| Vec::new(), |socket| backlog(|| socket.accept().and_then(accept)))
+            }
+        }
+    }
+}
+
+/// What waits to be accepted, up to the first error: mostly that there is nothing more.
+fn backlog(accept: impl Fn() -> io::Result<Accepted>) -> Vec<Accepted> {
+    std::iter::from_fn(|| accept().ok()).take(BACKLOG_MAX).collect()
 }
 
 impl Acceptor {
     /// Accepts until the drain begins, then closes the listener.
+    ///
+    /// What was connected before is served, too: a client that has been let in and is cut off cannot know that nothing
+    /// came of its call.
     pub(super) async fn run(self, listener: Listener) {
         self.accept_from(listener.socket).await;
     }
@@ -63,7 +99,7 @@ impl Acceptor {
         let mut is_exhausted = false;
         loop {
             let accepted = tokio::select! {
-                () = wait(&mut stage, Stage::Draining) => return,
+                () = wait(&mut stage, Stage::Draining) => break,
                 accepted = socket.accept() => accepted,
             };
             match accepted {
@@ -82,6 +118,7 @@ impl Acceptor {
                 Err(error) => tracing::debug!(%error, "a connection was not accepted"),
             }
         }
+        socket.close().into_iter().for_each(|accepted| self.admit(accepted));
     }
 
     fn admit(&self, accepted: Accepted) {
@@ -104,19 +141,34 @@ impl Acceptor {
                     tracing::debug!(%error, %peer, "TCP_NODELAY is not set");
                 }
                 let info = || PeerInfo::new(peer.to_string(), Some(peer.ip()));
-                match self.tls {
+                match &self.tls {
                     None => (Box::new(stream), info()),
-                    Some(tls) => match timeout(self.limits.handshake, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => (Box::new(stream), info()),
-                        Ok(Err(error)) => return tracing::debug!(%error, %peer, "the TLS handshake failed"),
-                        Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
+                    Some(tls) => tokio::select! {
+                        accepted = tls.accept(stream) => match accepted {
+                            Ok(stream) => (Box::new(stream), info()),
+                            Err(error) => return tracing::debug!(%error, %peer, "the TLS handshake failed"),
+                        },
+                        () = self.patience() => return tracing::debug!(%peer, "the TLS handshake took too long"),
                     },
                 }
             }
         };
         let connection = Connection::new(bytes, info, slot, self.limits, self.stage, self.is_cut);
-        // Nobody takes it once the drain has begun; it is closed then.
+        // Somebody takes it, unless everything is cut.
         let _ = self.handshaken.send(Ok(connection)).await;
+    }
+
+    /// As long as a handshake may take. The drain waits for those under way, and not for long.
+    async fn patience(&self) {
+        let mut stage = self.stage.clone();
+        let drained = async {
+            wait(&mut stage, Stage::Draining).await;
+            sleep(self.limits.farewell).await;
+        };
+        tokio::select! {
+            () = sleep(self.limits.handshake) => {}
+            () = drained => {}
+        }
     }
 }
 
@@ -161,6 +213,10 @@ mod tests {
                 _ => pending().await,
             }
         }
+
+        fn close(self) -> Vec<Accepted> {
+            vec![Accepted::Unix(Box::new(tokio::io::duplex(1).0))]
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_drain_ends_accepting() {
+    async fn the_drain_ends_accepting_after_what_is_connected_already() {
         let (sender, mut incoming) = mpsc::channel(1);
         let (stage, followed) = watch::channel(Stage::Serving);
         let socket = Failing { failures: 0, error: rustix::io::Errno::MFILE, tries: Arc::default() };
@@ -186,5 +242,7 @@ mod tests {
         incoming.recv().await.expect("a connection").expect("good");
         stage.send_replace(Stage::Draining);
         accepting.await.expect("ends");
+        incoming.recv().await.expect("what was connected").expect("good");
+        assert!(incoming.recv().await.is_none(), "nobody accepts any more");
     }
 }

@@ -24,7 +24,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
-    Unix { socket: UnixListener, _file: SocketFile },
+    Unix { socket: UnixListener, file: SocketFile },
 }
 
 /// Why an address cannot be listened on.
@@ -56,9 +56,9 @@ impl Listener {
                 remove_stale(path)?;
                 let bind = || {
                     let socket = UnixListener::bind(path)?;
-                    let _file = SocketFile::of(path)?;
+                    let file = SocketFile::of(path)?;
                     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-                    Ok(Socket::Unix { socket, _file })
+                    Ok(Socket::Unix { socket, file })
                 };
                 let socket = bind().map_err(|error| BindError::Io(address.clone(), error))?;
                 Ok(Self { socket, address: address.clone() })

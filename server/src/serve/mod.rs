@@ -172,7 +172,6 @@ where
     // Only the accepting tasks hold it from here on.
     drop(acceptor);
 
-    let mut draining = stage.clone();
     let calls = CallsLayer::new(&limits);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
@@ -181,9 +180,8 @@ where
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
         .layer(calls.clone())
-        .serve_with_incoming_shutdown(service, ReceiverStream::new(incoming), async move {
-            wait(&mut draining, Stage::Draining).await;
-        });
+        // Gracefully, when nobody hands over connections any more.
+        .serve_with_incoming_shutdown(service, ReceiverStream::new(incoming), std::future::pending::<()>());
     let mut server = Box::pin(server);
 
     let patience = async {

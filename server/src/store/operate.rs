@@ -17,14 +17,17 @@ pub struct Condition {
     pub oldest: Option<(Position, Option<SystemTime>)>,
     /// Size of the log and of all snapshots, in bytes.
     pub history_bytes: u64,
-    /// Free for the store, in bytes, if that is known.
+    /// Why history that is to be kept is not kept now.
+    pub history_problem: Option<String>,
+    /// Free for the store, or for its history if that alone is here, in bytes, if that is known.
     pub free_bytes: Option<u64>,
 }
 
 impl Condition {
     /// Of a store that takes all writes and keeps no history.
     pub fn of(kind: &'static str) -> Self {
-        Self { kind, writes: Writes::All, oldest: None, history_bytes: 0, free_bytes: None }
+        let (writes, history_problem) = (Writes::All, None);
+        Self { kind, writes, oldest: None, history_bytes: 0, history_problem, free_bytes: None }
     }
 }
 

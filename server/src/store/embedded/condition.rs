@@ -4,16 +4,18 @@ use std::{
     fs::{self, File},
     io::Read as _,
     path::Path,
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
 
 use super::{
     Embedded, Passing,
+    layout::Layout,
     log::segment_revisions,
     snapshots::{self, Kept},
 };
-use crate::store::{Backup, CHUNK_BYTES, Chunks, Condition, Error, Position, Revision, Snapshot, Writes};
+use crate::store::{Backup, CHUNK_BYTES, Chunks, Condition, Epoch, Error, Position, Revision, Snapshot, Writes};
 
 /// What this kind of store is called.
 pub(super) const KIND: &str = "embedded";
@@ -28,30 +30,31 @@ pub(super) fn of(store: &Embedded) -> Condition {
             Passing::Nothing(why) => Writes::Nothing(why),
         },
     };
-    let (log, snapshots) = (store.layout.log(), store.layout.snapshots());
-    let kept = snapshots::list(&snapshots).unwrap_or_default();
-    let begins = segment_revisions(&log).ok().and_then(|segments| segments.first().copied());
-    let oldest = match begins {
-        Some(Revision(1)) => Some((Position { epoch: store.history.head().epoch, revision: Revision(0) }, None)),
-        // What the log does not reach back to is a position of its own, from which nothing follows.
-        Some(begins) => kept
-            .iter()
-            .find(|kept| begins.0 <= kept.position.revision.0 + 1)
-            .and_then(|kept| kept.look().ok())
-            .map(|snapshot| (snapshot.position, snapshot.time)),
-        None => None,
-    };
     Condition {
         kind: KIND,
         writes,
-        oldest,
-        history_bytes: bytes(&log) + bytes(&snapshots),
+        oldest: oldest(&store.layout, store.history.head().epoch),
+        history_bytes: bytes(&store.layout),
+        history_problem: None,
         free_bytes: store.space.disk.room(store.layout.dir()).ok().map(|room| room.free_bytes),
     }
 }
 
-fn bytes(directory: &Path) -> u64 {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+/// The earliest position that can be restored, and its time.
+pub(super) fn oldest(layout: &Layout, epoch: Epoch) -> Option<(Position, Option<SystemTime>)> {
+    let begins = segment_revisions(&layout.log()).ok()?.first().copied()?;
+    if begins == Revision(1) {
+        return Some((Position { epoch, revision: Revision(0) }, None));
+    }
+    // What the log does not reach back to is a position of its own, from which nothing follows.
+    let kept = snapshots::list(&layout.snapshots()).ok()?;
+    let oldest = kept.iter().find(|kept| begins.0 <= kept.position.revision.0 + 1)?;
+    oldest.look().ok().map(|snapshot| (snapshot.position, snapshot.time))
+}
+
+/// Size of the log and of all snapshots, in bytes.
+pub(super) fn bytes(layout: &Layout) -> u64 {
+    let entries = [layout.log(), layout.snapshots()].into_iter().flat_map(fs::read_dir).flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 

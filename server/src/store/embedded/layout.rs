@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 
 use super::{
     disk::{Disk, DiskFile},
-    log::segment,
+    log::segment::{self, Origin},
 };
 use crate::store::{Epoch, Millis, Revision, careful};
 
@@ -76,6 +76,9 @@ pub enum OpenError {
         /// Where in it, and what is wrong.
         what: String,
     },
+    /// It is what a server recorded of a store in etcd, in which nothing else can be done.
+    #[error("{}: this is the history that a server keeps of a store in etcd, not a store: restore it", .0.display())]
+    History(PathBuf),
     /// The system refused something.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -153,7 +156,8 @@ impl Layout {
 
     /// Creates an empty store of a new instance.
     pub(super) fn create(&self, instance: [u8; 16], disk: &dyn Disk) -> Result<(), OpenError> {
-        let begin = segment::Header { instance, epoch: Epoch(1), first: Revision(1), time: Millis(0), chain: 0 };
+        let (epoch, first) = (Epoch(1), Revision(1));
+        let begin = segment::Header { origin: Origin::Own, instance, epoch, first, time: Millis(0), chain: 0 };
         self.create_with(&begin, disk, || Ok(()))
     }
 

@@ -24,6 +24,7 @@ mod peek;
 mod progress;
 mod rebuild;
 mod restore;
+mod runs;
 mod sled;
 mod snapshots;
 mod space;
@@ -56,7 +57,12 @@ pub use self::{
     past::{Past, RestoreError, Target},
     peek::peek,
     restore::{Restored, restore},
+    runs::runs_in,
     verify::{Verified, verify},
+};
+pub(in crate::store) use self::{
+    log::{group::Logged, recorded::Recorded},
+    runs::{Begin, BeginError, Run, Runs, Unrecorded},
 };
 use super::{
     Backup, Condition, Conflict, Error, Follow, Load, Position, Snapshot, Store, Transaction,

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Embedded, Ground, Options,
@@ -19,15 +19,15 @@ use super::{
     disk::Disk,
     index::{Digest, Evaluation, Index},
     layout::{Layout, Lock, OpenError},
-    log::{Recovered, group::Logged},
+    log::{Recovered, group::Logged, segment::Origin},
     progress::Progress,
     rebuild::rebuild,
     sled::{self, Fault, Records},
-    snapshots::{Keeper, KeeperParts, Retention},
+    snapshots::{Boundary, Keeper, KeeperParts, Retention},
     space::Space,
-    writer::{REQUESTS_WAITING_MAX, Writer},
+    writer::{REQUESTS_WAITING_MAX, Request, Writer},
 };
-use crate::store::{Position, Revision, history::History};
+use crate::store::{Error, Position, Revision, history::History};
 
 pub(super) fn create(dir: PathBuf, disk: &dyn Disk) -> Result<(), OpenError> {
     let mut instance = [0; 16];
@@ -49,6 +49,9 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
     let instance = layout.instance()?;
     let lock = Arc::new(layout.lock()?);
     let recovered = Recovered::read(&layout.log(), instance)?;
+    if recovered.origin() == Origin::Recorded {
+        return Err(OpenError::History(layout.dir().into()));
+    }
     acknowledged::check(&layout, &recovered, instance)?;
 
     let found = Found { layout: &layout, recovered: &recovered, instance, cache_bytes: options.cache_bytes };
@@ -94,7 +97,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         retention: Retention { time: options.retention, bytes_max: options.history_bytes_max },
         looks_every,
         progress: Arc::clone(&progress),
-        writer: requests.downgrade(),
+        divide: divide(requests.downgrade()),
         lock,
     })?;
     let condition = space.clone();
@@ -123,6 +126,18 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         }
     })?;
     Ok(Embedded { requests, history, progress, records: weak, keeper: Arc::new(keeper), space: condition, layout })
+}
+
+/// Asks the log's thread, as long as somebody else may, too.
+fn divide(writer: mpsc::WeakSender<Request>) -> Box<dyn Fn() -> Result<Boundary, Error> + Send> {
+    let closed = || Error::Unavailable("it is closed".into());
+    Box::new(move || {
+        let writer = writer.upgrade().ok_or_else(closed)?;
+        let (answer, answered) = oneshot::channel();
+        writer.blocking_send(Request::Divide(answer)).map_err(|_| closed())?;
+        drop(writer);
+        answered.blocking_recv().map_err(|_| closed())?
+    })
 }
 
 /// What there is besides the log.

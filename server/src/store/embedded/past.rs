@@ -12,6 +12,7 @@ use super::{
     CLOCK_SLACK, acknowledged,
     layout::{Layout, Lock, OpenError},
     log::begun_segments,
+    runs,
     snapshots::{self, Kept, Merge, Overlay, Until},
 };
 use crate::{
@@ -78,16 +79,16 @@ pub struct Past {
 }
 
 impl Past {
-    /// Finds `target` in `source`, a backup's file or the directory of a store that nobody has open, which is only read, and
-    /// to its end: it is known that all is whole. Records whose keys begin with `left_out` are not given.
+    /// Finds `target` in `source`, a backup's file, or the directory of a store that nobody has open or of a history, which is
+    /// only read, and to its end: it is known that all is whole. Records whose keys begin with `left_out` are not given.
     ///
     /// Of a directory its snapshots and its log count; sled has no part in it.
     pub fn find(source: &Path, target: Target, left_out: Option<&str>) -> Result<Self, RestoreError> {
-        let search = Search { source, target, left_out };
-        match fs::metadata(source).map_err(OpenError::at(source))?.is_dir() {
-            true => search.directory(),
-            false => search.file(),
+        if !fs::metadata(source).map_err(OpenError::at(source))?.is_dir() {
+            return Search { source, target, left_out }.file();
         }
+        let run = runs::pick(source, target)?;
+        Search { source: run.as_deref().unwrap_or(source), target, left_out }.directory()
     }
 
     /// About how many records there are.
@@ -201,9 +202,11 @@ impl Search<'_> {
         if let Target::Position(wanted) = self.target
             && wanted != reached
         {
-            return Err(
-                self.out_of_reach(format!("it has nothing of {wanted}; it ends at {}", shown(reached, overlay.time)))
-            );
+            let reached = shown(reached, overlay.time);
+            return Err(self.out_of_reach(match overlay.left_out {
+                Some(_) => format!("it has no {wanted}; the last one before that is {reached}"),
+                None => format!("it has nothing of {wanted}; it ends at {reached}"),
+            }));
         }
         let ahead = |time: &Millis| *time > Millis::from(SystemClock.now() + CLOCK_SLACK);
         if let Some(next) = overlay.left_out.filter(ahead)
@@ -277,7 +280,7 @@ fn before_everything(layout: &Layout) -> Result<String, OpenError> {
     })
 }
 
-fn shown(position: Position, time: Millis) -> String {
+pub(super) fn shown(position: Position, time: Millis) -> String {
     match time.time() {
         Some(_) => format!("{position} of {}", shown_time(time)),
         None => position.to_string(),

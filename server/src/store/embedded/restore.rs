@@ -9,7 +9,7 @@ use std::{path::Path, time::SystemTime};
 use super::{
     disk::RealDisk,
     layout::{Layout, OpenError},
-    log::segment,
+    log::segment::{self, Origin},
     past::{Past, RestoreError, Target},
     snapshots,
 };
@@ -78,8 +78,14 @@ fn write(past: &Past, to: &Path, instance: [u8; 16], progress: &mut dyn FnMut(u6
     let disk = RealDisk;
     let layout = Layout::new(to.into());
     let (position, time) = (past.next(), past.overlay.time);
-    let begin =
-        segment::Header { instance, epoch: position.epoch, first: Revision(position.revision.0 + 1), time, chain: 0 };
+    let begin = segment::Header {
+        origin: Origin::Own,
+        instance,
+        epoch: position.epoch,
+        first: Revision(position.revision.0 + 1),
+        time,
+        chain: 0,
+    };
     let mut records = 0;
     let mut fill = || {
         let header = Header { instance, position, time, chain: 0 };

@@ -10,7 +10,8 @@ use super::{
     },
     frame::{self, Kind},
     group::{self, Logged},
-    segment::{self, Header},
+    recorded::{self, Recorded},
+    segment::{self, Header, Origin},
 };
 use crate::store::{Epoch, Millis, Position, Revision};
 
@@ -19,6 +20,7 @@ use crate::store::{Epoch, Millis, Position, Revision};
 pub(in super::super) struct Log {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
+    pub(super) origin: Origin,
     pub(super) instance: [u8; 16],
     pub(super) epoch: Epoch,
     /// A segment of this size is the last one's predecessor.
@@ -56,14 +58,35 @@ impl Log {
         self.epoch
     }
 
+    /// When the last of it was made.
+    pub(in super::super) fn time(&self) -> Millis {
+        self.time
+    }
+
     /// Adds a group of commits, which must continue the last revision. Durable when it returns `Ok`. `now` counts unless
     /// the clock went back.
     pub(in super::super) fn append(&mut self, commits: &[Logged], now: Millis) -> Result<(), Append> {
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
-        if self.end >= self.segment_bytes && self.segments.back() <= Some(&self.last) {
-            self.rotate()?;
-        }
+        self.rotate_if_due()?;
         self.write(Kind::Group, [first.revision, last.revision], now, &group::encode(commits))
+    }
+
+    /// Adds commits of another store, which must come after the last revision, in order. Durable when it returns `Ok`. A
+    /// time counts unless it goes back.
+    pub(in super::super) fn record(&mut self, mut commits: Vec<Recorded>) -> Result<(), Append> {
+        let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
+        let revisions = [first.commit.revision, last.commit.revision];
+        let mut time = self.time;
+        for recorded in &mut commits {
+            time = time.max(recorded.time);
+            recorded.time = time;
+        }
+        self.rotate_if_due()?;
+        self.write(Kind::Recorded, revisions, time, &recorded::encode(&commits))
+    }
+
+    fn rotate_if_due(&mut self) -> Result<(), Append> {
+        if self.end >= self.segment_bytes && self.segments.back() <= Some(&self.last) { self.rotate() } else { Ok(()) }
     }
 
     /// Ends the current segment, unless nothing is in it: everything up to here stands in segments that are not written any
@@ -122,7 +145,7 @@ impl Log {
     /// Begins a new segment. Without room for it, the current one grows further.
     fn rotate(&mut self) -> Result<(), Append> {
         let (first, time, chain) = (Revision(self.last.0 + 1), self.time, self.chain);
-        let header = Header { instance: self.instance, epoch: self.epoch, first, time, chain };
+        let header = Header { origin: self.origin, instance: self.instance, epoch: self.epoch, first, time, chain };
         let path = segment_path(&self.dir, header.first);
         match create_file(&*self.disk, &path, &segment::encode_header(&header)) {
             Ok(file) => {

@@ -1,4 +1,4 @@
-//! One frame of the log: a group of commits under checksums, chained to the frame before it.
+//! One frame of the log: a group of commits, or several, under checksums, chained to the frame before it.
 //!
 //! ```text
 //! magic 4 | kind 1 | payload length 4 | first revision 8 | last revision 8 | time 8
@@ -12,6 +12,9 @@ use super::super::super::{Millis, Revision, TRANSACTION_BYTES};
 pub const HEADER_BYTES: usize = 45;
 /// Largest payload, in bytes: one transaction of the largest size and what frames it.
 pub const PAYLOAD_BYTES_MAX: usize = TRANSACTION_BYTES + 16 * 1024;
+/// Largest payload of what is recorded, in bytes: a store in etcd tells each record that a prefix took by itself, and such a
+/// transaction has no limit of its own.
+pub const RECORDED_BYTES_MAX: usize = 64 << 20;
 
 const MAGIC: [u8; 4] = *b"\xc0FFr";
 
@@ -20,8 +23,21 @@ const MAGIC: [u8; 4] = *b"\xc0FFr";
 pub enum Kind {
     /// A group of commits was made.
     Group,
+    /// Commits were recorded that another store made, each with its own time.
+    Recorded,
     /// The store was closed in good order; nothing was under way.
     Closed,
+}
+
+impl Kind {
+    /// Largest payload, in bytes.
+    pub fn payload_bytes_max(self) -> usize {
+        match self {
+            Kind::Group => PAYLOAD_BYTES_MAX,
+            Kind::Recorded => RECORDED_BYTES_MAX,
+            Kind::Closed => 0,
+        }
+    }
 }
 
 /// A frame's header, checked.
@@ -65,6 +81,7 @@ pub fn encode(kind: Kind, [first, last]: [Revision; 2], time: Millis, previous: 
     bytes.push(match kind {
         Kind::Group => 1,
         Kind::Closed => 2,
+        Kind::Recorded => 3,
     });
     bytes.extend((payload.len() as u32).to_le_bytes());
     bytes.extend(first.0.to_le_bytes());
@@ -88,10 +105,11 @@ pub fn decode_header(bytes: &[u8]) -> Result<Header, Bad> {
     let kind = match header[4] {
         1 => Kind::Group,
         2 => Kind::Closed,
+        3 => Kind::Recorded,
         _ => return Err(Bad::Header),
     };
     let length = u32_at(header, 5) as usize;
-    if length > PAYLOAD_BYTES_MAX {
+    if length > kind.payload_bytes_max() {
         return Err(Bad::Header);
     }
     Ok(Header {

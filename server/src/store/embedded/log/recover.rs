@@ -14,9 +14,9 @@ use super::{
     },
     Log,
     group::Logged,
-    segment::{self, Summary},
+    segment::{self, Origin, Summary},
 };
-use crate::store::{Epoch, Revision};
+use crate::store::{Epoch, Millis, Revision, TransactionId};
 
 /// A log that was read and is whole, but for a torn last frame.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub(in super::super) struct Recovered {
     dir: PathBuf,
     segments: Vec<Summary>,
     current: Summary,
+    last_id: Option<TransactionId>,
     /// A segment whose creation a crash interrupted, before anything was in it.
     unborn: Option<PathBuf>,
 }
@@ -33,13 +34,16 @@ impl Recovered {
     pub(in super::super) fn read(dir: &Path, instance: [u8; 16]) -> Result<Self, OpenError> {
         let (firsts, unborn) = begun_segments(dir)?;
         let mut segments: Vec<Summary> = Vec::new();
+        let mut last_id = None;
         for (at, &first) in firsts.iter().enumerate() {
             let path = segment_path(dir, first);
-            let summary = scan(&path, at + 1 == firsts.len(), &mut |_| {})?;
+            let mut look = |group: segment::Group| last_id = group.commits.last().map(|commit| commit.id).or(last_id);
+            let summary = scan(&path, at + 1 == firsts.len(), &mut look)?;
             let header = &summary.header;
             let continues = segments.last().is_none_or(|before| {
                 before.last.0 + 1 == first.0
                     && (before.time, before.chain, before.header.epoch) == (header.time, header.chain, header.epoch)
+                    && before.header.origin == header.origin
             });
             if header.instance != instance {
                 return Err(OpenError::damaged(&path, "it belongs to another store"));
@@ -50,12 +54,27 @@ impl Recovered {
             segments.push(summary);
         }
         let current = segments.pop().ok_or_else(|| OpenError::damaged(dir, "the log has no segments"))?;
-        Ok(Self { dir: dir.into(), segments, current, unborn })
+        Ok(Self { dir: dir.into(), segments, current, last_id, unborn })
     }
 
     /// The first revision that it may hold.
     pub(in super::super) fn first(&self) -> Revision {
         self.segments.first().unwrap_or(&self.current).header.first
+    }
+
+    /// Whose commits it holds.
+    pub(in super::super) fn origin(&self) -> Origin {
+        self.current.header.origin
+    }
+
+    /// The name of the last transaction that it holds.
+    pub(in super::super) fn last_id(&self) -> Option<TransactionId> {
+        self.last_id
+    }
+
+    /// When the last of it was made.
+    pub(in super::super) fn time(&self) -> Millis {
+        self.current.time
     }
 
     /// The last revision that it holds.
@@ -126,6 +145,7 @@ impl Recovered {
         Ok(Log {
             disk,
             dir: self.dir.clone(),
+            origin: self.origin(),
             instance: self.current.header.instance,
             epoch: self.epoch(),
             segment_bytes,

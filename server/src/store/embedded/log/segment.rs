@@ -1,7 +1,7 @@
 //! One segment of the log: a header, then frames.
 //!
 //! ```text
-//! magic 8 | format 4 | store instance 16 | epoch 8 | first revision 8
+//! magic 8 | format 2 | origin 2 | store instance 16 | epoch 8 | first revision 8
 //!         | time of the frame before it 8 | checksum of it 4 | CRC-32 4
 //! ```
 //! Numbers are little-endian.
@@ -10,19 +10,41 @@ use std::ops::Range;
 
 use super::super::super::{Epoch, Millis, NUMBER_MAX, Revision};
 use super::{
-    frame::{self, Kind, PAYLOAD_BYTES_MAX},
+    frame::{self, Kind},
     group::{self, Logged},
+    recorded,
 };
 
 /// Size of a segment's header, in bytes.
 pub const HEADER_BYTES: usize = 60;
 
 const MAGIC: [u8; 8] = *b"coffrlog";
-const FORMAT: u32 = 2;
+const FORMAT: u16 = 2;
+
+/// Whose commits a log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Of the store beside it.
+    Own,
+    /// Of a store elsewhere.
+    Recorded,
+}
+
+impl Origin {
+    /// What its frames of commits are.
+    fn kind(self) -> Kind {
+        match self {
+            Origin::Own => Kind::Group,
+            Origin::Recorded => Kind::Recorded,
+        }
+    }
+}
 
 /// A segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// Whose commits it holds.
+    pub origin: Origin,
     /// The store it belongs to.
     pub instance: [u8; 16],
     /// The epoch of its revisions.
@@ -82,6 +104,10 @@ pub fn encode_header(header: &Header) -> [u8; HEADER_BYTES] {
     let mut bytes = Vec::with_capacity(HEADER_BYTES);
     bytes.extend(MAGIC);
     bytes.extend(FORMAT.to_le_bytes());
+    bytes.extend(match header.origin {
+        Origin::Own => [0, 0],
+        Origin::Recorded => [1, 0],
+    });
     bytes.extend(header.instance);
     bytes.extend(header.epoch.0.to_le_bytes());
     bytes.extend(header.first.0.to_le_bytes());
@@ -102,9 +128,11 @@ pub fn decode_header(bytes: &[u8]) -> Result<Header, Damage> {
         return Err(damage("the segment's header does not match its checksum"));
     }
     let (format, rest) = covered[8..].split_at(4);
-    if format != FORMAT.to_le_bytes() {
-        return Err(damage("the segment's format is not known"));
-    }
+    let origin = match format {
+        [format @ .., 0, 0] if *format == FORMAT.to_le_bytes() => Origin::Own,
+        [format @ .., 1, 0] if *format == FORMAT.to_le_bytes() => Origin::Recorded,
+        _ => return Err(damage("the segment's format is not known")),
+    };
     let number = |at: usize| rest[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let first = Revision(number(24));
     if first.0 == 0 {
@@ -114,6 +142,7 @@ pub fn decode_header(bytes: &[u8]) -> Result<Header, Damage> {
         return Err(damage("no store has come so far as the segment says"));
     }
     Ok(Header {
+        origin,
         instance: rest.first_chunk().copied().unwrap_or_default(),
         epoch: Epoch(number(16)),
         first,
@@ -128,6 +157,7 @@ pub fn decode_header(bytes: &[u8]) -> Result<Header, Damage> {
 /// it: a frame is written when the one before it has been synced, so whatever is followed by another was whole once.
 pub fn scan(bytes: &[u8], is_last: bool, each: &mut dyn FnMut(Group)) -> Result<Summary, Damage> {
     let header = decode_header(bytes)?;
+    let kind = header.origin.kind();
     let mut summary = Summary {
         header,
         last: Revision(header.first.0 - 1),
@@ -144,7 +174,7 @@ pub fn scan(bytes: &[u8], is_last: bool, each: &mut dyn FnMut(Group)) -> Result<
         let damage = |what: String| Damage { offset, what };
         let (frame, payload) = match frame::decode(rest) {
             Ok(frame) => frame,
-            Err(bad) if is_last && rest.len() <= frame::HEADER_BYTES + PAYLOAD_BYTES_MAX => {
+            Err(bad) if is_last && rest.len() <= frame::HEADER_BYTES + kind.payload_bytes_max() => {
                 if let Some(at) = frame::find_header(bytes, offset + 1) {
                     return Err(damage(format!("{bad}, and a frame follows it at {at}")));
                 }
@@ -160,6 +190,16 @@ pub fn scan(bytes: &[u8], is_last: bool, each: &mut dyn FnMut(Group)) -> Result<
             return Err(damage("the frame is older than the one before it".into()));
         }
         match frame.kind {
+            Kind::Group | Kind::Recorded if frame.kind != kind => {
+                return Err(damage("the frame belongs to another kind of log".into()));
+            }
+            Kind::Recorded => {
+                let groups = recorded::decode(payload).map_err(|malformed| damage(malformed.to_string()))?;
+                recorded::check(&frame, (summary.last, summary.time), &groups).map_err(damage)?;
+                for group in groups {
+                    each(Group { offset: offset + frame::HEADER_BYTES + group.offset, ..group });
+                }
+            }
             Kind::Group => {
                 let commits = group::decode(payload).map_err(|malformed| damage(malformed.to_string()))?;
                 check_revisions(&frame, summary.last, &commits).map_err(damage)?;
@@ -178,7 +218,7 @@ pub fn scan(bytes: &[u8], is_last: bool, each: &mut dyn FnMut(Group)) -> Result<
     Ok(summary)
 }
 
-/// The log holds every revision once, without gaps.
+/// A store's own log holds every revision once, without gaps.
 fn check_revisions(frame: &frame::Header, last: Revision, commits: &[Logged]) -> Result<(), String> {
     let (mut next, ends) =
         (last.0.checked_add(1), [commits.first(), commits.last()].map(|end| end.map(|c| c.revision)));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{
     frame::{self, Kind},
     group::{self, Logged},
-    segment::{self, Header, Summary},
+    segment::{self, Header, Origin, Summary},
 };
 use crate::store::{
     Change, Epoch, Millis, NUMBER_MAX, Revision, TransactionId,
@@ -23,7 +23,8 @@ fn small_segment() -> (Vec<u8>, Vec<usize>, Vec<Vec<Logged>>) {
 }
 
 fn segment_of(value: &str) -> (Vec<u8>, Vec<usize>, Vec<Vec<Logged>>) {
-    let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
+    let header =
+        Header { origin: Origin::Own, instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
     let mut bytes = segment::encode_header(&header).to_vec();
     let (mut offsets, mut groups, mut revision, mut chain) = (Vec::new(), Vec::new(), FIRST.0, header.chain);
     for size in [1, 3, 1, 2] {
@@ -113,7 +114,8 @@ fn frames_that_are_whole_but_out_of_place_are_found() {
 
 #[test]
 fn a_frame_that_is_older_than_the_one_before_it_is_found() {
-    let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
+    let header =
+        Header { origin: Origin::Own, instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
     let commit = Logged { id: TransactionId([1; 16]), revision: FIRST, changes: [put("k", "v")].into() };
     for (time, is_good) in [(Millis(999), false), (TIME, true), (Millis(1_001), true)] {
         let payload = group::encode(std::slice::from_ref(&commit));
@@ -180,7 +182,7 @@ proptest! {
         let _ = group::decode(&bytes);
         let _ = frame::decode(&bytes);
         prop_assert!(scan(&bytes, true).is_err());
-        let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
+        let header = Header { origin: Origin::Own, instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
         let after_header = [&segment::encode_header(&header)[..], &bytes].concat();
         let (summary, groups) = scan(&after_header, true).expect("bytes that are no frame are a torn one");
         prop_assert_eq!((summary.torn, groups), (bytes.len(), vec![]));
@@ -188,7 +190,7 @@ proptest! {
 
     #[test]
     fn any_payload_of_a_good_frame_is_an_error(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-        let header = Header { instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
+        let header = Header { origin: Origin::Own, instance: [5; 16], epoch: Epoch(3), first: FIRST, time: TIME, chain: 99 };
         let frame = frame::encode(Kind::Group, [FIRST, FIRST], TIME, header.chain, &payload);
         prop_assert!(scan(&[&segment::encode_header(&header)[..], &frame].concat(), true).is_err());
     }
@@ -197,7 +199,14 @@ proptest! {
 #[test]
 fn a_segment_that_nothing_can_follow_is_refused() {
     let at = |epoch, first| {
-        let header = Header { instance: [5; 16], epoch: Epoch(epoch), first: Revision(first), time: TIME, chain: 99 };
+        let header = Header {
+            origin: Origin::Own,
+            instance: [5; 16],
+            epoch: Epoch(epoch),
+            first: Revision(first),
+            time: TIME,
+            chain: 99,
+        };
         scan(&segment::encode_header(&header), true).map(drop)
     };
     assert_eq!(at(NUMBER_MAX, NUMBER_MAX), Ok(()));

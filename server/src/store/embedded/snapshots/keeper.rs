@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     super::{
@@ -20,7 +20,6 @@ use super::{
         layout::{Layout, Lock, OpenError, segment_path},
         log::segment_revisions,
         progress::Progress,
-        writer::Request,
     },
     Boundary, Kept, Merge, Overlay, Retention, Until, check, list,
     retention::Aged,
@@ -60,8 +59,8 @@ pub(in super::super) struct KeeperParts {
     pub(in super::super) retention: Retention,
     pub(in super::super) looks_every: Duration,
     pub(in super::super) progress: Arc<Progress>,
-    /// Weak, so that the store ends when nobody else asks.
-    pub(in super::super) writer: mpsc::WeakSender<Request>,
+    /// Divides the log where it ends. Holds nothing that keeps the store open.
+    pub(in super::super) divide: Box<dyn Fn() -> Result<Boundary, Error> + Send>,
     #[expect(dead_code, reason = "held: the directory is free when this is gone, too")]
     pub(in super::super) lock: Arc<Lock>,
 }
@@ -143,7 +142,7 @@ impl Worker {
 
     fn snapshot(&self) -> Result<Snapshot, Error> {
         let kept = list(&self.snapshots).map_err(failed)?;
-        let boundary = match self.boundary() {
+        let boundary = match (self.parts.divide)() {
             // Dividing the log takes less than the snapshot, which says how much it needs.
             Err(error @ Error::Exhausted(_)) => return Err(self.check_room(&kept).err().unwrap_or(error)),
             boundary => boundary?,
@@ -176,16 +175,6 @@ impl Worker {
             }
         }
         Err(last)
-    }
-
-    /// Divides the log here.
-    fn boundary(&self) -> Result<Boundary, Error> {
-        let closed = || Error::Unavailable("it is closed".into());
-        let writer = self.parts.writer.upgrade().ok_or_else(closed)?;
-        let (answer, answered) = oneshot::channel();
-        writer.blocking_send(Request::Divide(answer)).map_err(|_| closed())?;
-        drop(writer);
-        answered.blocking_recv().map_err(|_| closed())?
     }
 
     /// `None`: the log does not reach back to this base.

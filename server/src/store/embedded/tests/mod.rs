@@ -11,6 +11,7 @@ mod opening;
 mod random;
 mod restored;
 mod restoring;
+mod runs;
 mod verifying;
 
 use std::{fs, path::Path, time::Duration};

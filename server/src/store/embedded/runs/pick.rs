@@ -1,0 +1,76 @@
+//! Which run of a history has what is to be restored.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    super::{
+        log::Recovered,
+        past::{RestoreError, Target, shown},
+    },
+    Layout, Listed, OpenError, Position, list, runs_in, snapshots,
+};
+use crate::store::Millis;
+
+/// What of a run can be restored begins here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) run: Listed,
+    pub(super) position: Position,
+    pub(super) time: Millis,
+}
+
+impl Begun {
+    /// By its oldest snapshot; `None` if it has none that can be read.
+    pub(super) fn of(run: &Listed) -> Result<Option<Self>, OpenError> {
+        let kept = snapshots::list(&Layout::new(run.path.clone()).snapshots())?;
+        let header = kept.iter().find_map(|kept| kept.open(None).ok().map(|reader| *reader.header()));
+        Ok(header.map(|header| Self { run: run.clone(), position: header.position, time: header.time }))
+    }
+}
+
+/// The run of a history that has a target; `None` if the directory is no history. What fell between two runs is refused.
+pub(in super::super) fn pick(history: &Path, target: Target) -> Result<Option<PathBuf>, RestoreError> {
+    if runs_in(history)?.is_empty() {
+        return Ok(None);
+    }
+    let mut begun = Vec::new();
+    for run in list(history)? {
+        match Begun::of(&run)? {
+            Some(run) => begun.push(run),
+            None => tracing::warn!(directory = %run.path.display(), "this has no snapshot that can be read"),
+        }
+    }
+    let is_before = |begun: &Begun| match target {
+        Target::Newest => true,
+        Target::Position(wanted) => begun.position <= wanted,
+        Target::Time(wanted) => begun.time <= Millis::from(wanted),
+    };
+    let out_of_reach = |what| RestoreError::OutOfReach { source_path: history.into(), what };
+    let Some(at) = begun.iter().rposition(is_before) else {
+        let begins = begun.first().map_or_else(String::new, |first| shown(first.position, first.time));
+        return Err(out_of_reach(format!("the history does not reach back so far: it begins at {begins}")));
+    };
+    let run = &begun[at].run.path;
+    if let (Some(next), Some((end, time))) = (begun.get(at + 1), end(run)) {
+        let is_after = match target {
+            Target::Newest => false,
+            Target::Position(wanted) => wanted > end,
+            Target::Time(wanted) => Millis::from(wanted) > time,
+        };
+        if is_after {
+            return Err(out_of_reach(format!(
+                "nothing was recorded of what was between {} and {}",
+                shown(end, time),
+                shown(next.position, next.time)
+            )));
+        }
+    }
+    Ok(Some(run.clone()))
+}
+
+/// Where a run ends, and when that was made; whether it is whole is found when it is restored.
+fn end(run: &Path) -> Option<(Position, Millis)> {
+    let layout = Layout::new(run.into());
+    let recovered = Recovered::read(&layout.log(), layout.instance().ok()?).ok()?;
+    Some((Position { epoch: recovered.epoch(), revision: recovered.last() }, recovered.time()))
+}

@@ -78,20 +78,19 @@ impl Etcd {
             let seen = self.look().await?;
             let epoch = seen.position.epoch;
             let is_replaced = self.0.known.with(|known| known.replaced == Some(epoch));
-            let is_behind = epoch == floor.epoch && seen.position < floor;
-            if !is_replaced && !is_behind {
+            if !is_replaced && seen.position >= floor {
                 self.reached(seen.position);
                 return Ok(seen);
             }
-            self.raise(&seen).await?;
+            self.raise(&seen, floor).await?;
         }
         Err(Error::Unavailable("the epoch cannot be raised: others keep writing".into()))
     }
 
-    /// Raises the epoch, unless somebody has written since.
-    async fn raise(&self, seen: &Seen) -> Result<(), Error> {
+    /// Raises the epoch above every one that was seen, unless somebody has written since.
+    async fn raise(&self, seen: &Seen, floor: Position) -> Result<(), Error> {
         let keys = &self.0.keys;
-        let epoch = Epoch(seen.position.epoch.0 + 1);
+        let epoch = Epoch(seen.position.epoch.max(floor.epoch).0 + 1);
         let no_randomness = |_| Error::Unavailable("the system gives no randomness".into());
         let id = TransactionId::random().map_err(no_randomness)?;
         let head = Head { epoch, id, time: Millis::from(self.0.clock.now()) };

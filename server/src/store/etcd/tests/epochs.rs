@@ -78,3 +78,25 @@ async fn an_etcd_that_was_put_back_is_noticed_by_who_writes_or_asks_for_the_late
     assert_eq!(loaded.epoch, Epoch(2));
     assert_eq!(soon(two.latest()).await, Ok(loaded));
 }
+
+#[tokio::test]
+async fn an_etcd_that_was_put_back_twice_gets_no_epoch_twice() {
+    let mut server = Server::start();
+    let store = server.create("coffer/").await;
+    let copy = server.copy();
+    for epoch in 2..4 {
+        // Each time to the first epoch, which nobody may take for the last one.
+        soon(async { while store.commit(transaction([put("a", "")])).await.is_err() {} }).await;
+        server.put_back(&copy);
+        soon(async { while store.latest().await.is_ok_and(|latest| latest.epoch < Epoch(epoch)) {} }).await;
+        let position = soon(async {
+            loop {
+                if let Ok(load) = store.load().await {
+                    return load.position();
+                }
+            }
+        });
+        assert_eq!(position.await.epoch, Epoch(epoch));
+        assert_eq!(soon(store.latest()).await.map(|latest| latest.epoch), Ok(Epoch(epoch)));
+    }
+}

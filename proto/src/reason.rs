@@ -95,6 +95,8 @@ reasons! {
     NotForInstructions = "NOT_FOR_INSTRUCTIONS",
     /// FAILED_PRECONDITION: a rotation of other keys is under way.
     RotationRunning = "ROTATION_RUNNING",
+    /// FAILED_PRECONDITION: this server keeps no history, or not now.
+    HistoryNotKept = "HISTORY_NOT_KEPT",
     /// RESOURCE_EXHAUSTED: the server's memory ceiling or its disk leaves no room for more.
     StorageFull = "STORAGE_FULL",
     /// RESOURCE_EXHAUSTED: too many calls at once; try again later.

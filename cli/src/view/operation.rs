@@ -37,6 +37,7 @@ struct StoreView {
     oldest_position: Option<String>,
     oldest_time: Option<String>,
     history_bytes: i64,
+    history_problem: Option<String>,
     free_bytes: i64,
 }
 
@@ -148,6 +149,7 @@ impl StatusView {
                 memory_bytes: store.memory_bytes,
                 memory_bytes_max: store.memory_bytes_max,
                 history_bytes: store.history_bytes,
+                history_problem: super::some(store.history_problem),
                 free_bytes: store.free_bytes,
             },
             keys: KeysView {
@@ -170,7 +172,8 @@ impl StatusView {
 
     /// Whether nobody has to look at anything. Unlocked memory is a choice of the machine's, not a fault.
     pub(crate) fn is_well(&self) -> bool {
-        self.store.writes == "all" && self.keys.source_problem.is_none() && self.audit.healthy
+        let problems = [&self.store.history_problem, &self.keys.source_problem];
+        self.store.writes == "all" && problems.iter().all(|problem| problem.is_none()) && self.audit.healthy
     }
 }
 
@@ -214,7 +217,7 @@ impl View for StatusView {
             ("Writes", because(self.store.writes, &self.store.writes_reason)),
             ("Newest snapshot", snapshot),
             ("Restorable from", oldest),
-            ("History", bytes(self.store.history_bytes)),
+            ("History", because(&bytes(self.store.history_bytes), &self.store.history_problem)),
             ("Free disk", if self.store.free_bytes > 0 { bytes(self.store.free_bytes) } else { String::new() }),
             ("Key source", because(&source, &self.keys.source_problem)),
             ("Root key", self.keys.root_key_id.clone()),
@@ -335,9 +338,14 @@ mod tests {
         sourceless.keys.as_mut().expect("given").source_problem = "it does not answer".into();
         let mut unwritten = status();
         unwritten.audit.as_mut().expect("given").healthy = false;
-        for (ill, word) in
-            [(full, "deletes only: 1 byte is free"), (sourceless, "it does not answer"), (unwritten, "calls fail")]
-        {
+        let mut unrecorded = status();
+        unrecorded.store.as_mut().expect("given").history_problem = "no such directory".into();
+        for (ill, word) in [
+            (full, "deletes only: 1 byte is free"),
+            (sourceless, "it does not answer"),
+            (unwritten, "calls fail"),
+            (unrecorded, "0 B: no such directory"),
+        ] {
             let ill = StatusView::new(ill);
             assert!(!ill.is_well());
             assert!(ill.table(None).contains(word), "{}", ill.table(None));

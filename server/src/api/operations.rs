@@ -153,6 +153,7 @@ fn to_store(status: vault::Status) -> v1::StoreStatus {
         oldest_position: oldest_position.map(|position| position.to_string()).unwrap_or_default(),
         oldest_time: oldest_time.flatten().map(time),
         history_bytes: signed(condition.history_bytes),
+        history_problem: condition.history_problem.unwrap_or_default(),
         free_bytes: signed(condition.free_bytes.unwrap_or_default()),
     }
 }

@@ -57,7 +57,8 @@ fn code(reason: Reason) -> Code {
         | Reason::ValueUnsafeInHeader
         | Reason::DestinationNotAllowed
         | Reason::NotForInstructions
-        | Reason::RotationRunning => Code::FailedPrecondition,
+        | Reason::RotationRunning
+        | Reason::HistoryNotKept => Code::FailedPrecondition,
         Reason::StorageFull | Reason::Overloaded | Reason::ReaderTooSlow => Code::ResourceExhausted,
         Reason::Sealed | Reason::StoreUnavailable | Reason::AuditUnavailable | Reason::ShuttingDown => {
             Code::Unavailable

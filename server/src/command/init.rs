@@ -185,7 +185,7 @@ async fn create_in_etcd(
     let made = async {
         key.status().await?;
         let created = Etcd::create(place::options(setting)?).await;
-        let opened = OpenStore::open(&StoreSetting::Etcd(setting.clone()), &audit_file).await;
+        let opened = OpenStore::open(&StoreSetting::Etcd(Box::new(setting.clone())), &audit_file).await;
         // What stands in the way of a new store says more than that there is none.
         let open = opened.map_err(|error| created.map_or_else(server::Error::Etcd, |()| error))?;
         let made = vault::init(open.store(), key.as_ref(), open.audit(), Arc::new(SystemClock), operator).await;

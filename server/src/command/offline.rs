@@ -15,7 +15,7 @@ use crate::{
         Audit,
         file::{AuditFile, Options as AuditOptions},
     },
-    config::{AUDIT_FILE_DEFAULT, FileFlag, History, KeyFlags, KeySetting, StoreSetting},
+    config::{AUDIT_FILE_DEFAULT, EtcdSetting, FileFlag, History, KeyFlags, KeySetting, StoreSetting},
     server::{self, place::Place as OpenPlace},
     store::Store,
 };
@@ -68,7 +68,9 @@ impl Offline {
         if let Some(etcd) = &from_file.etcd {
             return match (data, from_file.audit_file(self.audit_file.as_deref(), None)) {
                 (None, Some(audit_file)) => {
-                    Ok(Place { store: StoreSetting::Etcd(etcd.clone()), key, audit_file: Some(audit_file) })
+                    // A server may keep the history meanwhile; it records what is done here, too.
+                    let etcd = Box::new(EtcdSetting { history: None, ..etcd.clone() });
+                    Ok(Place { store: StoreSetting::Etcd(etcd), key, audit_file: Some(audit_file) })
                 }
                 (Some(_), _) => {
                     Err(Failure::usage(vec!["--data: the configuration file says that the store is in etcd".to_owned()]))

@@ -52,6 +52,7 @@ fn of_limit(key: Item) -> String {
         Item::EtcdUser => "of etcd".to_owned(),
         Item::EtcdPasswordFile => "of the user".to_owned(),
         Item::EtcdMaxStale => "without etcd [default: 10m]".to_owned(),
+        Item::EtcdHistory => "a directory to keep it in".to_owned(),
         Item::Connections => format!("at once [default: {}]", Limits::CONNECTIONS_DEFAULT),
         Item::ConnectionsPerPeer => {
             format!("from one address [default: {}]", Limits::CONNECTIONS_PER_PEER_DEFAULT)

@@ -56,6 +56,9 @@ impl fmt::Display for EtcdSetting {
         if let Some((user, file)) = &self.user {
             writeln!(f, "user = {}\npassword_file = {}", quoted(user), path(file))?;
         }
+        if let Some(history) = &self.history {
+            writeln!(f, "history = {}", path(history))?;
+        }
         write!(f, "max_stale = {}", quoted(&humantime::format_duration(self.max_stale).to_string()))
     }
 }

@@ -20,7 +20,7 @@ pub enum StoreSetting {
     /// In a directory of this server's alone.
     Embedded(PathBuf),
     /// In an etcd cluster, which several servers share.
-    Etcd(EtcdSetting),
+    Etcd(Box<EtcdSetting>),
 }
 
 /// How an etcd cluster is reached.
@@ -40,6 +40,8 @@ pub struct EtcdSetting {
     pub user: Option<(String, PathBuf)>,
     /// How long workloads are answered while etcd is out of reach.
     pub max_stale: Duration,
+    /// Where this server keeps what can be restored, if it does.
+    pub history: Option<PathBuf>,
 }
 
 impl EtcdSetting {
@@ -67,7 +69,7 @@ impl StoreSetting {
     }
 }
 
-const OF_ETCD: [Item; 9] = [
+const OF_ETCD: [Item; 10] = [
     Item::EtcdEndpoints,
     Item::EtcdPrefix,
     Item::EtcdCa,
@@ -77,6 +79,7 @@ const OF_ETCD: [Item; 9] = [
     Item::EtcdUser,
     Item::EtcdPasswordFile,
     Item::EtcdMaxStale,
+    Item::EtcdHistory,
 ];
 
 /// The etcd that a file asks for, if it does; of a file in which everything else was found good.
@@ -108,7 +111,7 @@ impl Resolver {
                         .to_owned(),
                 );
             }
-            return etcd.map(StoreSetting::Etcd);
+            return etcd.map(Box::new).map(StoreSetting::Etcd);
         }
         self.require(Item::Data);
         for item in OF_ETCD {
@@ -151,6 +154,7 @@ impl Resolver {
             Ok(time) if time <= MAX_STALE_MAX => Ok(time),
             _ => Err(vec![format!("{:?} is no time of at most 24 hours, such as 10m; 0s is never", single(texts))]),
         });
+        let history = self.path(Item::EtcdHistory);
         let Some(endpoints) = endpoints else {
             self.missing_endpoints();
             return None;
@@ -167,6 +171,7 @@ impl Resolver {
             server_name,
             user,
             max_stale: max_stale.unwrap_or(EtcdSetting::MAX_STALE_DEFAULT),
+            history,
         })
     }
 
@@ -263,6 +268,7 @@ mod tests {
             user = "coffer"
             password_file = "/password"
             max_stale = "1m"
+            history = "/history"
         "#;
         let flags = || Flags { audit_file: Some("a".to_owned()), ..Flags::default() };
         let config = loaded(text, flags()).expect("a configuration");
@@ -274,8 +280,9 @@ mod tests {
             server_name: Some("etcd".to_owned()),
             user: Some(("coffer".to_owned(), "/password".into())),
             max_stale: Duration::from_secs(60),
+            history: Some("/history".into()),
         };
-        assert_eq!(config.store, StoreSetting::Etcd(expected));
+        assert_eq!(config.store, StoreSetting::Etcd(Box::new(expected)));
         let shown = config.to_string();
         let key = "key_file = \"k\"\n";
         assert!(shown.contains(key), "{shown}");
@@ -284,7 +291,7 @@ mod tests {
         let least =
             "store = 'etcd'\n[etcd]\nendpoints = ['http://127.0.0.1:2379', 'http://localhost:1', 'http://[::1]:2']";
         let StoreSetting::Etcd(etcd) = loaded(least, flags()).expect("enough").store else { panic!("in etcd") };
-        assert_eq!((etcd.prefix.as_str(), etcd.max_stale), ("coffer/", Duration::from_secs(600)));
+        assert_eq!((etcd.prefix.as_str(), etcd.max_stale, etcd.history), ("coffer/", Duration::from_secs(600), None));
     }
 
     #[test]

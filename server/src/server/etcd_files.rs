@@ -18,10 +18,10 @@ impl EtcdFiles {
     /// To be made before the store is opened, so that no change falls between.
     pub(super) fn of(setting: &StoreSetting) -> Option<Self> {
         let StoreSetting::Etcd(setting) = setting else { return None };
-        let EtcdSetting { ca, identity, user, .. } = setting;
+        let EtcdSetting { ca, identity, user, .. } = &**setting;
         let own = identity.iter().flat_map(|(certificate, key)| [certificate, key]);
         let files: Vec<PathBuf> = ca.iter().chain(own).chain(user.iter().map(|(_, file)| file)).cloned().collect();
-        Some(Self { setting: setting.clone(), marks: Marks::of(files) })
+        Some(Self { setting: EtcdSetting::clone(setting), marks: Marks::of(files) })
     }
 
     /// Reads the files again. Bad ones are logged, and what was in use stays.
@@ -38,7 +38,7 @@ impl EtcdFiles {
     }
 
     async fn read_again(&self, store: &Place) {
-        let Place::Etcd(store) = store else { return };
+        let Place::Etcd(store, _) = store else { return };
         let renewed = match options(&self.setting) {
             Ok(options) => store.renew(options).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::Read as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     store::{
         self, Store,
         embedded::{Embedded, Options},
-        etcd::{Etcd, EtcdOptions, Identity, Tls, User},
+        etcd::{Etcd, EtcdOptions, Identity, Recorded, Tls, User},
     },
     vault::Sharing,
 };
@@ -29,35 +29,44 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 pub(crate) enum Place {
     /// This process's alone.
     Embedded(Embedded),
-    /// In etcd.
-    Etcd(Etcd),
+    /// In etcd, and the same with its history, if this process keeps that.
+    Etcd(Etcd, Option<Recorded>),
 }
 
 impl Place {
     /// Opens a store that was made.
     pub(crate) async fn open(setting: &StoreSetting, history: History) -> Result<Self, Error> {
+        let History { retention, bytes_max } = history;
+        let kept = Options { retention, history_bytes_max: bytes_max, ..Options::default() };
         Ok(match setting {
-            StoreSetting::Embedded(data) => {
-                let History { retention, bytes_max } = history;
-                let options = Options { retention, history_bytes_max: bytes_max, ..Options::default() };
-                Self::Embedded(Embedded::open(data, options).await?)
+            StoreSetting::Embedded(data) => Self::Embedded(Embedded::open(data, kept).await?),
+            StoreSetting::Etcd(etcd) => {
+                let store = Etcd::open(options(etcd)?).await.map_err(Error::Etcd)?;
+                let start = |directory: &PathBuf| Recorded::start(store.clone(), directory.clone(), kept);
+                let recorded = etcd.history.as_ref().map(start);
+                Self::Etcd(store, recorded)
             }
-            StoreSetting::Etcd(etcd) => Self::Etcd(Etcd::open(options(etcd)?).await.map_err(Error::Etcd)?),
         })
     }
 
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Embedded(store) => Arc::new(store.clone()),
-            Self::Etcd(store) => Arc::new(store.clone()),
+            Self::Etcd(_, Some(recorded)) => Arc::new(recorded.clone()),
+            Self::Etcd(store, None) => Arc::new(store.clone()),
         }
     }
 
-    /// Writes what is not written yet. Nothing in etcd waits for that.
+    /// Writes what is not written yet. Nothing in etcd waits for that, only the history of it.
     pub(crate) async fn close(&self) -> Result<(), store::Error> {
         match self {
             Self::Embedded(store) => store.close().await,
-            Self::Etcd(_) => Ok(()),
+            Self::Etcd(_, recorded) => {
+                if let Some(recorded) = recorded {
+                    recorded.close().await;
+                }
+                Ok(())
+            }
         }
     }
 }

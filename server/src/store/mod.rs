@@ -214,6 +214,9 @@ pub enum Error {
     /// No room for a snapshot: how much it needs, and how much is free. Writes may pass.
     #[error("{0}")]
     NoRoom(String),
+    /// What is of the past is not kept here, or not now; why. Nothing else is wrong.
+    #[error("{0}")]
+    NoHistory(String),
     /// The transaction may have happened or not, and may yet: an answer was lost, or a write or sync failed half way.
     #[error("the outcome of the transaction is not known: {0}")]
     Unknown(String),

@@ -89,6 +89,8 @@ pub enum Error {
     OutcomeUnknown(String),
     /// Other keys are being rotated.
     RotationRunning,
+    /// What is of the store's past is not kept here, or not now; why.
+    HistoryNotKept(String),
     /// The key source gives or takes no root key.
     KeySource(String),
     /// What is stored does not open.
@@ -149,6 +151,7 @@ impl Error {
             Error::AuditUnavailable => Reason::AuditUnavailable,
             Error::OutcomeUnknown(_) => Reason::OutcomeUnknown,
             Error::RotationRunning => Reason::RotationRunning,
+            Error::HistoryNotKept(_) => Reason::HistoryNotKept,
             Error::KeySource(_) => Reason::Sealed,
             Error::Damaged(_) => Reason::StoreDamaged,
             Error::Internal(_) => Reason::Internal,
@@ -284,6 +287,7 @@ impl fmt::Display for Error {
                 f.write_str("the store's answer was lost: the change may or may not have happened")
             }
             Error::RotationRunning => f.write_str("other keys are being rotated; try again when that is done"),
+            Error::HistoryNotKept(why) => f.write_str(why),
             Error::KeySource(_) => f.write_str("the key source cannot be used; nothing was changed"),
             Error::Damaged(_) => f.write_str("stored data is damaged; the server's log says where"),
             Error::Internal(_) => f.write_str("internal error; the server's log says more"),
@@ -335,6 +339,7 @@ impl From<store::Error> for Error {
                 Error::StorageFull("the server's disk is full, and takes no deletes either; reads go on".into())
             }
             store::Error::NoRoom(why) => Error::StorageFull(why),
+            store::Error::NoHistory(why) => Error::HistoryNotKept(why),
             store::Error::Unknown(detail) => Error::OutcomeUnknown(detail),
             store::Error::Invalid(detail) => Error::Internal(detail),
         }

@@ -10,7 +10,7 @@ use super::{
     head::{Head, revision},
     keys::Keys,
 };
-use crate::store::{Change, Commit, Error, Position, TransactionId};
+use crate::store::{Change, Commit, Error, Position};
 
 /// Takes events in their order.
 pub(super) struct Assembler {
@@ -27,8 +27,8 @@ pub(super) struct Assembler {
 pub(super) enum Told {
     /// Nothing yet.
     Nothing,
-    /// A transaction, whole, and its id.
-    Commit(Commit, TransactionId),
+    /// A transaction, whole, and what it left of itself.
+    Commit(Commit, Head),
     /// The epoch rose.
     Gap,
 }
@@ -65,7 +65,7 @@ impl Assembler {
             return Ok(Told::Gap);
         }
         self.last = position;
-        Ok(Told::Commit(Commit { position, changes: std::mem::take(&mut self.changes).into() }, head.id))
+        Ok(Told::Commit(Commit { position, changes: std::mem::take(&mut self.changes).into() }, head))
     }
 
     fn drop_foreign(&mut self) {

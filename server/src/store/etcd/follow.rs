@@ -5,8 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use async_trait::async_trait;
 use coffer_proto::etcd::{
-    TxnRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse, watch_client::WatchClient,
-    watch_request::RequestUnion,
+    KeyValue, RequestOp, TxnRequest, TxnResponse, WatchCreateRequest, WatchProgressRequest, WatchRequest,
+    WatchResponse, watch_client::WatchClient, watch_request::RequestUnion,
 };
 use tokio::{
     sync::mpsc,
@@ -43,7 +43,7 @@ pub(super) struct Follower {
     /// The transaction at `after`, once it is known: whether it is still the same after an interruption.
     id: Option<TransactionId>,
     watch: Option<Watching>,
-    ready: VecDeque<(Commit, TransactionId)>,
+    ready: VecDeque<(Commit, Head)>,
 }
 
 /// A watch under way.
@@ -68,19 +68,18 @@ enum Ended {
 }
 
 impl Follower {
-    pub(super) fn new(store: Etcd, after: Position) -> Self {
-        Self { store, after, id: None, watch: None, ready: VecDeque::new() }
+    /// After a position, at which the transaction of this name stands, if that is known.
+    pub(super) fn new(store: Etcd, after: Position, id: Option<TransactionId>) -> Self {
+        Self { store, after, id, watch: None, ready: VecDeque::new() }
     }
-}
 
-#[async_trait]
-impl Follow for Follower {
-    async fn next(&mut self) -> Result<Next, Error> {
+    /// The next transaction and what it left of itself; `None` is a gap. Cancel-safe.
+    pub(super) async fn told(&mut self) -> Result<Option<(Commit, Head)>, Error> {
         loop {
-            if let Some((commit, id)) = self.ready.pop_front() {
-                (self.after, self.id) = (commit.position, Some(id));
+            if let Some((commit, head)) = self.ready.pop_front() {
+                (self.after, self.id) = (commit.position, Some(head.id));
                 self.store.reached(commit.position);
-                return Ok(Next::Commit(commit));
+                return Ok(Some((commit, head)));
             }
             let ended = match &mut self.watch {
                 Some(watch) => watch.listen(&mut self.ready).await,
@@ -88,7 +87,7 @@ impl Follow for Follower {
             };
             match ended {
                 Ok(()) => {}
-                Err(Ended::Gap) => return Ok(Next::Gap),
+                Err(Ended::Gap) => return Ok(None),
                 Err(Ended::Failed(error)) => return Err(error),
                 Err(Ended::Broken(why)) => {
                     tracing::warn!(why, "following etcd was interrupted; going on");
@@ -100,13 +99,20 @@ impl Follow for Follower {
     }
 }
 
+#[async_trait]
+impl Follow for Follower {
+    async fn next(&mut self) -> Result<Next, Error> {
+        Ok(self.told().await?.map_or(Next::Gap, |(commit, _)| Next::Commit(commit)))
+    }
+}
+
 impl Follower {
     /// Begins a watch after the last commit that was told, if the store's history still has it.
     async fn begin(&mut self) -> Result<(), Ended> {
-        self.check().await?;
+        let from = self.check().await?;
         let cluster = &self.store.0.cluster;
         let member = cluster.preferred();
-        let begun = timeout(BEGIN_MAX, self.watch()).await;
+        let begun = timeout(BEGIN_MAX, self.watch(from)).await;
         let begun = begun.unwrap_or_else(|_| Err(Ended::Broken(format!("no watch within {} s", BEGIN_MAX.as_secs()))));
         if let Err(Ended::Broken(_)) = &begun {
             cluster.avoid(member);
@@ -115,44 +121,58 @@ impl Follower {
         Ok(())
     }
 
-    async fn check(&mut self) -> Result<(), Ended> {
+    /// The revision of etcd from which on a watch tells what follows, if the history still is the one that was told.
+    async fn check(&mut self) -> Result<i64, Ended> {
         let Ok(revision) = i64::try_from(self.after.revision.0) else { return Err(Ended::Gap) };
         let head = self.store.0.keys.head();
-        let look = TxnRequest { success: vec![get(head.clone(), 0), get(head, revision)], ..TxnRequest::default() };
-        let answer = match self.store.0.cluster.ask_any(SHORT, &look, txn).await {
-            Ok(answer) => answer,
+        let (answer, is_kept) = match self.look(vec![get(head.clone(), 0), get(head.clone(), revision)]).await? {
+            Some(answer) => (answer, true),
             // Compacted, or ahead of the store.
-            Err(Failure::OutOfRange) => return Err(Ended::Gap),
-            Err(failure) => {
-                return Err(match failure.of_read() {
-                    Ok(text) | Err(Error::Unavailable(text)) => Ended::Broken(text),
-                    Err(error) => Ended::Failed(error),
-                });
-            }
+            None => (self.look(vec![get(head, 0)]).await?.ok_or(Ended::Gap)?, false),
         };
         let mut heads = answer.responses.iter().filter_map(first);
-        let (Some(now), Some(then)) = (heads.next(), heads.next()) else { return Err(Ended::Failed(malformed())) };
+        let Some(now) = heads.next() else { return Err(Ended::Failed(malformed())) };
         let Some(now) = now else { return Err(Ended::Failed(self.store.absent())) };
-        let (_, now) = Head::of(now).map_err(Ended::Failed)?;
-        let then = then.and_then(|then| Head::of(then).ok());
-        let Some((head, _)) = then.filter(|(_, then)| *then == self.after) else {
+        let (of_now, now) = Head::of(now).map_err(Ended::Failed)?;
+        let is_now = now == self.after;
+        // Whatever else etcd has forgotten, nothing is missing if nothing was written to the store since.
+        if !is_kept && !is_now {
+            return Err(Ended::Gap);
+        }
+        let then = if is_now { Some(of_now) } else { heads.next().flatten().and_then(|then| self.at(then)) };
+        let Some(then) = then.filter(|then| self.id.is_none_or(|id| id == then.id)) else {
             if self.id.is_some() {
                 self.store.replaced(self.after.epoch);
             }
             return Err(Ended::Gap);
         };
-        if self.id.is_some_and(|id| id != head.id) {
-            self.store.replaced(self.after.epoch);
-            return Err(Ended::Gap);
-        }
         if now.epoch != self.after.epoch {
             return Err(Ended::Gap);
         }
-        self.id = Some(head.id);
-        Ok(())
+        self.id = Some(then.id);
+        let seen = answer.header.as_ref().ok_or_else(|| Ended::Failed(malformed()))?.revision;
+        Ok(if is_now { seen } else { revision } + 1)
     }
 
-    async fn watch(&self) -> Result<Watching, Ended> {
+    /// Looks at etcd; `None` if a revision is not kept any more, or still to come.
+    async fn look(&self, success: Vec<RequestOp>) -> Result<Option<TxnResponse>, Ended> {
+        let look = TxnRequest { success, ..TxnRequest::default() };
+        match self.store.0.cluster.ask_any(SHORT, &look, txn).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Failure::OutOfRange) => Ok(None),
+            Err(failure) => Err(match failure.of_read() {
+                Ok(text) | Err(Error::Unavailable(text)) => Ended::Broken(text),
+                Err(error) => Ended::Failed(error),
+            }),
+        }
+    }
+
+    /// The head, if it is of the last commit that was told.
+    fn at(&self, then: &KeyValue) -> Option<Head> {
+        Head::of(then).ok().filter(|(_, then)| *then == self.after).map(|(head, _)| head)
+    }
+
+    async fn watch(&self, from: i64) -> Result<Watching, Ended> {
         let cluster = &self.store.0.cluster;
         // Of its own, since what is not read of it must not hold up other answers.
         let (channel, member) = cluster.connection();
@@ -162,12 +182,7 @@ impl Follower {
         };
         let token = cluster.token(&channel).await.map_err(broken)?;
         let range = self.store.0.keys.watched();
-        let create = WatchCreateRequest {
-            key: range.from,
-            range_end: range.end,
-            start_revision: i64::try_from(self.after.revision.0).map_or(i64::MAX, |revision| revision + 1),
-            fragment: true,
-        };
+        let create = WatchCreateRequest { key: range.from, range_end: range.end, start_revision: from, fragment: true };
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
         let first = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
         requests.try_send(first).map_err(|_| Ended::Failed(malformed()))?;
@@ -196,7 +211,7 @@ impl Follower {
 
 impl Watching {
     /// Waits for the next answer and takes in what it tells.
-    async fn listen(&mut self, ready: &mut VecDeque<(Commit, TransactionId)>) -> Result<(), Ended> {
+    async fn listen(&mut self, ready: &mut VecDeque<(Commit, Head)>) -> Result<(), Ended> {
         let answer = tokio::select! {
             biased;
             answer = self.answers.message() => answer,
@@ -223,7 +238,7 @@ impl Watching {
         for event in answer.events {
             match self.assembler.take(event).map_err(Ended::Failed)? {
                 Told::Nothing => {}
-                Told::Commit(commit, id) => ready.push_back((commit, id)),
+                Told::Commit(commit, head) => ready.push_back((commit, head)),
                 Told::Gap => return Err(Ended::Gap),
             }
         }

@@ -22,6 +22,7 @@ mod epoch;
 mod error;
 mod follow;
 mod head;
+mod history;
 mod keys;
 mod load;
 mod net;
@@ -53,10 +54,12 @@ use self::{
     transaction::{Is, compare, first, get, malformed, put},
 };
 use super::{
-    Backup, Condition, Conflict, Epoch, Error, Follow, Load, Millis, Position, Store, Transaction, TransactionId,
+    Backup, Condition, Conflict, Epoch, Error, Follow, Load, Millis, Position, Snapshot, Store, Transaction,
+    TransactionId,
 };
 use crate::clock::{Clock, SystemClock};
 
+pub use history::Recorded;
 pub use keys::PREFIX_BYTES_MAX;
 
 /// Most transactions under way from one server.
@@ -229,6 +232,11 @@ impl Etcd {
         (stored.0, stored.1.epoch)
     }
 
+    /// Whose store it is.
+    fn instance(&self) -> [u8; 16] {
+        self.0.stored.read().unwrap_or_else(PoisonError::into_inner).1.instance
+    }
+
     fn epoch(&self) -> Epoch {
         self.stored().1
     }
@@ -236,6 +244,13 @@ impl Etcd {
     fn set_stored(&self, stored: (i64, Stored)) {
         *self.0.stored.write().unwrap_or_else(PoisonError::into_inner) = stored;
     }
+}
+
+/// Another server of the same store may keep one.
+fn no_history() -> Error {
+    Error::NoHistory(
+        "this server keeps no history: `etcd.history` in its configuration names a directory for it".into(),
+    )
 }
 
 #[async_trait]
@@ -252,7 +267,7 @@ impl Store for Etcd {
     /// A follower tells what a transaction came to: each record that is gone by itself, and nothing of what another
     /// change of the same transaction undid.
     async fn changes(&self, after: Position) -> Result<Box<dyn Follow>, Error> {
-        Ok(Box::new(Follower::new(self.clone(), after)))
+        Ok(Box::new(Follower::new(self.clone(), after, None)))
     }
 
     async fn latest(&self) -> Result<Position, Error> {
@@ -261,6 +276,14 @@ impl Store for Etcd {
 
     async fn condition(&self) -> Condition {
         self.look_at_condition().await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, Error> {
+        Err(no_history())
+    }
+
+    async fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
+        Err(no_history())
     }
 
     async fn backup(&self) -> Result<Backup, Error> {

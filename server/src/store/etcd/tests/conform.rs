@@ -1,23 +1,44 @@
-//! The contract, on a real server, with and without the decorator in front.
+//! The contract, on a real server, with and without the decorators in front.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 use coffer_proto::etcd::CompactionRequest;
+use tempfile::TempDir;
 
 use super::server::Server;
-use crate::store::{Store, conformance::Backend, etcd::Etcd, faulty::Faulty};
+use crate::store::{
+    Store,
+    conformance::Backend,
+    embedded::Options,
+    etcd::{Etcd, Recorded},
+    faulty::Faulty,
+};
 
 const PREFIX: &str = "coffer/test/";
 
 struct Real {
     server: Mutex<Server>,
-    decorated: bool,
+    with: With,
+    /// Of histories, one for each handle.
+    home: TempDir,
+    histories: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+enum With {
+    Nothing,
+    Faults,
+    History,
 }
 
 impl Real {
-    fn new(decorated: bool) -> Self {
-        Self { server: Mutex::new(Server::start()), decorated }
+    fn new(with: With) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        Self { server: Mutex::new(Server::start()), with, home, histories: AtomicUsize::new(0) }
     }
 
     async fn open(&self) -> [Arc<dyn Store>; 2] {
@@ -27,7 +48,14 @@ impl Real {
     async fn handle(&self) -> Arc<dyn Store> {
         let options = self.server.lock().expect("lock").options(PREFIX);
         let store = Etcd::open(options).await.expect("open");
-        if self.decorated { Arc::new(Faulty::new(store).0) } else { Arc::new(store) }
+        match self.with {
+            With::Nothing => Arc::new(store),
+            With::Faults => Arc::new(Faulty::new(store).0),
+            With::History => {
+                let number = self.histories.fetch_add(1, Ordering::Relaxed);
+                Arc::new(Recorded::start(store, self.home.path().join(number.to_string()), Options::default()))
+            }
+        }
     }
 }
 
@@ -59,9 +87,13 @@ impl Backend for Real {
 }
 
 mod plain {
-    crate::store_conformance!(super::Real::new(false));
+    crate::store_conformance!(super::Real::new(super::With::Nothing));
 }
 
 mod decorated {
-    crate::store_conformance!(super::Real::new(true));
+    crate::store_conformance!(super::Real::new(super::With::Faults));
+}
+
+mod recorded {
+    crate::store_conformance!(super::Real::new(super::With::History));
 }

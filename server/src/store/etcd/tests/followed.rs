@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coffer_proto::etcd::CompactionRequest;
+use coffer_proto::etcd::{CompactionRequest, TxnRequest};
 use tokio::time::Instant;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::store::{
     Change, Key, Next, RECORD_BYTES, Store as _,
     conformance::{delete_prefix, put, transaction},
-    etcd::Etcd,
+    etcd::{Etcd, transaction as encoding},
 };
 
 const PREFIX: &str = "coffer/";
@@ -99,4 +99,30 @@ async fn history_compacted_while_a_watch_was_broken_is_a_gap() {
     server.kv().compact(CompactionRequest { revision, physical: true }).await.expect("compact");
     proxy.set_for_new(Mode::Pass);
     assert_eq!(soon(follower.next()).await, Ok(Next::Gap));
+}
+
+#[tokio::test]
+async fn what_others_write_and_etcd_forgets_is_no_gap() {
+    let server = Server::start();
+    let store = server.create(PREFIX).await;
+    let at = store.commit(transaction([put("one", "")])).await.expect("commit").expect("no conflict");
+    let mut kv = server.kv();
+    for _ in 0..5 {
+        let write =
+            TxnRequest { success: vec![encoding::put(b"other/key".to_vec(), Vec::new())], ..TxnRequest::default() };
+        let revision = kv.txn(write).await.expect("put").into_inner().header.expect("a header").revision;
+        kv.compact(CompactionRequest { revision, physical: true }).await.expect("compact");
+    }
+    let mut follower = store.changes(at).await.expect("a follower");
+    // A gap would be told at once.
+    let told = tokio::time::timeout(Duration::from_secs(1), follower.next()).await;
+    assert!(told.is_err(), "{told:?}");
+    // What it did not see is one all the same.
+    let mut behind = store.changes(at).await.expect("a follower");
+    let last = store.commit(transaction([put("two", "")])).await.expect("commit").expect("no conflict");
+    let revision = last.revision.0 as i64;
+    kv.compact(CompactionRequest { revision, physical: true }).await.expect("compact");
+    assert_eq!(soon(behind.next()).await, Ok(Next::Gap));
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["two"]);
+    assert_eq!(store.load().await.expect("load").position().epoch, at.epoch, "nobody put etcd back");
 }

@@ -8,6 +8,7 @@ mod encoding;
 mod epochs;
 mod followed;
 mod foreign;
+mod history;
 mod outcomes;
 mod proxy;
 mod room;

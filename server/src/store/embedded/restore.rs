@@ -2,18 +2,22 @@
 //!
 //! The new store has the epoch after the old one's, so that nothing of before is mistaken for something of after: above
 //! all, tokens that were revoked or used up since do not come back. It consists of one snapshot; its records are put in
-//! place when it is opened.
+//! place when it is opened. Before it is a store, that snapshot is read again and compared with the source.
 
 use std::{path::Path, time::SystemTime};
 
 use super::{
-    disk::RealDisk,
+    disk::{Disk, RealDisk},
     layout::{Layout, OpenError},
     log::segment::{self, Origin},
     past::{Past, RestoreError, Target},
-    snapshots,
+    snapshots::{self, Kept},
+    verify::Records,
 };
-use crate::store::{Epoch, Position, Revision, snapshot::Header};
+use crate::store::{Epoch, Key, Position, Revision, snapshot::Header};
+
+/// The callback is told after this many steps.
+const STEPS_BETWEEN: u64 = 256;
 
 /// What was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct Restored {
     pub position: Position,
     /// When the last transaction in it was made.
     pub time: Option<SystemTime>,
-    /// How many records it has.
+    /// How many records it has: each was read again after it was written, and is as in the source.
     pub records: u64,
     /// Bytes at the end of the log that are not whole, as a crash leaves them; they are not in it.
     pub unfinished_bytes: u64,
@@ -34,7 +38,7 @@ pub struct Restored {
 
 /// Restores `source`, a backup's file or the directory of a store that nobody has open, into the directory `to`, which
 /// must not hold a store. The source is only read. Records whose keys begin with `left_out` do not come along. `progress` is
-/// told how many records of about how many are written.
+/// told how many of about how many steps are done: each record is written and compared.
 pub fn restore(
     source: &Path,
     to: &Path,
@@ -50,7 +54,7 @@ pub fn restore(
     getrandom::fill(&mut instance).map_err(|_| RestoreError::NoRandomness)?;
     let past = Past::find(source, target, left_out)?;
     let position = past.next();
-    let records = write(&past, to, instance, progress)?;
+    let records = write(&past, to, instance, &RealDisk, progress)?;
     Ok(past.restored(position, records))
 }
 
@@ -61,7 +65,7 @@ impl Past {
     }
 
     /// What was made of it.
-    fn restored(&self, position: Position, records: u64) -> Restored {
+    pub fn restored(&self, position: Position, records: u64) -> Restored {
         Restored {
             from: self.position,
             position,
@@ -74,8 +78,13 @@ impl Past {
 }
 
 /// Writes it into a directory, as a store of one snapshot; how many records it has.
-fn write(past: &Past, to: &Path, instance: [u8; 16], progress: &mut dyn FnMut(u64, u64)) -> Result<u64, OpenError> {
-    let disk = RealDisk;
+pub(super) fn write(
+    past: &Past,
+    to: &Path,
+    instance: [u8; 16],
+    disk: &dyn Disk,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<u64, OpenError> {
     let layout = Layout::new(to.into());
     let (position, time) = (past.next(), past.overlay.time);
     let begin = segment::Header {
@@ -86,21 +95,43 @@ fn write(past: &Past, to: &Path, instance: [u8; 16], progress: &mut dyn FnMut(u6
         time,
         chain: 0,
     };
+    let header = Header { instance, position, time, chain: 0 };
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        if done % STEPS_BETWEEN == 0 {
+            progress(done, 2 * past.about());
+        }
+    };
     let mut records = 0;
     let mut fill = || {
-        let header = Header { instance, position, time, chain: 0 };
-        let filled = snapshots::write(&layout.snapshots(), &disk, header, |writer| {
+        snapshots::write(&layout.snapshots(), disk, header, |writer| {
             past.run(|record| {
-                records += 1;
-                if records % 256 == 0 {
-                    progress(records, past.about());
-                }
+                step();
                 writer.push(&record.key, record.revision, &record.value).map_err(OpenError::at(to))
             })
-        });
-        filled.map(drop)
+        })?;
+        let kept = Kept { position, path: snapshots::path(&layout.snapshots(), position) };
+        records = compare(past, &kept, instance, &mut step)?;
+        Ok(())
     };
-    layout.create_with(&begin, &disk, &mut fill)?;
-    progress(records, records);
+    layout.create_with(&begin, disk, &mut fill)?;
+    progress(done, done);
     Ok(records)
+}
+
+/// Reads a snapshot and compares it with what it was made of; how many records there are.
+fn compare(past: &Past, kept: &Kept, instance: [u8; 16], step: &mut dyn FnMut()) -> Result<u64, OpenError> {
+    let differs = |key: &Key| OpenError::damaged(&kept.path, format!("{key} is not in it as it is in the source"));
+    let mut written = Records::of(&kept.path, kept.open(Some(instance))?);
+    let mut count = 0;
+    past.run(|expected| {
+        count += 1;
+        step();
+        match written.next()? {
+            Some(found) if found == expected => Ok(()),
+            _ => Err(differs(&expected.key)),
+        }
+    })?;
+    written.next()?.map_or(Ok(count), |found| Err(differs(&found.key)))
 }

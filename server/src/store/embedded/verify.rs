@@ -215,18 +215,18 @@ fn after(base: Option<&Kept>) -> Revision {
 }
 
 /// The records of a snapshot, one by one.
-struct Records<'a> {
+pub(super) struct Records<'a> {
     path: &'a Path,
     reader: Reader<BufReader<fs::File>>,
     frame: vec::IntoIter<Record>,
 }
 
 impl<'a> Records<'a> {
-    fn of(path: &'a Path, reader: Reader<BufReader<fs::File>>) -> Self {
+    pub(super) fn of(path: &'a Path, reader: Reader<BufReader<fs::File>>) -> Self {
         Self { path, reader, frame: Vec::new().into_iter() }
     }
 
-    fn next(&mut self) -> Result<Option<Record>, OpenError> {
+    pub(super) fn next(&mut self) -> Result<Option<Record>, OpenError> {
         loop {
             if let Some(record) = self.frame.next() {
                 return Ok(Some(record));

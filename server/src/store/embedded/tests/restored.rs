@@ -1,13 +1,22 @@
 //! Every position of the past, made a store again.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    io,
+    time::{Duration, SystemTime},
+};
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::store::{
-    Backup, Epoch, Revision,
+    Backup, Epoch, Record, Revision,
     conformance::{delete, delete_prefix},
-    embedded::{RestoreError, Target, restore},
+    embedded::{
+        Past, RestoreError, Target,
+        disk::{Disk, DiskFile, RealDisk, Room},
+        restore,
+        restore::write,
+    },
+    snapshot::{Reader, Writer},
 };
 
 /// A closed store with several segments and snapshots, and what it showed after each transaction.
@@ -43,7 +52,7 @@ async fn restored(source: &Path, target: Target) -> Result<Shown, RestoreError> 
     let store = open(&dir).await;
     let shown = shown(&store).await;
     assert_eq!((shown.0, shown.1.len() as u64), (made.position, made.records));
-    assert_eq!(told, (made.records, made.records));
+    assert_eq!(told, (2 * made.records, 2 * made.records), "each written and compared");
     // It is a store like any other.
     fill(&store, 0..1).await;
     store.close().await.expect("close");
@@ -350,4 +359,82 @@ async fn a_damaged_snapshot_is_passed_over() {
     fill(&store, 0..1).await;
     let made = store.snapshot().await.expect("made of an older one");
     assert_eq!(made.position.revision.0, 25);
+}
+
+/// Cuts a record out of what is written, or changes a byte, when the snapshot gets its name.
+#[derive(Debug)]
+struct Altering(Alter);
+
+type Alter = fn(&Path);
+
+impl Disk for Altering {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        RealDisk.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        RealDisk.open(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.0)(from);
+        RealDisk.rename(from, to)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_directory(path)
+    }
+
+    fn room(&self, path: &Path) -> io::Result<Room> {
+        RealDisk.room(path)
+    }
+}
+
+/// Writes a snapshot again with other records: whole, and not what was to be written.
+fn rewrite(path: &Path, change: fn(&mut Vec<Record>)) {
+    let mut reader = Reader::open(path).expect("a snapshot");
+    let header = *reader.header();
+    let mut records = Vec::new();
+    while let Some(frame) = reader.frame().expect("a frame") {
+        records.extend(frame);
+    }
+    change(&mut records);
+    let mut writer = Writer::new(fs::File::create(path).expect("a file"), header).expect("begun");
+    for record in &records {
+        writer.push(&record.key, record.revision, &record.value).expect("pushed");
+    }
+    writer.finish().expect("written");
+}
+
+#[tokio::test]
+async fn what_is_not_on_the_disk_as_in_the_source_never_becomes_a_store() {
+    let (dir, _) = history().await;
+    let past = Past::find(dir.path(), Target::Newest, None).expect("found");
+    let changes: [(Alter, &str); 4] = [
+        (|path| rewrite(path, |records| records[1].value = (*b"?").into()), "as it is in the source"),
+        (|path| rewrite(path, |records| drop(records.remove(1))), "as it is in the source"),
+        (|path| rewrite(path, |records| drop(records.pop())), "as it is in the source"),
+        (
+            |path| {
+                let mut bytes = fs::read(path).expect("read");
+                bytes[100] ^= 1;
+                fs::write(path, bytes).expect("written");
+            },
+            "does not match its checksum",
+        ),
+    ];
+    for (change, what) in changes {
+        let to = tempfile::tempdir().expect("a directory");
+        let written = write(&past, to.path(), [1; 16], &Altering(change), &mut |_, _| {});
+        let error = written.expect_err("not what it should be").to_string();
+        assert!(error.contains(what), "{error}");
+        let opened = Embedded::open(to.path(), Options::default()).await.expect_err("no store");
+        assert!(matches!(opened, OpenError::Missing(_)), "{opened}");
+    }
+    let to = tempfile::tempdir().expect("a directory");
+    write(&past, to.path(), [1; 16], &Altering(|_| ()), &mut |_, _| {}).expect("as it should be");
 }

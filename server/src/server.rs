@@ -27,7 +27,7 @@ use crate::{
     config::{AuditLog, Config},
     seal::source,
     serve::{self, BindError, Certificates, CertificatesError, End, Limits, Listener, ServeError, Stage},
-    store::{self, embedded::OpenError as StoreError},
+    store::{embedded::OpenError as StoreError, etcd},
     vault::{self, Vault},
 };
 
@@ -74,7 +74,7 @@ pub enum Error {
     #[error("store {0}")]
     Store(#[from] StoreError),
     #[error("store in etcd: {0}")]
-    Etcd(store::Error),
+    Etcd(#[from] etcd::OpenError),
     #[error("{}: {why}", path.display())]
     File { path: PathBuf, why: String },
     #[error("{0}")]

@@ -3,7 +3,11 @@
 use std::{fmt::Display, process::ExitCode};
 
 use super::print;
-use crate::{config::Mistakes, server, store::embedded::OpenError as StoreError};
+use crate::{
+    config::Mistakes,
+    server,
+    store::{embedded::OpenError as StoreError, etcd::OpenError as EtcdError},
+};
 
 /// The command line or the configuration is wrong: EX_USAGE of sysexits(3).
 pub(super) const USAGE: u8 = 64;
@@ -59,6 +63,12 @@ impl From<server::Error> for Failure {
             }
             server::Error::Store(StoreError::Unfinished(_)) => {
                 failure.hint("run again what was interrupted, `coffer-server restore` or `init`: it begins anew")
+            }
+            server::Error::Etcd(EtcdError::Missing(_)) => {
+                failure.hint("`coffer-server init` makes one, and `coffer-server restore` one of a backup")
+            }
+            server::Error::Etcd(EtcdError::Unfinished(_)) => {
+                failure.hint("if that restore was interrupted, run it again: it begins anew")
             }
             _ => failure,
         }

@@ -1,19 +1,26 @@
 //! `coffer-server restore`: a new store of what another one was, or of a backup.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use super::{Failure, print, progress::Progress, verify::unfinished};
 use crate::{
+    config::{EtcdSetting, FileFlag, StoreSetting},
     record,
     seal::header,
+    server::{self, place},
     store::{
-        Epoch, Key, Position, Revision,
-        embedded::{OpenError, RestoreError, Restored, Target, peek, restore},
+        self, Epoch, Moment, Position, Revision,
+        embedded::{self, OpenError, Past, Restored, Target},
+        etcd::{self, Etcd},
     },
 };
+
+/// What helps where a restore was interrupted by what may be over.
+const AGAIN: &str = "run the same again: it begins anew";
 
 /// Flags of `restore`.
 #[derive(Debug, clap::Args)]
@@ -23,34 +30,37 @@ pub(super) struct Restore {
     source: PathBuf,
     /// Directory of the new store; it must not hold one
     #[arg(long, value_name = "DIR", env = "COFFER_SERVER_DATA")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// Restore this position, as `coffer store status` and the audit log write it; otherwise the newest one
     #[arg(long, value_name = "EPOCH.REVISION", value_parser = position)]
     to_position: Option<Position>,
     /// Restore what stood at this time, RFC 3339: 2026-01-31T23:59:59Z, or with an offset: 2026-01-31T23:59:59+01:00
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "to_position")]
     to_time: Option<SystemTime>,
+    #[command(flatten)]
+    config: FileFlag,
 }
 
 impl Restore {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Self { source, data, to_position, to_time } = self;
-        let target = match (to_position, to_time) {
+        let place = self.place()?;
+        let target = match (self.to_position, self.to_time) {
             (Some(position), _) => Target::Position(position),
             (None, Some(time)) => Target::Time(time),
             (None, None) => Target::Newest,
         };
-        let progress = Progress::new("restore");
-        let to = data.clone();
-        let restored = tokio::task::spawn_blocking(move || {
-            restore(&source, &to, target, Some(record::key::TOKENS), &mut |done, total| progress.of(done, total))
-        });
-        let restored = restored.await.map_err(|_| Failure::new("the restore ended by itself"))?;
-        let Restored { from, position, time, records, unfinished_bytes, is_before_time } = restored.map_err(failure)?;
+        let (restored, opens_with) = match &place {
+            StoreSetting::Embedded(data) => into_directory(self.source, data.clone(), target).await?,
+            StoreSetting::Etcd(etcd) => into_etcd(self.source, etcd, target).await?,
+        };
+        let Restored { from, position, time, records, unfinished_bytes, is_before_time } = restored;
         let of = time.map_or(String::new(), |time| format!(" of {}", humantime::format_rfc3339_millis(time)));
-        let opens_with = wrapped_by(&data);
-        let data = data.display();
-        print::note(&format!("restored {from}{of}, {records} records, into {data} as {position}"));
+        let flag = match (&place, &self.config.config) {
+            (StoreSetting::Etcd(_), Some(config)) => format!("--config {}", config.display()),
+            (place, _) => format!("--data {}", place.place()),
+        };
+        print::note(&format!("restored {from}{of}, {records} records, into {} as {position}", place.place()));
+        print::note(&format!("verified: {records} records were read again, and each is as in the source"));
         if is_before_time {
             print::note("note: the source ends there: what was done between that and the time asked for is not in it");
         }
@@ -62,19 +72,88 @@ impl Restore {
             print::note(&format!("it opens with the key that the store had then: {kind} key {key_id}"));
         }
         print::note("every token of before has ended, so that none that was revoked since comes back");
-        print::note(&format!("next: coffer-server operator --data {data} with the key of the old store: a new token"));
-        print::note(&format!("then: coffer-server run --data {data}"));
+        print::note(&format!("next: coffer-server operator {flag} with the key of the old store: a new token"));
+        print::note(&format!("then: coffer-server run {flag}"));
         Ok(())
+    }
+
+    fn place(&self) -> Result<StoreSetting, Failure> {
+        let from_file = self.config.read()?;
+        match (from_file.data(self.data.as_deref()), from_file.etcd) {
+            (None, Some(etcd)) => Ok(StoreSetting::Etcd(Box::new(etcd))),
+            (Some(data), None) => Ok(StoreSetting::Embedded(data)),
+            (Some(_), Some(_)) => {
+                let error = "--data: the configuration file says that the store is in etcd".to_owned();
+                Err(Failure::usage(vec![error]).hint("without --config it is restored into the directory"))
+            }
+            (None, None) => Err(Failure::usage(vec![
+                "--data, COFFER_SERVER_DATA or, for a store in etcd, --config is needed: where it is restored to"
+                    .to_owned(),
+            ])),
+        }
     }
 }
 
-/// The kind of source and the id of the key that wraps the root key there, as far as that can be read.
-fn wrapped_by(data: &Path) -> Option<(String, String)> {
-    let header = peek(data, &Key::new(record::key::HEADER)).ok()??;
-    header::wrapped_by(&header).ok()
+/// The kind of source and the id of the key that wraps the root key.
+type OpensWith = Option<(String, String)>;
+
+async fn into_directory(source: PathBuf, data: PathBuf, target: Target) -> Result<(Restored, OpensWith), Failure> {
+    let done = tokio::task::spawn_blocking(move || {
+        let progress = Progress::new("restore");
+        let mut told = |done, total| progress.of(done, total);
+        let restored = embedded::restore(&source, &data, target, Some(record::key::TOKENS), &mut told);
+        restored.map(|restored| {
+            let header = embedded::peek(&data, &store::Key::new(record::key::HEADER)).ok().flatten();
+            (restored, header.and_then(|header| header::wrapped_by(&header).ok()))
+        })
+    });
+    done.await.map_err(|_| Failure::new("the restore ended by itself"))?.map_err(failure)
 }
 
-fn failure(error: RestoreError) -> Failure {
+async fn into_etcd(source: PathBuf, etcd: &EtcdSetting, target: Target) -> Result<(Restored, OpensWith), Failure> {
+    let options = place::options(etcd)?;
+    let found = tokio::task::spawn_blocking(move || Past::find(&source, target, Some(record::key::TOKENS)));
+    let past = found.await.map_err(|_| Failure::new("the restore ended by itself"))?.map_err(failure)?;
+    let past = Arc::new(past);
+    let progress = Progress::new("restore");
+    let restored = Etcd::restore(options, &past, &mut |done, total| progress.of(done, total)).await;
+    drop(progress);
+    let (position, records) = restored.map_err(failure_in_etcd)?;
+    let header = header_of(&past).await;
+    Ok((past.restored(position, records), header.and_then(|header| header::wrapped_by(&header).ok())))
+}
+
+/// The record that says which key opens the store, as far as it can be read.
+async fn header_of(moment: &dyn Moment) -> Option<Arc<[u8]>> {
+    let mut load = moment.load();
+    loop {
+        let page = load.page().await.ok()??;
+        if let Some(header) = page.into_iter().find(|record| record.key.as_str() == record::key::HEADER) {
+            return Some(header.value);
+        }
+    }
+}
+
+fn failure_in_etcd(error: etcd::RestoreError) -> Failure {
+    use etcd::{OpenError, RestoreError};
+    let hint = match &error {
+        RestoreError::Open(OpenError::Exists(_)) => "a restore never touches what is there: give another `etcd.prefix`",
+        RestoreError::Open(OpenError::Store(store::Error::Full(_))) => {
+            "make room in etcd, compact and defragment it, and clear its alarm; then run the same again: it begins anew"
+        }
+        RestoreError::Open(OpenError::Store(store::Error::Unavailable(_))) | RestoreError::Differs(_) => AGAIN,
+        RestoreError::Replaced(_) => "one restore at a time: this one has left nothing behind",
+        RestoreError::Open(_) | RestoreError::Source(_) => "",
+    };
+    let failure = match error {
+        RestoreError::Open(error) => Failure::from(server::Error::Etcd(error)),
+        error => Failure::new(error),
+    };
+    if hint.is_empty() { failure } else { failure.hint(hint) }
+}
+
+fn failure(error: embedded::RestoreError) -> Failure {
+    use embedded::RestoreError;
     let hint = match &error {
         RestoreError::Open(OpenError::Exists(_)) => Some("a restore never touches what is there: give another --data"),
         RestoreError::Open(OpenError::InUse(_)) => {

@@ -1,16 +1,20 @@
 //! `coffer-server verify`: is a backup, or a store, whole, and does everything in it open? Prints no value.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use super::{Failure, print, progress::Progress};
 use crate::{
-    config::{FileFlag, KeyFlags},
+    config::{EtcdSetting, FileFlag, KeyFlags, KeySetting},
     record,
     seal::header,
-    server::{self, key},
+    server::{self, key, place},
     store::{
-        Record,
+        self, Moment, Record,
         embedded::{OpenError, Verified, verify},
+        etcd::{self, Etcd},
     },
     view::Examiner,
 };
@@ -18,8 +22,9 @@ use crate::{
 /// Flags of `verify`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
-    /// A backup's file, or the directory of a store that no server has open
-    source: PathBuf,
+    /// A backup's file, or the directory of a store that no server has open; without it, the store in etcd that --config
+    /// names, as it is now, whether servers run or not
+    source: Option<PathBuf>,
     /// Check the bytes only, without the key: not whether the records open
     #[arg(long, conflicts_with_all = ["key_file", "key_credential", "key_kms"])]
     without_key: bool,
@@ -32,35 +37,51 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { source, without_key, key, config } = self;
-        let examiner = match without_key {
-            true => None,
-            false => Some(examiner(&source, &key, &config).await?),
-        };
-        let progress = Progress::new("verify");
-        let path = source.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let mut wrong = None;
-            let mut check = |record: &Record| {
-                if let (None, Some(examiner)) = (&wrong, &examiner) {
-                    wrong = examiner.check(record).err();
-                }
-            };
-            let verified = verify(&path, &mut |done, total| progress.of(done, total), &mut check);
-            (verified, wrong)
-        });
-        let (verified, wrong) = looked.await.map_err(|_| Failure::new("the verification ended by itself"))?;
-        let verified = verified.map_err(|error| failure(error, source.is_dir()))?;
-        if let Some(wrong) = wrong {
-            return Err(Failure::new(format!("{}: {wrong}", source.display())));
+        let setting = || Ok::<_, Failure>(config.read()?.key(&key)?);
+        if let Some(source) = source {
+            let key = if without_key { None } else { Some(setting()?) };
+            return in_files(&source, key.as_ref()).await;
         }
-        tell(&verified, without_key)
+        let Some(etcd) = config.read()?.etcd else {
+            let error =
+                "SOURCE is needed: a backup's file or a store's directory; or --config, which names a store in etcd";
+            return Err(Failure::usage(vec![error.to_owned()]));
+        };
+        let key = if without_key { None } else { Some(setting()?) };
+        in_etcd(&etcd, key.as_ref()).await
     }
 }
 
-/// What opens the records: their keys are read first, because some records stand before them.
-async fn examiner(source: &Path, flags: &KeyFlags, config: &FileFlag) -> Result<Examiner, Failure> {
-    let key = key::open(&config.read()?.key(flags)?).map_err(server::Error::from)?;
-    let path = source.to_owned();
+async fn in_files(source: &Path, key: Option<&KeySetting>) -> Result<(), Failure> {
+    let examiner = match key {
+        None => None,
+        Some(key) => {
+            let source = source.to_owned();
+            Some(examiner(&source.display().to_string(), key, async || keys_in_files(source).await).await?)
+        }
+    };
+    let progress = Progress::new("verify");
+    let (path, without_key) = (source.to_owned(), key.is_none());
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut wrong = None;
+        let mut check = |record: &Record| {
+            if let (None, Some(examiner)) = (&wrong, &examiner) {
+                wrong = examiner.check(record).err();
+            }
+        };
+        let verified = verify(&path, &mut |done, total| progress.of(done, total), &mut check);
+        (verified, wrong)
+    });
+    let (verified, wrong) = looked.await.map_err(|_| Failure::new("the verification ended by itself"))?;
+    let verified = verified.map_err(|error| failure(error, source.is_dir()))?;
+    if let Some(wrong) = wrong {
+        return Err(Failure::new(format!("{}: {wrong}", source.display())));
+    }
+    tell(&verified, without_key)
+}
+
+async fn keys_in_files(source: PathBuf) -> Result<Vec<Record>, Failure> {
+    let is_directory = source.is_dir();
     let keys = tokio::task::spawn_blocking(move || {
         let mut keys = Vec::new();
         let progress = Progress::new("keys");
@@ -69,13 +90,72 @@ async fn examiner(source: &Path, flags: &KeyFlags, config: &FileFlag) -> Result<
                 keys.push(record.clone());
             }
         };
-        verify(&path, &mut |done, total| progress.of(done, total), &mut collect).map(|_| keys)
+        verify(&source, &mut |done, total| progress.of(done, total), &mut collect).map(|_| keys)
     });
-    let keys = keys
-        .await
-        .map_err(|_| Failure::new("the verification ended by itself"))?
-        .map_err(|error| failure(error, source.is_dir()))?;
-    let source = source.display();
+    let keys = keys.await.map_err(|_| Failure::new("the verification ended by itself"))?;
+    keys.map_err(|error| failure(error, is_directory))
+}
+
+/// All of one revision: servers may go on writing meanwhile.
+async fn in_etcd(etcd: &EtcdSetting, key: Option<&KeySetting>) -> Result<(), Failure> {
+    let name = etcd.place();
+    let moment = Etcd::moment(place::options(etcd)?).await.map_err(server::Error::from)?;
+    let examiner = match key {
+        None => None,
+        Some(key) => Some(examiner(&name, key, async || keys_in_etcd(&moment, &name).await).await?),
+    };
+    let mut wrong = None;
+    let records = each(&moment, "verify", &name, |record| {
+        if let (None, Some(examiner)) = (&wrong, &examiner) {
+            wrong = examiner.check(&record).err();
+        }
+    });
+    let records = records.await?;
+    if let Some(wrong) = wrong {
+        return Err(Failure::new(format!("{name}: {wrong}")));
+    }
+    let Said { of, opened } = said(moment.time().time(), key.is_none());
+    print::data(&format!("whole: {}{of}, {records} records, {opened}; in {name}\n", moment.position()))
+        .map_err(Failure::new)
+}
+
+async fn keys_in_etcd(moment: &impl Moment, name: &str) -> Result<Vec<Record>, Failure> {
+    let mut keys = Vec::new();
+    let collect = |record: Record| {
+        if Examiner::is_key(&record) {
+            keys.push(record);
+        }
+    };
+    each(moment, "keys", name, collect).await?;
+    Ok(keys)
+}
+
+/// Gives all records; how many there are.
+async fn each(
+    moment: &impl Moment,
+    what: &'static str,
+    name: &str,
+    mut each: impl FnMut(Record),
+) -> Result<u64, Failure> {
+    let progress = Progress::new(what);
+    let mut load = moment.load();
+    let mut count = 0;
+    while let Some(page) = load.page().await.map_err(|error| failure_in_etcd(error, name))? {
+        count += page.len() as u64;
+        page.into_iter().for_each(&mut each);
+        progress.of(count, moment.about());
+    }
+    Ok(count)
+}
+
+/// What opens the records: their keys are read first, because some records stand before them.
+async fn examiner(
+    source: &str,
+    setting: &KeySetting,
+    keys: impl AsyncFnOnce() -> Result<Vec<Record>, Failure>,
+) -> Result<Examiner, Failure> {
+    let key = key::open(setting).map_err(server::Error::from)?;
+    let keys = keys().await?;
     let header = keys.iter().find(|record| record.key.as_str() == record::key::HEADER);
     let header =
         header.ok_or_else(|| Failure::new(format!("{source}: there is no header: nothing in it can be opened")))?;
@@ -100,8 +180,7 @@ async fn examiner(source: &Path, flags: &KeyFlags, config: &FileFlag) -> Result<
 
 fn tell(verified: &Verified, without_key: bool) -> Result<(), Failure> {
     let Verified { position, time, records, snapshots, segments, unfinished_bytes, is_end_known } = *verified;
-    let of = time.map_or(String::new(), |time| format!(" of {}", humantime::format_rfc3339_millis(time)));
-    let opened = if without_key { "not opened" } else { "all open" };
+    let Said { of, opened } = said(time, without_key);
     let parts = match segments {
         0 => "a backup".to_owned(),
         _ => format!("{snapshots} snapshots and {segments} segments of the log"),
@@ -116,6 +195,17 @@ fn tell(verified: &Verified, without_key: bool) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// What is said of every source.
+struct Said {
+    of: String,
+    opened: &'static str,
+}
+
+fn said(time: Option<SystemTime>, without_key: bool) -> Said {
+    let of = time.map_or(String::new(), |time| format!(" of {}", humantime::format_rfc3339_millis(time)));
+    Said { of, opened: if without_key { "not opened" } else { "all open" } }
 }
 
 /// The end of a log that is not whole.
@@ -137,5 +227,14 @@ fn failure(error: OpenError, is_directory: bool) -> Failure {
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+fn failure_in_etcd(error: store::Error, name: &str) -> Failure {
+    match error {
+        store::Error::Failed(what) => Failure::new(format!("{name}: damaged: {what}"))
+            .hint("`coffer-server restore` makes a store of the last good backup, below another `etcd.prefix`"),
+        error => Failure::from(server::Error::Etcd(etcd::OpenError::Store(error)))
+            .hint("verify it again: etcd must answer, and keep what it has, for as long as that takes"),
     }
 }

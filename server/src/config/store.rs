@@ -49,6 +49,11 @@ impl EtcdSetting {
     pub const PREFIX_DEFAULT: &str = "coffer/";
     /// [`EtcdSetting::max_stale`] when nothing says otherwise: 10 minutes.
     pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(10 * 60);
+
+    /// Where the store is, for people.
+    pub fn place(&self) -> String {
+        format!("etcd, below {}", self.prefix)
+    }
 }
 
 impl StoreSetting {
@@ -56,7 +61,7 @@ impl StoreSetting {
     pub fn place(&self) -> String {
         match self {
             StoreSetting::Embedded(data) => data.display().to_string(),
-            StoreSetting::Etcd(etcd) => format!("etcd, below {}", etcd.prefix),
+            StoreSetting::Etcd(etcd) => etcd.place(),
         }
     }
 

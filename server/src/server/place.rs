@@ -41,7 +41,7 @@ impl Place {
         Ok(match setting {
             StoreSetting::Embedded(data) => Self::Embedded(Embedded::open(data, kept).await?),
             StoreSetting::Etcd(etcd) => {
-                let store = Etcd::open(options(etcd)?).await.map_err(Error::Etcd)?;
+                let store = Etcd::open(options(etcd)?).await?;
                 let start = |directory: &PathBuf| Recorded::start(store.clone(), directory.clone(), kept);
                 let recorded = etcd.history.as_ref().map(start);
                 Self::Etcd(store, recorded)

@@ -20,6 +20,7 @@ pub(crate) mod faulty;
 mod history;
 #[cfg(test)]
 pub(crate) mod memory;
+mod moment;
 mod operate;
 pub mod snapshot;
 mod time;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 
 use crate::escape;
 
+pub use moment::Moment;
 pub use operate::{Backup, CHUNK_BYTES, Chunks, Condition, Snapshot, Writes};
 pub use time::Millis;
 

@@ -19,6 +19,7 @@ mod layout;
 mod load;
 pub mod log;
 mod open;
+mod pages;
 mod past;
 mod peek;
 mod progress;

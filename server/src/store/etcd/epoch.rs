@@ -8,9 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use coffer_proto::etcd::TxnRequest;
 
 use super::{
-    Etcd, Seen,
+    Etcd, OpenError, Seen,
     connect::{SHORT, txn},
-    head::{Head, Stored},
+    head::{Head, Stored, revision},
+    open::no_randomness,
     transaction::{Is, compare, put, within},
 };
 use crate::store::{Epoch, Error, Millis, Position, TransactionId};
@@ -72,7 +73,7 @@ impl Etcd {
     }
 
     /// What a look shows, after raising the epoch if that is due.
-    pub(super) async fn look_again(&self) -> Result<Seen, Error> {
+    pub(super) async fn look_again(&self) -> Result<Seen, OpenError> {
         for _ in 0..RAISE_TRIES {
             let floor = self.floor();
             let seen = self.look().await?;
@@ -82,16 +83,29 @@ impl Etcd {
                 self.reached(seen.position);
                 return Ok(seen);
             }
-            self.raise(&seen, floor).await?;
+            if let Some(position) = self.raise(&seen, floor).await? {
+                tracing::error!(%position, "etcd was put back to an earlier state; the epoch was raised");
+            }
         }
-        Err(Error::Unavailable("the epoch cannot be raised: others keep writing".into()))
+        Err(written_on().into())
     }
 
-    /// Raises the epoch above every one that was seen, unless somebody has written since.
-    async fn raise(&self, seen: &Seen, floor: Position) -> Result<(), Error> {
+    /// Raises the epoch, for whoever knows that etcd was put back while no server saw it: those that run load again, and
+    /// what was given out in the old epoch is worth nothing. Where the new one begins.
+    pub async fn raise_epoch(&self) -> Result<Position, OpenError> {
+        for _ in 0..RAISE_TRIES {
+            let seen = self.look().await?;
+            if let Some(position) = self.raise(&seen, self.floor()).await? {
+                return Ok(position);
+            }
+        }
+        Err(written_on().into())
+    }
+
+    /// Raises the epoch above every one that was seen; `None` if somebody has written since.
+    async fn raise(&self, seen: &Seen, floor: Position) -> Result<Option<Position>, Error> {
         let keys = &self.0.keys;
         let epoch = Epoch(seen.position.epoch.max(floor.epoch).0 + 1);
-        let no_randomness = |_| Error::Unavailable("the system gives no randomness".into());
         let id = TransactionId::random().map_err(no_randomness)?;
         let head = Head { epoch, id, time: Millis::from(self.0.clock.now()) };
         let (at, stored) = seen.stored;
@@ -105,9 +119,12 @@ impl Etcd {
             success: within(puts, 2),
             failure: Vec::new(),
         };
-        if self.0.cluster.read(SHORT, &request, txn).await?.succeeded {
-            tracing::error!(epoch = epoch.0, "etcd was put back to an earlier state; the epoch was raised");
-        }
-        Ok(())
+        let answer = self.0.cluster.read(SHORT, &request, txn).await?;
+        let revision = answer.header.filter(|_| answer.succeeded).map(|header| revision(header.revision));
+        Ok(revision.map(|revision| Position { epoch, revision }))
     }
+}
+
+fn written_on() -> Error {
+    Error::Unavailable("the epoch cannot be raised: others keep writing".into())
 }

@@ -3,11 +3,15 @@
 //! ```text
 //!   {prefix}head               rewritten by every transaction; its revision is the store's
 //!   {prefix}r/{record's key}   a record: its sealed bytes as they are
-//!   {prefix}store              whose it is, and of which epoch; rewritten by a restore
+//!   {prefix}restore            stands while a restore is under way; then there is no store yet
+//!   {prefix}store              whose it is, and of which epoch; rewritten when that rises
 //!   {prefix}t/{session}/{n}    what became of a server's last transaction that used this record
 //! ```
 //! Followers watch one range, from `head` to the end of `r/`. Nothing else of the store sorts in between.
 
+use coffer_proto::etcd::Compare;
+
+use super::transaction::{Is, compare};
 use crate::store::{Error, Key};
 
 /// Longest prefix, in bytes: every key of a transaction carries it.
@@ -50,6 +54,10 @@ impl Keys {
         self.at("store")
     }
 
+    pub(super) fn restore(&self) -> Vec<u8> {
+        self.at("restore")
+    }
+
     pub(super) fn request(&self, name: &str) -> Vec<u8> {
         self.at(&format!("t/{name}"))
     }
@@ -58,10 +66,18 @@ impl Keys {
         self.at(&format!("r/{key}"))
     }
 
-    /// What a store has of itself whose records these keys would be among.
-    pub(super) fn stores_above(&self) -> impl Iterator<Item = Vec<u8>> {
+    /// What must hold where a store is to be made: there is nothing below the prefix, and these keys would be among those
+    /// of no other store.
+    pub(super) fn vacant(&self) -> Vec<Compare> {
+        let all = self.all();
+        let above = self.stores_above().map(|above| compare(above, None, Is::Absent));
+        std::iter::once(compare(all.from, Some(all.end), Is::Absent)).chain(above).collect()
+    }
+
+    /// What a store has of itself whose records these keys would be among, also while it is restored.
+    fn stores_above(&self) -> impl Iterator<Item = Vec<u8>> {
         let ends = self.prefix.match_indices('/').map(|(at, _)| at + 1).filter(|end| *end < self.prefix.len());
-        ends.map(|end| format!("{}store", &self.prefix[..end]).into_bytes())
+        ends.flat_map(|end| ["store", "restore"].map(|name| format!("{}{name}", &self.prefix[..end]).into_bytes()))
     }
 
     /// Every key of the store.
@@ -124,7 +140,7 @@ mod tests {
         let Range { from, end } = keys.watched();
         let watched = |key: Vec<u8>| from <= key && key < end;
         assert!(watched(keys.head()) && watched(keys.record("a")) && watched(keys.record("\u{10ffff}")));
-        assert!(!watched(keys.store()) && !watched(keys.request("00")));
+        assert!(!watched(keys.store()) && !watched(keys.restore()) && !watched(keys.request("00")));
         assert_eq!(keys.parse(&keys.record("scope/é")), Some(Key::new("scope/é")));
         for foreign in [&b"coffer/r/"[..], b"coffer/r/\xff", b"coffer/head", b"coffer2/r/a", b""] {
             assert_eq!(keys.parse(foreign), None);
@@ -135,7 +151,7 @@ mod tests {
     fn a_store_is_never_within_another() {
         let above = |prefix| Keys::new(prefix).expect("a prefix").stores_above().collect::<Vec<_>>();
         assert_eq!(above("coffer/"), Vec::<Vec<u8>>::new());
-        assert_eq!(above("/a/bc/"), [&b"/store"[..], b"/a/store"]);
+        assert_eq!(above("/a/bc/"), [&b"/store"[..], b"/restore", b"/a/store", b"/a/restore"]);
     }
 
     #[test]

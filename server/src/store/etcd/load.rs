@@ -11,10 +11,13 @@ use super::{
     head::{Head, Stored, revision},
     walk::Walk,
 };
-use crate::store::{Error, Load, Position, RECORD_BYTES, Record};
+use crate::{
+    escape,
+    store::{Error, Load, Position, RECORD_BYTES, Record, Revision},
+};
 
 /// For a page: etcd may have to read it from disk.
-const PAGE_WAIT: Wait = Wait { member_max: Duration::from_secs(5), total_max: Duration::from_secs(30) };
+pub(super) const PAGE_WAIT: Wait = Wait { member_max: Duration::from_secs(5), total_max: Duration::from_secs(30) };
 /// Fewest records asked for at once: as many of the largest are about a page.
 const LIMIT_MIN: i64 = 16;
 /// Most records asked for at once. Should all of them turn out to be of the largest size, they are 48 MiB.
@@ -26,12 +29,18 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// A load under way.
 pub(super) struct Pages {
-    store: Etcd,
     pub(super) head: Head,
     pub(super) stored: Stored,
     position: Position,
-    /// The revision that all pages are of; nothing of the store was written between the position and it.
+    records: Records,
+}
+
+/// All records of one revision.
+pub(super) struct Records {
+    store: Etcd,
     revision: i64,
+    /// What is not coffer's own, or was put after this, is refused; otherwise it is left out, and said.
+    strict: Option<Revision>,
     walk: Walk,
     limit: i64,
     /// What was read and is still to be given.
@@ -44,14 +53,11 @@ impl Etcd {
         let seen = self.look_again().await?;
         self.set_stored(seen.stored);
         Ok(Pages {
-            store: self.clone(),
             head: seen.head,
             stored: seen.stored.1,
             position: seen.position,
-            revision: seen.revision,
-            walk: Walk::below(self.0.keys.records().from),
-            limit: LIMIT_MIN,
-            read: Vec::new().into_iter(),
+            // Nothing of the store was written between the position and this.
+            records: Records::of(self, seen.revision, None),
         })
     }
 }
@@ -63,13 +69,38 @@ impl Load for Pages {
     }
 
     async fn page(&mut self) -> Result<Option<Vec<Record>>, Error> {
+        self.records.page().await
+    }
+}
+
+impl Pages {
+    /// The same from the beginning.
+    pub(super) fn again(&self) -> Self {
+        let Records { store, revision, strict, .. } = &self.records;
+        Self { records: Records::of(store, *revision, *strict), ..*self }
+    }
+}
+
+impl Records {
+    pub(super) fn of(store: &Etcd, revision: i64, strict: Option<Revision>) -> Self {
+        let walk = Walk::below(store.0.keys.records().from);
+        Self { store: store.clone(), revision, strict, walk, limit: LIMIT_MIN, read: Vec::new().into_iter() }
+    }
+
+    /// The next page, or `None` after the last.
+    pub(super) async fn page(&mut self) -> Result<Option<Vec<Record>>, Error> {
         let mut page = Vec::new();
         let mut bytes = 0;
         loop {
             for key in self.read.by_ref() {
-                if let Some(record) = self.store.record(key) {
-                    bytes += record.key.as_str().len() + record.value.len();
-                    page.push(record);
+                let record = self.store.record(&key);
+                match (record, self.strict) {
+                    (Some(record), strict) if strict.is_none_or(|last| record.revision <= last) => {
+                        bytes += record.key.as_str().len() + record.value.len();
+                        page.push(record);
+                    }
+                    (_, Some(_)) => return Err(Error::Failed(stranger(&key))),
+                    (_, None) => tracing::error!("{}; it is left out", stranger(&key)),
                 }
                 if bytes >= PAGE_BYTES {
                     return Ok(Some(page));
@@ -81,19 +112,6 @@ impl Load for Pages {
             if !self.fetch().await? {
                 return Ok(None);
             }
-        }
-    }
-}
-
-impl Pages {
-    /// The same from the beginning.
-    pub(super) fn again(&self) -> Self {
-        Self {
-            store: self.store.clone(),
-            walk: Walk::below(self.store.0.keys.records().from),
-            limit: LIMIT_MIN,
-            read: Vec::new().into_iter(),
-            ..*self
         }
     }
 
@@ -121,12 +139,13 @@ impl Pages {
 }
 
 impl Etcd {
-    /// A record as etcd has it. What cannot be one of ours is left out, and said.
-    pub(super) fn record(&self, key: KeyValue) -> Option<Record> {
-        let Some(name) = self.0.keys.parse(&key.key).filter(|_| key.value.len() <= RECORD_BYTES) else {
-            tracing::error!(key = %String::from_utf8_lossy(&key.key), "etcd has a key among coffer's that coffer did not put");
-            return None;
-        };
-        Some(Record { key: name, value: key.value.into(), revision: revision(key.mod_revision) })
+    /// A record as etcd has it; `None` if it cannot be one of ours.
+    fn record(&self, key: &KeyValue) -> Option<Record> {
+        let name = self.0.keys.parse(&key.key).filter(|_| key.value.len() <= RECORD_BYTES)?;
+        Some(Record { key: name, value: key.value.as_slice().into(), revision: revision(key.mod_revision) })
     }
+}
+
+fn stranger(key: &KeyValue) -> String {
+    format!("etcd has the key {} as coffer did not put it", escape::text(&String::from_utf8_lossy(&key.key)))
 }

@@ -25,8 +25,11 @@ mod head;
 mod history;
 mod keys;
 mod load;
+mod moment;
 mod net;
+mod open;
 mod request;
+mod restore;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -40,27 +43,22 @@ use std::{
 };
 
 use async_trait::async_trait;
-use coffer_proto::etcd::{RangeRequest, TxnRequest};
+use coffer_proto::etcd::RangeRequest;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use self::{
-    connect::{Cluster, SHORT, Wait, range, txn},
+    connect::{Cluster, Wait, range},
     epoch::Known,
     follow::Follower,
     head::{Head, Stored},
     keys::Keys,
     request::Slots,
-    transaction::{Is, compare, first, get, malformed, put},
 };
-use super::{
-    Backup, Condition, Conflict, Epoch, Error, Follow, Load, Millis, Position, Snapshot, Store, Transaction,
-    TransactionId,
-};
-use crate::clock::{Clock, SystemClock};
+use super::{Backup, Condition, Conflict, Epoch, Error, Follow, Load, Position, Snapshot, Store, Transaction};
+use crate::clock::Clock;
 
-pub use history::Recorded;
-pub use keys::PREFIX_BYTES_MAX;
+pub use self::{history::Recorded, keys::PREFIX_BYTES_MAX, open::OpenError, restore::RestoreError};
 
 /// Most transactions under way from one server.
 const IN_FLIGHT_MAX: usize = 64;
@@ -136,82 +134,10 @@ struct Seen {
 }
 
 impl Etcd {
-    /// Creates an empty store, of epoch 1 and a new instance. Refuses a prefix below which there is anything, and one
-    /// that is below another store's.
-    pub async fn create(options: EtcdOptions) -> Result<(), Error> {
-        let keys = Keys::new(&options.prefix)?;
-        let cluster = Cluster::new(options)?;
-        let no_randomness = |_| Error::Unavailable("the system gives no randomness".into());
-        let mut instance = [0; 16];
-        getrandom::fill(&mut instance).map_err(no_randomness)?;
-        let head = Head {
-            epoch: Epoch(1),
-            id: TransactionId::random().map_err(no_randomness)?,
-            time: Millis::from(SystemClock.now()),
-        };
-        let all = keys.all();
-        let stored = Stored { instance, epoch: head.epoch }.encode();
-        let mut nothing = vec![compare(all.from, Some(all.end), Is::Absent)];
-        nothing.extend(keys.stores_above().map(|above| compare(above, None, Is::Absent)));
-        let create = TxnRequest {
-            compare: nothing,
-            success: vec![put(keys.store(), stored.clone()), put(keys.head(), head.encode())],
-            failure: vec![get(keys.store(), 0)],
-        };
-        let answer = cluster.read(SHORT, &create, txn).await?;
-        // An answer that was lost was asked for again.
-        let found = answer.responses.first().and_then(first).flatten();
-        if answer.succeeded || found.is_some_and(|found| found.value == stored) {
-            return Ok(());
-        }
-        Err(Error::Invalid(format!("etcd already has something below {}, or a store above it", keys.prefix())))
-    }
-
-    /// Opens a store that was created.
-    pub async fn open(options: EtcdOptions) -> Result<Self, Error> {
-        Self::open_with(options, Arc::new(SystemClock)).await
-    }
-
     /// From now on reaches etcd by the certificates and as the user of these options, whose addresses and prefix do not
     /// count. What is under way goes on as it began.
     pub async fn renew(&self, EtcdOptions { tls, user, .. }: EtcdOptions) -> Result<(), Error> {
         self.0.cluster.renew(tls.as_ref(), user).await
-    }
-
-    async fn open_with(options: EtcdOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let keys = Keys::new(&options.prefix)?;
-        let shared = Shared {
-            cluster: Cluster::new(options)?,
-            keys,
-            clock,
-            stored: RwLock::new((0, Stored { instance: [0; 16], epoch: Epoch(0) })),
-            slots: Slots::new()?,
-            in_flight: Semaphore::new(IN_FLIGHT_MAX),
-            suspect: AtomicBool::new(false),
-            known: Known::default(),
-        };
-        let store = Self(Arc::new(shared));
-        version::check(&store.0.cluster).await?;
-        let seen = store.look_again().await?;
-        store.set_stored(seen.stored);
-        if let Err(error) = store.sweep().await {
-            tracing::warn!(%error, "what other servers left behind in etcd cannot be removed now");
-        }
-        Ok(store)
-    }
-
-    /// The head and the store's own record, of now.
-    async fn look(&self) -> Result<Seen, Error> {
-        let keys = &self.0.keys;
-        let look = TxnRequest { success: vec![get(keys.head(), 0), get(keys.store(), 0)], ..TxnRequest::default() };
-        let answer = self.0.cluster.read(SHORT, &look, txn).await?;
-        let mut found = answer.responses.iter().filter_map(first);
-        let (Some(head), Some(stored)) = (found.next(), found.next()) else { return Err(malformed()) };
-        let (Some(head), Some(stored)) = (head, stored) else { return Err(self.absent()) };
-        let (of, position) = Head::of(head)?;
-        let revision = answer.header.as_ref().ok_or_else(malformed)?.revision;
-        let stored = (stored.mod_revision, Stored::of(stored)?);
-        Ok(Seen { revision, head: of, head_revision: head.mod_revision, position, stored })
     }
 
     /// Where the store stands, by one linearizable read.
@@ -224,7 +150,7 @@ impl Etcd {
     }
 
     fn absent(&self) -> Error {
-        Error::Failed(format!("there is no store of coffer's in etcd below {}", self.0.keys.prefix()))
+        OpenError::Missing(self.0.keys.prefix().to_owned()).into()
     }
 
     fn stored(&self) -> (i64, Epoch) {

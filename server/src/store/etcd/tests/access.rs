@@ -19,7 +19,7 @@ use super::{
 use crate::store::{
     Error, Store as _, Writes,
     conformance::{put, records, transaction},
-    etcd::{Etcd, EtcdOptions, Identity, Tls, User},
+    etcd::{Etcd, EtcdOptions, Identity, OpenError, Tls, User},
 };
 
 /// An authority, with the certificates it signed in files.
@@ -119,10 +119,10 @@ async fn over_tls_as_a_user_who_may_write_below_the_prefix_alone() {
         ((right.0, right.1, false), "no certificate of its own"),
     ] {
         let refused = soon(Etcd::create(of(wrong))).await;
-        assert!(matches!(refused, Err(Error::Unavailable(_))), "{why}: {refused:?}");
+        assert!(matches!(refused, Err(OpenError::Store(Error::Unavailable(_)))), "{why}: {refused:?}");
     }
     let elsewhere = soon(Etcd::create(EtcdOptions { prefix: "other/".into(), ..of(right) })).await;
-    assert!(matches!(elsewhere, Err(Error::Unavailable(_))), "{elsewhere:?}");
+    assert!(matches!(elsewhere, Err(OpenError::Store(Error::Unavailable(_)))), "{elsewhere:?}");
 
     Etcd::create(of(right)).await.expect("create");
     let store = Etcd::open(of(right)).await.expect("open");
@@ -200,6 +200,6 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_asked() {
         let endpoints: Vec<_> = endpoints.into_iter().map(str::to_owned).collect();
         let options = EtcdOptions { endpoints: endpoints.clone(), prefix: "coffer/".into(), tls, user: None };
         let refused = Etcd::open(options).await.err();
-        assert!(matches!(refused, Some(Error::Invalid(_))), "{endpoints:?}: {refused:?}");
+        assert!(matches!(refused, Some(OpenError::Store(Error::Invalid(_)))), "{endpoints:?}: {refused:?}");
     }
 }

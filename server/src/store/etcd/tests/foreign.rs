@@ -4,9 +4,9 @@ use coffer_proto::etcd::{TxnRequest, TxnResponse};
 
 use super::{commit_of, keys_of, server::Server};
 use crate::store::{
-    Error, Store as _,
-    conformance::{put, records, transaction},
-    etcd::{Etcd, transaction as encoding},
+    Error, Moment as _, Store as _,
+    conformance::{delete, put, records, transaction},
+    etcd::{Etcd, OpenError, transaction as encoding},
 };
 
 async fn write(server: &Server, key: &[u8], value: &str) -> TxnResponse {
@@ -38,10 +38,10 @@ async fn a_store_is_created_once_and_where_nothing_is() {
     write(&server, b"other/key", "x").await;
     for prefix in ["coffer/", "coffer/r/", "coffer/x/y/", "other/"] {
         let created = Etcd::create(server.options(prefix)).await;
-        assert!(matches!(created, Err(Error::Invalid(_))), "{prefix}: {created:?}");
+        assert_eq!(created, Err(OpenError::Exists(prefix.to_owned())));
     }
     let opened = Etcd::open(server.options("other/")).await.err();
-    assert_eq!(opened, Some(Error::Failed("there is no store of coffer's in etcd below other/".into())));
+    assert_eq!(opened, Some(OpenError::Missing("other/".to_owned())));
 }
 
 #[tokio::test]
@@ -64,6 +64,29 @@ async fn what_others_write_among_its_keys_is_no_part_of_its_history() {
     let (position, records) = records(&store).await;
     let keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
     assert_eq!((position, &keys[..]), (more, &["more", "ours", "theirs"][..]));
+}
+
+#[tokio::test]
+async fn who_verifies_a_store_is_told_of_what_others_wrote_among_its_records() {
+    let server = Server::start();
+    let store = server.create("coffer/").await;
+    store.commit(transaction([put("ours", "1")])).await.expect("commit").expect("no conflict");
+    let seen = async || {
+        let moment = Etcd::moment(server.options("coffer/")).await.expect("there is a store");
+        let mut load = moment.load();
+        let page = load.page().await?.expect("a record");
+        assert_eq!((page.len() as u64, load.page().await?), (moment.about(), None));
+        Ok::<_, Error>(moment.position())
+    };
+    assert_eq!(seen().await, store.latest().await);
+    write(&server, b"elsewhere", "x").await;
+    assert_eq!(seen().await, store.latest().await, "others' keys are none of its business");
+    for (key, value) in [("coffer/r/ours", "1"), ("coffer/r/theirs", "1"), ("coffer/r/", "1")] {
+        write(&server, key.as_bytes(), value).await;
+        let told = seen().await;
+        assert!(matches!(&told, Err(Error::Failed(what)) if what.contains(key)), "{key}: {told:?}");
+        store.commit(transaction([put("ours", "1"), delete("theirs")])).await.expect("commit").expect("no conflict");
+    }
 }
 
 #[tokio::test]

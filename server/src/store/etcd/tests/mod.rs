@@ -11,6 +11,7 @@ mod foreign;
 mod history;
 mod outcomes;
 mod proxy;
+mod restored;
 mod room;
 mod server;
 

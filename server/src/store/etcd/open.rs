@@ -1,0 +1,135 @@
+//! Makes a store in etcd, and opens it.
+
+use std::sync::{Arc, RwLock, atomic::AtomicBool};
+
+use coffer_proto::etcd::TxnRequest;
+use tokio::sync::Semaphore;
+
+use super::{
+    Etcd, EtcdOptions, IN_FLIGHT_MAX, Seen, Shared,
+    connect::{Cluster, SHORT, txn},
+    epoch::Known,
+    head::{Head, Stored},
+    keys::Keys,
+    request::Slots,
+    transaction::{first, get, malformed, put},
+    version,
+};
+use crate::{
+    clock::{Clock, SystemClock},
+    store::{Epoch, Error, Millis, TransactionId},
+};
+
+/// Why a store in etcd cannot be made or opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error("there is no store of coffer's below {0}")]
+    Missing(String),
+    /// There is something already.
+    #[error("there is already something below {0}, or a store above it")]
+    Exists(String),
+    /// One was being restored, and that was interrupted, or goes on. Nobody was ever served from it.
+    #[error("a restore below {0} was begun and is not finished: there is no store yet")]
+    Unfinished(String),
+    /// etcd does not answer, or not as it should.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Store(error) => error,
+            error => Self::Failed(format!("in etcd {error}")),
+        }
+    }
+}
+
+impl Etcd {
+    /// Creates an empty store, of epoch 1 and a new instance. Refuses a prefix below which there is anything, and one
+    /// that is below another store's.
+    pub async fn create(options: EtcdOptions) -> Result<(), OpenError> {
+        let keys = Keys::new(&options.prefix)?;
+        let cluster = Cluster::new(options)?;
+        let head = Head {
+            epoch: Epoch(1),
+            id: TransactionId::random().map_err(no_randomness)?,
+            time: Millis::from(SystemClock.now()),
+        };
+        let stored = Stored { instance: random()?, epoch: head.epoch }.encode();
+        let create = TxnRequest {
+            compare: keys.vacant(),
+            success: vec![put(keys.store(), stored.clone()), put(keys.head(), head.encode())],
+            failure: vec![get(keys.store(), 0), get(keys.restore(), 0)],
+        };
+        let answer = cluster.read(SHORT, &create, txn).await?;
+        let mut found = answer.responses.iter().filter_map(first);
+        let (store, restore) = (found.next().flatten(), found.next().flatten());
+        // An answer that was lost was asked for again.
+        if answer.succeeded || store.is_some_and(|found| found.value == stored) {
+            return Ok(());
+        }
+        let prefix = keys.prefix().to_owned();
+        Err(if restore.is_some() { OpenError::Unfinished(prefix) } else { OpenError::Exists(prefix) })
+    }
+
+    /// Opens a store that was created.
+    pub async fn open(options: EtcdOptions) -> Result<Self, OpenError> {
+        Self::open_with(options, Arc::new(SystemClock)).await
+    }
+
+    pub(super) async fn open_with(options: EtcdOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let store = Self::connect(options, clock).await?;
+        let seen = store.look_again().await?;
+        store.set_stored(seen.stored);
+        if let Err(error) = store.sweep().await {
+            tracing::warn!(%error, "what other servers left behind in etcd cannot be removed now");
+        }
+        Ok(store)
+    }
+
+    /// A handle, whether there is a store or not.
+    pub(super) async fn connect(options: EtcdOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let keys = Keys::new(&options.prefix)?;
+        let shared = Shared {
+            cluster: Cluster::new(options)?,
+            keys,
+            clock,
+            stored: RwLock::new((0, Stored { instance: [0; 16], epoch: Epoch(0) })),
+            slots: Slots::new()?,
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            suspect: AtomicBool::new(false),
+            known: Known::default(),
+        };
+        version::check(&shared.cluster).await?;
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// The head and the store's own record, of now.
+    pub(super) async fn look(&self) -> Result<Seen, OpenError> {
+        let keys = &self.0.keys;
+        let success = vec![get(keys.head(), 0), get(keys.store(), 0), get(keys.restore(), 0)];
+        let look = TxnRequest { success, ..TxnRequest::default() };
+        let answer = self.0.cluster.read(SHORT, &look, txn).await?;
+        let found: Vec<_> = answer.responses.iter().filter_map(first).collect();
+        let [head, stored, restore] = found[..] else { return Err(malformed().into()) };
+        let (Some(head), Some(stored)) = (head, stored) else {
+            let prefix = keys.prefix().to_owned();
+            return Err(if restore.is_some() { OpenError::Unfinished(prefix) } else { OpenError::Missing(prefix) });
+        };
+        let (of, position) = Head::of(head)?;
+        let revision = answer.header.as_ref().ok_or_else(malformed)?.revision;
+        let stored = (stored.mod_revision, Stored::of(stored)?);
+        Ok(Seen { revision, head: of, head_revision: head.mod_revision, position, stored })
+    }
+}
+
+pub(super) fn no_randomness(_: getrandom::Error) -> Error {
+    Error::Unavailable("the system gives no randomness".into())
+}
+
+/// A new instance.
+pub(super) fn random() -> Result<[u8; 16], Error> {
+    Ok(TransactionId::random().map_err(no_randomness)?.0)
+}

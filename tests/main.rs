@@ -23,6 +23,7 @@ mod injection;
 mod instances;
 mod keys;
 mod lifetime;
+mod moving;
 mod operations;
 mod permissions;
 mod platform;

@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{VALUE, belongs, secret_part};
-use crate::harness::{Planted, Server, secret, until};
+use crate::harness::{Etcd, Planted, Server, secret, until};
 
 /// Of the store that the verbs read, and what they have been seen to do.
 struct Stage {
@@ -149,6 +149,7 @@ async fn no_verb_of_the_server_tells_a_value_a_token_or_a_key() {
     for verb in ["init", "operator", "run", "check-config"] {
         stage.failed(&format!("{verb} --data {{home}}/data --key-file {key}"));
     }
+    in_etcd(&mut stage, &key);
     stage.failed(&format!("verify --key-file {key} {{home}}/data"));
     stage.failed(&format!("init --data {{home}}/newer --key-file {key} --generate-key"));
     stage.failed("run --data {home}/data --key-file {home}/other.key --log trace");
@@ -181,6 +182,25 @@ async fn no_verb_of_the_server_tells_a_value_a_token_or_a_key() {
     let elsewhere: Vec<_> =
         found.iter().filter(|at| !belongs(at) && !planted_here.iter().any(|file| at.contains(file))).collect();
     assert!(elsewhere.is_empty(), "{elsewhere:#?}");
+}
+
+/// The verbs that know of etcd, on a store that is moved there.
+fn in_etcd(stage: &mut Stage, key: &str) {
+    let etcd = Etcd::start(1);
+    fs::copy(etcd.config(""), stage.home.join("etcd.toml")).expect("copied");
+    let with_key = "--config {home}/etcd.toml --key-file {home}/root.key";
+    let audit = "--audit-file {home}/etcd-audit.log";
+    stage.failed(&format!("verify {with_key}"));
+    stage.failed(&format!("raise-epoch {with_key} {audit}"));
+    stage.failed("restore --config {home}/etcd.toml {home}/damaged.backup");
+    stage.done("restore --config {home}/etcd.toml {home}/coffer.backup");
+    stage.failed("restore --config {home}/etcd.toml {home}/coffer.backup");
+    stage.done(&format!("verify {with_key}"));
+    stage.failed("verify --config {home}/etcd.toml --key-file {home}/other.key");
+    stage.done(&format!("raise-epoch {with_key} {audit}"));
+    stage.failed(&format!("raise-epoch --config {{home}}/etcd.toml --key-file {{home}}/other.key {audit}"));
+    stage.failed(&format!("raise-epoch --config {{home}}/etcd.toml --key-file {key} {audit}"));
+    stage.done(&format!("operator {with_key} {audit} --token-file {{home}}/token-etcd"));
 }
 
 /// Its tokens lie in files, and it prints how to use them.

@@ -13,6 +13,7 @@ mod operator;
 mod print;
 mod progress;
 mod provision;
+mod raise_epoch;
 mod restore;
 mod run;
 mod signals;
@@ -47,8 +48,10 @@ enum Command {
     /// Serve
     #[command(after_help = help::run())]
     Run(Box<Flags>),
-    /// Make a new store of a backup, or of what another store was at a position or time
+    /// Make a new store, in a directory or in etcd, of a backup, or of what another store was at a position or time
     Restore(restore::Restore),
+    /// End every token of before, for all servers of a store in etcd: after etcd itself was put back to an earlier state
+    RaiseEpoch(raise_epoch::RaiseEpoch),
     /// Say whether a backup or a store is whole and everything in it opens; prints no value
     Verify(verify::Verify),
     /// Serve from a new, empty store that is gone at the end, with commands to paste
@@ -77,6 +80,7 @@ pub async fn main() -> ExitCode {
         Command::Audit(audit) => audit.run().await,
         Command::Run(flags) => run::run(&flags).await,
         Command::Restore(restore) => restore.run().await,
+        Command::RaiseEpoch(raise) => raise.run().await,
         Command::Verify(verify) => verify.run().await,
         Command::Dev(dev) => dev.run().await,
         Command::CheckConfig(flags) => check_config::run(&flags).await,

@@ -133,7 +133,11 @@ impl OpenStore {
     /// Nobody else may have one in a directory open; the audit log is touched only once that is sure.
     pub(super) async fn open(setting: &StoreSetting, audit_file: &Path) -> Result<Self, server::Error> {
         let history = History { retention: History::RETENTION_DEFAULT, bytes_max: History::BYTES_MAX_DEFAULT };
-        let store = OpenPlace::open(setting, history).await?;
+        Self::with(OpenPlace::open(setting, history).await?, audit_file)
+    }
+
+    /// With a store that is open.
+    pub(super) fn with(store: OpenPlace, audit_file: &Path) -> Result<Self, server::Error> {
         let audit = Arc::new(AuditFile::open(audit_file, AuditOptions { sync: true, ..AuditOptions::default() })?);
         Ok(Self { store, audit })
     }

@@ -108,6 +108,11 @@ impl Etcd {
                     }
                 }
             }
+            // etcd looks for room twice, before a transaction and after it, and says the same both times.
+            Err(Failure::Refused(Error::Full(why))) => match self.look_up(attempt).await {
+                Outcome::Never(_) => return Ok(Err(Error::Full(why))),
+                outcome => outcome,
+            },
             Err(Failure::Refused(error)) => return Ok(Err(error)),
             Err(Failure::Unauthenticated) => return Ok(Err(unauthenticated())),
             Err(Failure::OutOfRange) => return Ok(Err(malformed())),

@@ -13,7 +13,7 @@ const TEXT_BYTES_MAX: usize = 200;
 /// Why a call to one member has no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It was not done, and no member would do it.
+    /// No member would do it. It was not done, unless there was no room: then it may have been done nevertheless.
     Refused(Error),
     /// It was not done; another member may.
     Elsewhere(String),

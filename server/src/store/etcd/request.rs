@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use coffer_proto::etcd::{KeyValue, TxnRequest};
+use coffer_proto::etcd::{KeyValue, TxnRequest, TxnResponse};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -136,17 +136,35 @@ impl Etcd {
             success: within(vec![put(attempt.key.clone(), attempt.record(GIVEN_UP))], 1),
             failure: vec![get(attempt.key.clone(), 0)],
         };
+        match self.learn(&give_up).await {
+            Some(answer) if answer.succeeded => {
+                answer.header.map_or(Outcome::Unknown, |header| Outcome::Never(header.revision))
+            }
+            Some(answer) => attempt.outcome(answer.responses.first().and_then(first).flatten()),
+            None => Outcome::Unknown,
+        }
+    }
+
+    /// Reads what became of an attempt that is not under way any more. Unlike to settle it, that takes no room.
+    pub(super) async fn look_up(&self, attempt: &Attempt) -> Outcome {
+        let look = TxnRequest { success: vec![get(attempt.key.clone(), 0)], ..TxnRequest::default() };
+        let Some(answer) = self.learn(&look).await else { return Outcome::Unknown };
+        let Some(record) = answer.responses.first().and_then(first) else { return Outcome::Unknown };
+        if record.map_or(0, |record| record.mod_revision) == attempt.before {
+            return Outcome::Never(attempt.before);
+        }
+        attempt.outcome(record)
+    }
+
+    async fn learn(&self, ask: &TxnRequest) -> Option<TxnResponse> {
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
-            match self.0.cluster.ask_any(SHORT, &give_up, txn).await {
-                Ok(answer) if answer.succeeded => {
-                    return answer.header.map_or(Outcome::Unknown, |header| Outcome::Never(header.revision));
-                }
-                Ok(answer) => return attempt.outcome(answer.responses.first().and_then(first).flatten()),
+            match self.0.cluster.ask_any(SHORT, ask, txn).await {
+                Ok(answer) => return Some(answer),
                 Err(failure) => tracing::warn!(?failure, "the outcome of a transaction cannot be learnt; trying again"),
             }
             if Instant::now() >= deadline {
-                return Outcome::Unknown;
+                return None;
             }
             sleep(SETTLE_WAIT).await;
         }

@@ -1,5 +1,7 @@
 //! When etcd has no room.
 
+use tokio::task::JoinSet;
+
 use super::{commit_of, keys_of, server::Server};
 use crate::store::{
     Change, Error, Key, RECORD_BYTES, Store as _, Writes,
@@ -37,4 +39,34 @@ async fn without_room_only_deletes_pass_and_are_seen() {
         assert!(commit.position == position && keys_of(&commit).len() >= count_min);
     }
     assert_eq!(records(&store).await.1, Vec::new());
+}
+
+/// etcd looks for room before a transaction and again once it has done it. Those that are under way when its file grows
+/// over the quota are done, and answered as if they were not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_for_want_of_room_has_not_happened() {
+    const WRITERS: usize = 64;
+    let server = Server::start_with(&["--quota-backend-bytes=8000000"]);
+    let store = server.create("coffer/").await;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = store.clone();
+        writers.spawn(async move {
+            let mut acknowledged = Vec::new();
+            loop {
+                let key = format!("{writer:02}/{:04}", acknowledged.len());
+                let large = Change::Put(Key::new(key.as_str()), vec![7; RECORD_BYTES / 4].into());
+                match store.commit(transaction([large])).await {
+                    Ok(outcome) => acknowledged.push((key, outcome.expect("no conflict").revision)),
+                    Err(Error::Full(_)) => return acknowledged,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+    }
+    let mut acknowledged: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
+    acknowledged.sort();
+    let found: Vec<_> =
+        records(&store).await.1.into_iter().map(|record| (record.key.to_string(), record.revision)).collect();
+    assert_eq!(found, acknowledged);
 }

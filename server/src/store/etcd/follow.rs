@@ -29,6 +29,14 @@ use crate::store::{Commit, Error, Follow, Next, Position, TransactionId};
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// After so long without the answer the watch is dead.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How often it is compared with how far the store is known to be.
+const COMPARE_EVERY: Duration = Duration::from_millis(250);
+/// A watch that tells nothing for so long, although the store is known to be further, is dead: its member is stopped, or
+/// cut off, while the others go on. What others have to tell must not wait for that to be found by silence.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
+/// A watch that was not read for so long, because this process was stopped, is begun again: etcd may have stopped to push
+/// it, and what it then looks up may lack deletes, as where a watch begins.
+const UNREAD_MAX: Duration = Duration::from_secs(1);
 /// How long beginning a watch may take.
 const BEGIN_MAX: Duration = Duration::from_secs(5);
 /// Before a watch is begun again.
@@ -56,6 +64,10 @@ struct Watching {
     /// When etcd is asked for a word, or must have answered.
     due: Instant,
     is_asked: bool,
+    /// Since when the store is known to be further than it told.
+    behind: Option<Instant>,
+    /// When it was read last.
+    read: Instant,
 }
 
 /// Why there is no watch.
@@ -82,7 +94,7 @@ impl Follower {
                 return Ok(Some((commit, head)));
             }
             let ended = match &mut self.watch {
-                Some(watch) => watch.listen(&mut self.ready).await,
+                Some(watch) => watch.listen(&self.store, self.after, &mut self.ready).await,
                 None => self.begin().await,
             };
             match ended {
@@ -151,7 +163,10 @@ impl Follower {
         }
         self.id = Some(then.id);
         let seen = answer.header.as_ref().ok_or_else(|| Ended::Failed(malformed()))?.revision;
-        Ok(if is_now { seen } else { revision } + 1)
+        // Not the one after it: of a revision that becomes the first one kept, before the watch is begun, etcd tells puts
+        // and leaves out deletes (etcd-io/etcd#18089, up to 3.4.32). So the watch begins with what is known, which the
+        // assembler leaves out, and if that is forgotten by then, it is a gap.
+        Ok(if is_now { seen } else { revision })
     }
 
     /// Looks at etcd; `None` if a revision is not kept any more, or still to come.
@@ -205,19 +220,35 @@ impl Follower {
             assembler: Assembler::new(self.store.0.keys.clone(), self.after),
             due: Instant::now() + SILENCE_MAX,
             is_asked: false,
+            behind: None,
+            read: Instant::now(),
         })
     }
 }
 
 impl Watching {
-    /// Waits for the next answer and takes in what it tells.
-    async fn listen(&mut self, ready: &mut VecDeque<(Commit, Head)>) -> Result<(), Ended> {
+    /// Waits for the next answer and takes in what it tells, after what was told already.
+    async fn listen(
+        &mut self,
+        store: &Etcd,
+        told: Position,
+        ready: &mut VecDeque<(Commit, Head)>,
+    ) -> Result<(), Ended> {
         let answer = tokio::select! {
             biased;
-            answer = self.answers.message() => answer,
-            () = sleep_until(self.due) => return self.ask(),
+            answer = self.answers.message() => Some(answer),
+            () = sleep_until(self.due.min(Instant::now() + COMPARE_EVERY)) => None,
         };
+        let unread = std::mem::replace(&mut self.read, Instant::now()).elapsed();
         let broken = |why: String| Ended::Broken(format!("{}: {why}", self.member));
+        if unread > UNREAD_MAX {
+            return Err(broken(format!("it was not read for {unread:?}")));
+        }
+        let answer = match answer {
+            None if Instant::now() >= self.due => return self.ask(),
+            None => return self.compare(store.floor(), told),
+            Some(answer) => answer,
+        };
         let answer = match answer {
             Ok(Some(answer)) => answer,
             Ok(None) => return Err(broken("the watch has ended".into())),
@@ -229,6 +260,7 @@ impl Watching {
             }
         };
         (self.due, self.is_asked) = (Instant::now() + SILENCE_MAX, false);
+        self.behind = None;
         if answer.compact_revision > 0 {
             return Err(Ended::Gap);
         }
@@ -241,6 +273,16 @@ impl Watching {
                 Told::Commit(commit, head) => ready.push_back((commit, head)),
                 Told::Gap => return Err(Ended::Gap),
             }
+        }
+        Ok(())
+    }
+
+    /// Gives up a watch that is behind for too long.
+    fn compare(&mut self, known: Position, told: Position) -> Result<(), Ended> {
+        if known <= told {
+            self.behind = None;
+        } else if self.behind.get_or_insert_with(Instant::now).elapsed() >= BEHIND_MAX {
+            return Err(Ended::Broken(format!("{}: it does not tell what others know", self.member)));
         }
         Ok(())
     }

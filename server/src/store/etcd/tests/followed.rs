@@ -13,7 +13,7 @@ use super::{
 };
 use crate::store::{
     Change, Key, Next, RECORD_BYTES, Store as _,
-    conformance::{delete_prefix, put, transaction},
+    conformance::{delete, delete_prefix, put, transaction},
     etcd::{Etcd, transaction as encoding},
 };
 
@@ -69,6 +69,24 @@ async fn a_watch_that_breaks_goes_on_without_gap_or_repeat() {
         assert_eq!(keys_of(&commit_of(&mut follower).await), [at.to_string()]);
     }
     writer.await.expect("the writer ends well");
+}
+
+#[tokio::test]
+async fn a_delete_that_becomes_the_first_revision_kept_while_a_watch_begins_is_not_left_out() {
+    let (server, proxy, store, direct) = behind_a_proxy().await;
+    let after = direct.commit(transaction([put("gone", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(store.latest().await, Ok(after), "it is connected");
+    // The watch has a connection of its own, which comes late.
+    proxy.set_for_new(Mode::HoldRequests);
+    let mut follower = store.changes(after).await.expect("a follower");
+    let next = tokio::spawn(async move { soon(follower.next()).await });
+    proxy.holds().await;
+    let deleted = direct.commit(transaction([delete("gone")])).await.expect("commit").expect("no conflict");
+    let revision = deleted.revision.0 as i64;
+    server.kv().compact(CompactionRequest { revision, physical: true }).await.expect("compact");
+    proxy.set(Mode::Pass);
+    proxy.release();
+    assert_eq!(next.await.expect("no panic"), Ok(Next::Gap));
 }
 
 #[tokio::test]

@@ -82,11 +82,16 @@ impl Proxy {
         let _ = super::soon(self.shared.held.subscribe().wait_for(|held| *held > 0)).await;
     }
 
-    /// Lets go what was held, without that it was cancelled since, and waits until etcd has answered it.
-    pub(super) async fn let_go(&self) {
+    /// Lets go what was held, without that it was cancelled since.
+    pub(super) fn release(&self) {
         for gate in self.shared.letting_go.lock().expect("lock").drain(..) {
             let _ = gate.send(());
         }
+    }
+
+    /// The same, and waits until etcd has answered it.
+    pub(super) async fn let_go(&self) {
+        self.release();
         let _ = super::soon(self.shared.answered.subscribe().wait_for(|answered| *answered > 0)).await;
     }
 }

@@ -16,6 +16,11 @@ use crate::{
 
 /// How long to wait before asking a store again that did not answer.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// How often a load is begun that does not come to its end, before a start is given up: a store may forget what is being
+/// loaded, and its members may come and go.
+const LOAD_TRIES: u32 = 10;
+/// How much longer it is waited each time, so as not to keep step with what cuts loads off.
+const LOAD_WAIT: Duration = Duration::from_millis(50);
 
 /// Loads a store and follows it in a task of its own, which ends when the view is dropped.
 ///
@@ -25,7 +30,7 @@ pub async fn follow(
     store: Arc<dyn Store>,
     source: Arc<dyn KeySource>,
 ) -> Result<Option<(Arc<View>, Chain)>, LoadError> {
-    let Some(state) = load(store.as_ref(), source.as_ref(), &[]).await? else { return Ok(None) };
+    let Some(state) = load_first(store.as_ref(), source.as_ref()).await? else { return Ok(None) };
     let header = state.header().ok_or(LoadError::HeaderMissing)?;
     let chain =
         Chain::begin(state.keyring(), &header.bytes).map_err(source::Error::from).map_err(header::Error::from)?;
@@ -40,6 +45,21 @@ pub async fn follow(
     });
     tokio::spawn(keep_up(Arc::downgrade(&view), view.progress.subscribe(), store, follow));
     Ok(Some((view, chain)))
+}
+
+/// The load of a start, which nobody else begins again.
+async fn load_first(store: &dyn Store, source: &dyn KeySource) -> Result<Option<State>, LoadError> {
+    let mut tries = 1;
+    loop {
+        match load(store, source, &[]).await {
+            Err(LoadError::View(Error::Store(crate::store::Error::Unavailable(what)))) if tries < LOAD_TRIES => {
+                tracing::warn!(what, "the store could not be loaded; trying again");
+                tokio::time::sleep(LOAD_WAIT * tries).await;
+                tries += 1;
+            }
+            loaded => return loaded,
+        }
+    }
 }
 
 /// Loads a store; `None` if it is empty. The source is asked only for a header that is not `known`.
@@ -240,6 +260,7 @@ async fn reload(view: &View, store: &dyn Store, follow: &mut Box<dyn Follow>) ->
     };
     let position = state.position;
     *follow = store.changes(position).await?;
+    tracing::info!(%position, "the store does not tell any more what this server missed; everything is loaded again");
     *view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = state;
     Ok(position)
 }

@@ -334,7 +334,7 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Unavailable(detail) | store::Error::Failed(detail) => Error::StoreUnavailable(detail),
-            store::Error::Full(_) => Error::StorageFull("the server's disk is nearly full; deletes still work".into()),
+            store::Error::Full(_) => Error::StorageFull("the store is nearly full; deletes still work".into()),
             store::Error::Exhausted(_) => {
                 Error::StorageFull("the server's disk is full, and takes no deletes either; reads go on".into())
             }

@@ -15,9 +15,9 @@ mod wait;
 
 pub(crate) use binaries::{binary, prepared};
 pub(crate) use command::{Finished, Tool};
-pub(crate) use etcd::Etcd;
-pub(crate) use ledger::Ledger;
-pub(crate) use people::{client_at, secret};
+pub(crate) use etcd::{Asked, Etcd};
+pub(crate) use ledger::{Ledger, environment};
+pub(crate) use people::{again, client_at, secret};
 pub(crate) use raw::Raw;
 pub(crate) use scan::{Planted, forms_of, holds, occurrences};
 pub(crate) use server::Server;

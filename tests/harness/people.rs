@@ -4,9 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use coffer_client::{Client, Config, Credential};
 use coffer_proto::{token::Token, v1};
-use tonic::Code;
+use tonic::{Code, Status};
 
-use super::{Raw, Server, Tool};
+use super::{Raw, Server, Tool, until_async};
 
 /// A request for a new encrypted secret with nothing special about it.
 pub(crate) fn secret(parent: &str, name: &str, value: &str) -> v1::CreateSecretRequest {
@@ -23,6 +23,15 @@ pub(crate) fn client_at(address: &str, token: &str, ca_file: Option<PathBuf>) ->
     let credential = Some(Credential::Token(Token::parse(token).expect("a good token")));
     let address = address.parse().expect("the server's own address");
     Client::lazy(Config { credential, ca_file, ..Config::new(address) }).expect("a client")
+}
+
+/// Calls until it is no matter of waiting any more: a store beyond a network may be slow on a busy machine, and whoever is
+/// told that has changed nothing.
+pub(crate) async fn again<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Status> {
+    until_async("an answer", async || {
+        Some(call().await).filter(|answer| !answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable))
+    })
+    .await
 }
 
 impl Server {
@@ -61,7 +70,7 @@ impl Server {
             ttl: ttl.map(|ttl| ttl.try_into().expect("a short time")),
             ..Default::default()
         };
-        let answer = issuer.tokens().issue_token(request).await;
+        let answer = again(async || issuer.tokens().issue_token(request.clone()).await).await;
         answer.unwrap_or_else(|status| panic!("no token for {principal}: {status:?}")).into_inner().token
     }
 
@@ -72,7 +81,8 @@ impl Server {
             permission: permission.to_owned(),
             pattern: pattern.to_owned(),
         };
-        match self.operator().access().create_grant(request).await {
+        let operator = self.operator();
+        match again(async || operator.access().create_grant(request.clone()).await).await {
             Ok(_) => {}
             Err(status) if status.code() == Code::AlreadyExists => {}
             Err(status) => panic!("no grant of {permission} on {pattern} to {principal}: {status:?}"),

@@ -133,7 +133,7 @@ impl Follower {
         Ok(())
     }
 
-    /// The revision of etcd from which on a watch tells what follows, if the history still is the one that was told.
+    /// The revision of etcd that a watch begins with to tell what follows, if the history still is the one that was told.
     async fn check(&mut self) -> Result<i64, Ended> {
         let Ok(revision) = i64::try_from(self.after.revision.0) else { return Err(Ended::Gap) };
         let head = self.store.0.keys.head();

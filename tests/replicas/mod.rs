@@ -1,0 +1,39 @@
+//! Several servers on one etcd are one: what one acknowledged all see, what one took away is gone everywhere, and without
+//! etcd running workloads can be started again for a while, and nothing else. Whatever happens to servers and to etcd's
+//! members, nothing acknowledged is lost, and nothing that was refused has happened.
+
+mod apart;
+mod keys;
+mod load;
+mod moved;
+mod nospace;
+mod restored;
+mod revoked;
+mod together;
+
+use coffer_client::Client;
+use coffer_proto::v1;
+
+use crate::harness::Server;
+
+const SCOPE: &str = "projects/p";
+const WORKLOAD: &str = "projects/p/servers/s";
+
+fn fetch() -> v1::FetchEnvironmentRequest {
+    v1::FetchEnvironmentRequest::default()
+}
+
+fn list() -> v1::ListSecretsRequest {
+    v1::ListSecretsRequest { parent: SCOPE.into(), ..Default::default() }
+}
+
+async fn start_token(server: &Server) -> String {
+    let issuer = server.with("services/starter", &[("workloads:issue", SCOPE)]).await;
+    let request = v1::IssueTokenRequest { principal: WORKLOAD.into(), single_use: true, ..Default::default() };
+    issuer.tokens().issue_token(request).await.expect("issued").into_inner().token
+}
+
+async fn exchange(client: &Client, nonce: u8) -> Result<String, tonic::Status> {
+    let request = v1::ExchangeStartTokenRequest { nonce: vec![nonce; 32] };
+    client.tokens().exchange_start_token(request).await.map(|answer| answer.into_inner().token)
+}

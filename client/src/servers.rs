@@ -22,6 +22,8 @@ use tonic::{GrpcMethod, body::Body, codegen::Service, transport};
 const STREAMED: [&str; 1] = ["RedactStream"];
 /// The header of an answer that is a status and nothing else, and UNAVAILABLE in it.
 const STATUS: (&str, &str) = ("grpc-status", "14");
+/// What coffer's servers give with each status. Who says UNAVAILABLE without may be a proxy that has passed the call on.
+const DETAILS: &str = "grpc-status-details-bin";
 
 /// Connections to all of them.
 #[derive(Clone)]
@@ -49,7 +51,7 @@ impl Servers {
             Ok(()) => channel.call(request).await,
             Err(error) => Err(error),
         };
-        turn.end(answer.is_ok() && !is_away(&answer));
+        turn.end(answer.as_ref().is_ok_and(|answer| !is_unavailable(answer)));
         answer
     }
 
@@ -82,12 +84,16 @@ impl Servers {
 /// Whether nothing came of a call.
 fn is_away(answer: &Result<Response, transport::Error>) -> bool {
     match answer {
-        Ok(answer) => answer.headers().get(STATUS.0).is_some_and(|status| status == STATUS.1),
+        Ok(answer) => is_unavailable(answer) && answer.headers().contains_key(DETAILS),
         Err(error) => {
             let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
             causes.into_iter().any(|cause| cause.is::<tonic::ConnectError>() || was_never_sent(cause))
         }
     }
+}
+
+fn is_unavailable(answer: &Response) -> bool {
+    answer.headers().get(STATUS.0).is_some_and(|status| status == STATUS.1)
 }
 
 /// Whether a connection ended with the call still in its queue: of HTTP/2, hyper says "canceled" of nothing else (its

@@ -1,6 +1,7 @@
 //! Against several servers that answer what they are told to.
 
 use std::{
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex},
@@ -15,6 +16,7 @@ use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::STREAMED;
 use crate::{Addresses, Client, Config, Error};
@@ -24,13 +26,20 @@ use crate::{Addresses, Client, Config, Error};
 struct Fake {
     number: usize,
     refuses: Option<Code>,
+    /// Whether its refusals are as coffer's, which say a reason.
+    is_coffer: bool,
     asked: Arc<Mutex<Vec<usize>>>,
+}
+
+fn told(code: Code, is_coffer: bool) -> Status {
+    let details = ErrorDetails::with_error_info("STORE_UNAVAILABLE", "coffer", HashMap::new());
+    if is_coffer { Status::with_error_details(code, "as told", details) } else { Status::new(code, "as told") }
 }
 
 impl Fake {
     fn answer(&self) -> Result<String, Status> {
         self.asked.lock().expect("no panic before").push(self.number);
-        self.refuses.map_or_else(|| Ok(self.number.to_string()), |code| Err(Status::new(code, "as told")))
+        self.refuses.map_or_else(|| Ok(self.number.to_string()), |code| Err(told(code, self.is_coffer)))
     }
 }
 
@@ -64,11 +73,15 @@ async fn listener() -> (TcpListener, SocketAddr) {
 
 /// Servers that refuse so, or answer; a client of all; and who was asked, in order.
 async fn servers(refuse: &[Option<Code>]) -> (Config, Arc<Mutex<Vec<usize>>>) {
+    servers_like(refuse, true).await
+}
+
+async fn servers_like(refuse: &[Option<Code>], is_coffer: bool) -> (Config, Arc<Mutex<Vec<usize>>>) {
     let asked = Arc::<Mutex<Vec<usize>>>::default();
     let mut addresses = Vec::new();
     for (number, refuses) in refuse.iter().copied().enumerate() {
         let (listener, address) = listener().await;
-        let fake = Fake { number, refuses, asked: asked.clone() };
+        let fake = Fake { number, refuses, is_coffer, asked: asked.clone() };
         let server = Server::builder().add_service(WorkloadsServer::new(fake));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         addresses.push(address);
@@ -97,6 +110,15 @@ async fn a_call_goes_on_at_the_next_server_and_the_next_call_begins_there() {
     let watch = client.workloads().watch_environment(WatchEnvironmentRequest::default()).await.expect("a stream");
     let first = watch.into_inner().next().await.expect("a message").expect("no error");
     assert_eq!(first.environment_revision, "2");
+}
+
+#[tokio::test]
+async fn what_a_proxy_may_have_passed_on_is_not_sent_again_and_the_next_call_goes_elsewhere() {
+    let (config, asked) = servers_like(&[Some(Code::Unavailable), None], false).await;
+    let client = Client::lazy(config).expect("nothing to connect to yet");
+    assert_eq!(fetch(&client).await.expect_err("of nobody knows what").code(), Code::Unavailable);
+    assert_eq!(fetch(&client).await.expect("an answer"), "1");
+    assert_eq!(*asked.lock().expect("no panic before"), [0, 1]);
 }
 
 #[tokio::test]

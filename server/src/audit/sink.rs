@@ -5,11 +5,12 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::SystemTime,
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::{
-    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock},
     io::Errno,
 };
 
@@ -21,6 +22,11 @@ use super::{
     tail::Tail,
 };
 use crate::draft;
+
+/// How long a process that is ending may still hold the file.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Before it is tried again.
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why an audit log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,8 @@ enum Problem {
     NoReader,
     #[error("is a directory")]
     Directory,
+    #[error("another process writes it, and its chain would break: give a file of its own")]
+    InUse,
     #[error("cannot be renamed: {0}")]
     Rename(#[source] io::Error),
 }
@@ -138,6 +146,9 @@ impl FileSink {
         if is_shared && metadata.is_file() && !is_trusted(metadata.uid()) {
             return Err(fail(Problem::Strange));
         }
+        if metadata.is_file() {
+            lock(&file).map_err(fail)?;
+        }
         draft::tidy(&Note::path(path));
         let mut sink =
             Self { path: path.to_owned(), file, is_regular: metadata.is_file(), reserve: Reserve::default() };
@@ -197,8 +208,14 @@ impl Sink for FileSink {
         if self.is_regular {
             // Before the new file wants its own.
             self.reserve.give_back(&self.file);
+            // It may be the same one that is opened again.
+            let _ = flock(&self.file, FlockOperation::Unlock);
         }
-        *self = Self::open(&self.path)?;
+        let opened = Self::open(&self.path);
+        if opened.is_err() && self.is_regular {
+            let _ = flock(&self.file, FlockOperation::NonBlockingLockExclusive);
+        }
+        *self = opened?;
         Ok(())
     }
 
@@ -251,6 +268,20 @@ impl Sink for FileSink {
     }
 }
 
+/// Keeps other processes from writing the file, until it is closed. One that is just ending is waited for.
+#[allow(clippy::disallowed_methods, reason = "a lock can be waited for with a deadline in no other way")]
+fn lock(file: &File) -> Result<(), Problem> {
+    let began = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if began.elapsed() < LOCK_WAIT_MAX => thread::sleep(LOCK_AGAIN),
+            Err(Errno::WOULDBLOCK) => return Err(Problem::InUse),
+            // A file system without locks has nothing to say.
+            Ok(()) | Err(_) => return Ok(()),
+        }
+    }
+}
+
 fn blocking(file: &File) -> io::Result<()> {
     let flags = fcntl_getfl(file)?;
     Ok(fcntl_setfl(file, flags - OFlags::NONBLOCK)?)
@@ -280,6 +311,19 @@ fn is_trusted(uid: u32) -> bool {
 mod tests {
     use super::*;
     use crate::audit::reserve::RESERVE_BYTES;
+
+    #[test]
+    fn one_process_writes_a_file_at_a_time() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let mut sink = FileSink::open(&path).expect("opens");
+        let error = FileSink::open(&path).expect_err("it is in use").to_string();
+        assert!(error.contains("another process writes it"), "{error}");
+        sink.reopen().expect("its own");
+        FileSink::open(&path).expect_err("it still is");
+        drop(sink);
+        FileSink::open(&path).expect("it is not any more");
+    }
 
     #[test]
     fn the_file_is_the_owners_alone() {

@@ -19,6 +19,7 @@ use crate::{
     seal::source::{KeyFile, KeySource},
     server::{self, key, place, seal_mark},
     store::{
+        self,
         embedded::{Embedded, OpenError, is_empty},
         etcd::Etcd,
     },
@@ -147,7 +148,7 @@ impl NewStore<'_> {
             server::Error::Store(OpenError::Exists(_)) | server::Error::Vault(vault::OpenError::NotEmpty)
         );
         if let NewKey::Generated(path) = self.key
-            && (has_data || !is_new)
+            && (has_data || (!is_new && is_unused(&error)))
         {
             // Nothing was sealed with it, and the next try must not find it in its way.
             let _ = fs::remove_file(path);
@@ -193,19 +194,42 @@ async fn create_in_etcd(
         Ok::<_, server::Error>(made?)
     };
     made.await.map_err(|error| {
-        if let NewKey::Generated(path) = new_key {
-            // Nothing was sealed with it, and the next try must not find it in its way.
+        let (has_data, is_unused) = (matches!(error, server::Error::Vault(vault::OpenError::NotEmpty)), is_unused(&error));
+        if let NewKey::Generated(path) = new_key
+            && is_unused
+        {
+            // The next try must not find it in its way.
             let _ = fs::remove_file(path);
         }
-        let has_data = matches!(error, server::Error::Vault(vault::OpenError::NotEmpty));
         let failure = Failure::from(error);
-        if has_data { failure.hint("`init` never touches existing data; `run` serves it") } else { failure }
+        if has_data {
+            failure.hint("`init` never touches existing data; `run` serves it")
+        } else if is_unused {
+            failure
+        } else {
+            failure.hint(
+                "the store may be made all the same: `coffer-server operator` with the same key makes a token then; if it \
+                 says that the store is empty, `init` again, without --generate-key",
+            )
+        }
     })
+}
+
+/// Whether nothing can have been sealed with a key when `init` ended so.
+fn is_unused(error: &server::Error) -> bool {
+    use store::Error as Store;
+    match error {
+        server::Error::Vault(vault::OpenError::Store(error)) => !matches!(error, Store::Unknown(_) | Store::Failed(_)),
+        // It may have been the line of what was done.
+        server::Error::Vault(vault::OpenError::Audit(_)) => false,
+        _ => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Unavailable;
     use crate::store::embedded::{Target, restore};
 
     #[tokio::test]
@@ -228,6 +252,18 @@ mod tests {
         let hint = failure.hint.expect("a hint");
         assert!(!hint.contains("remove"), "nobody is told to remove a store with something in it: {hint}");
         assert!(key_file.exists());
+    }
+
+    #[test]
+    fn a_key_that_may_have_been_used_is_no_unused_one() {
+        let of_store = |error| server::Error::Vault(vault::OpenError::Store(error));
+        let lost = || "its answer was lost".to_owned();
+        assert!(!is_unused(&of_store(store::Error::Unknown(lost()))));
+        assert!(!is_unused(&of_store(store::Error::Failed(lost()))));
+        assert!(!is_unused(&server::Error::Vault(vault::OpenError::Audit(Unavailable))), "maybe of what was done");
+        assert!(is_unused(&of_store(store::Error::Unavailable(lost()))));
+        assert!(is_unused(&server::Error::Vault(vault::OpenError::NotEmpty)));
+        assert!(is_unused(&server::Error::File { path: "ca.pem".into(), why: "is empty".into() }));
     }
 
     #[tokio::test]

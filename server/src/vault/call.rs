@@ -114,7 +114,8 @@ impl Vault {
     }
 
     /// Writes down why a call got nothing, and gives the reason back. If even that cannot be written, that is the
-    /// answer: a refusal tells something, too.
+    /// answer: a refusal tells something, too. But who does not know whether something happened must not be told that
+    /// nothing did.
     pub(super) async fn refused(&self, call: &Call, caller: Option<&Caller>, names: &[String], error: Error) -> Error {
         let line = Line {
             principal: caller.map(|caller| caller.principal().clone()),
@@ -128,8 +129,8 @@ impl Vault {
             tracing::error!(method = call.method, reason = error.reason().as_str(), detail, "a call failed");
         }
         match self.record(call, phase, line).await {
-            Ok(()) => error,
-            Err(unavailable) => unavailable,
+            Err(unavailable) if !matches!(error, Error::OutcomeUnknown(_)) => unavailable,
+            Ok(()) | Err(_) => error,
         }
     }
 }

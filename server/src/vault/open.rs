@@ -237,11 +237,12 @@ impl Vault {
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> Result<Self, OpenError> {
+        // The view is as new as this, however long it is loaded.
+        let began = (clock.uptime(), clock.now());
         let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
         audit.begin(chain).await?;
         let opened = clock.now();
-        // The view was loaded just now.
-        let freshness = limits.sharing.freshness((clock.uptime(), opened));
+        let freshness = limits.sharing.freshness(began);
         let inner = Arc::new(Inner {
             store,
             view,

@@ -76,6 +76,12 @@ async fn a_stores_bad_answers_are_passed_on_as_what_they_are() {
     assert_eq!(create("A").await, Ok(()), "the next one works");
     assert_eq!(create("B").await, Err(Reason::SecretExists), "it had landed");
 
+    // Whoever does not know what became of a call must not hear that nothing did, whatever becomes of the log.
+    faults.next(Fault::UnknownLanded);
+    *world.audit.lines_left.lock().expect("no panic before") = Some(1);
+    assert_eq!(create("D").await, Err(Reason::OutcomeUnknown), "its intent was the last line");
+    *world.audit.lines_left.lock().expect("no panic before") = None;
+
     world.audit.lines.lock().expect("no panic before").clear();
     faults.fail_reads(Some(crate::store::Error::Unavailable("gone".into())));
     assert_eq!(create("C").await, Err(Reason::StoreUnavailable), "who cannot see the latest state decides nothing");

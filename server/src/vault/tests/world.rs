@@ -30,6 +30,8 @@ use crate::{
 pub(crate) struct Recorder {
     pub lines: Mutex<Vec<Event>>,
     pub broken: Mutex<bool>,
+    /// How many lines more are taken before it breaks, if it does.
+    pub lines_left: Mutex<Option<usize>>,
 }
 
 #[async_trait]
@@ -41,6 +43,9 @@ impl Audit for Recorder {
     async fn record(&self, event: Event) -> Result<(), Unavailable> {
         if *self.broken.lock().expect("no panic before") {
             return Err(Unavailable);
+        }
+        if let Some(left) = &mut *self.lines_left.lock().expect("no panic before") {
+            *left = left.checked_sub(1).ok_or(Unavailable)?;
         }
         self.lines.lock().expect("no panic before").push(event);
         Ok(())

@@ -164,6 +164,7 @@ async fn a_store_moves_into_etcd_and_back_with_every_record() {
     assert!(again.contains("hint: a restore never touches what is there: give another `etcd.prefix`"), "{again}");
     let whole = done(&mut verify(&server, &config));
     assert!(whole.contains(&format!("{count} records, all open; in etcd, below coffer/")), "{whole}");
+    assert!(!is_there(&etcd, "coffer/r/token/", "coffer/r/token0"), "tokens came along");
 
     go_on(&mut server, ("--config", &config));
     assert!(contents(&server).await == before, "the same in etcd");
@@ -186,10 +187,11 @@ async fn a_store_moves_into_etcd_and_back_with_every_record() {
     manager.secrets().delete_secret(delete).await.expect("deleted");
     assert!(watch.message().await.expect("no error").is_some());
 
-    // Verified while somebody writes.
+    // Verified while somebody writes: each time a scope with a key of its own.
+    let manager = server.manager(&["projects/-"]).await;
     let writes = tokio::spawn(async move {
         for at in 0.. {
-            manager.secrets().update_secret(update("NEW", &format!("{at}"), "")).await.expect("updated");
+            manager.secrets().create_secret(secret(&format!("projects/p{at}"), "KEY", "v")).await.expect("created");
         }
     });
     let mut whole = verify(&server, &config);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use coffer_proto::etcd::RangeRequest;
 
 use super::{commit_of, keys_of, server::Server, soon};
 use crate::store::{
@@ -10,6 +11,7 @@ use crate::store::{
     conformance::{put, records, transaction},
     etcd::{
         Etcd, OpenError, RestoreError,
+        keys::Keys,
         restore::{Restore, Steps},
     },
 };
@@ -180,6 +182,29 @@ async fn without_room_it_ends_and_there_is_no_store() {
     let ended = soon(Etcd::restore(server.options("coffer/"), &large, &mut |_, _| {})).await;
     assert!(matches!(ended, Err(RestoreError::Open(OpenError::Store(Error::Full(_))))), "{ended:?}");
     assert!(matches!(Etcd::open(server.options("coffer/")).await.err(), Some(OpenError::Unfinished(_))));
+    let all = Keys::new("coffer/").expect("a prefix").records();
+    let count = RangeRequest { key: all.from, range_end: all.end, count_only: true, ..RangeRequest::default() };
+    let written = server.kv().range(count).await.expect("a count").into_inner().count;
+    assert!(written < 400, "etcd's quota held");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_goes_on_when_etcd_is_back() {
+    let mut server = Server::start();
+    let held = Held::small(20_000, &"x".repeat(400));
+    let (options, source) = (server.options("coffer/"), held.clone());
+    let (told, is_told) = tokio::sync::oneshot::channel();
+    let mut told = Some(told);
+    let restoring = tokio::spawn(async move {
+        let mut tell = |_, _| {
+            let _ = told.take().map(|told| told.send(()));
+        };
+        Etcd::restore(options, &source, &mut tell).await
+    });
+    soon(is_told).await.expect("it writes");
+    server.restart();
+    assert_eq!(soon(restoring).await.expect("no panic").expect("restored").1, 20_000);
+    assert!(shown(&server, "coffer/").await == held.values());
 }
 
 #[tokio::test]

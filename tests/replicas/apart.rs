@@ -1,11 +1,18 @@
 //! Without a majority of etcd's members.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
 use coffer_client::{Client, Config, Credential};
-use coffer_proto::token::Token;
+use coffer_proto::{token::Token, v1};
 use rustix::process::Signal;
-use tonic::Code;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
 
 use super::{SCOPE, WORKLOAD, exchange, fetch, list, start_token};
 use crate::harness::{Etcd, Server, again, refused, secret, until_async};
@@ -15,14 +22,30 @@ async fn without_etcd_workloads_are_started_with_what_was_known_and_nothing_else
     let etcd = Etcd::start(3);
     let mut first = Server::builder().on(etcd.config("max_stale = \"1h\"")).start();
     let second = Server::builder().beside(&first);
-    let manager = first.manager(&[SCOPE]).await;
+    let manager = first.manager(&[SCOPE, BUSY]).await;
     let create = secret(SCOPE, "KEY", "value");
     again(async || manager.secrets().create_secret(create.clone()).await).await.expect("created");
     let token = first.workload_token(WORKLOAD).await;
     let workload = first.client(&token);
     again(async || workload.workloads().fetch_environment(fetch()).await).await.expect("fetched");
 
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let mut writers = write_until_refused(&manager, &is_lost);
+    let busy = || v1::ListSecretsRequest { parent: BUSY.into(), ..Default::default() };
+    until_async("many to write", async || {
+        let written = manager.secrets().list_secrets(busy()).await.ok()?.into_inner().secrets;
+        (written.len() > 2 * WRITERS).then_some(())
+    })
+    .await;
+    is_lost.store(true, Ordering::Relaxed);
     etcd.signal(Signal::STOP);
+    let began = Instant::now();
+    // The write of one may be under way, and of that nobody knows; all others wait for it.
+    for _ in 1..WRITERS {
+        let status = writers.join_next().await.expect("one more").expect("no panic");
+        assert_eq!(refused::<()>(Err(status)).why(), (Code::Unavailable, "STORE_UNAVAILABLE"));
+        assert!(began.elapsed() < REFUSED_MAX + SLACK, "refused after {:?}", began.elapsed());
+    }
     let began = Instant::now();
     let fetched = workload.workloads().fetch_environment(fetch()).await.expect("from what is known").into_inner();
     assert!(fetched.stale_since.is_some() && fetched.variables.len() == 1, "it says so");
@@ -51,6 +74,30 @@ async fn without_etcd_workloads_are_started_with_what_was_known_and_nothing_else
     both.workloads().fetch_environment(fetch()).await.expect("of the first");
     first.kill();
     both.workloads().fetch_environment(fetch()).await.expect("of the second");
+}
+
+/// Where many write at once.
+const BUSY: &str = "projects/busy";
+const WRITERS: usize = 10;
+
+/// Writers of one scope, each until it is refused once the store is lost.
+fn write_until_refused(manager: &Client, is_lost: &Arc<AtomicBool>) -> JoinSet<Status> {
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (manager, is_lost) = (manager.clone(), is_lost.clone());
+        writers.spawn(async move {
+            let mut at = 0;
+            loop {
+                at += 1;
+                let written = manager.secrets().create_secret(secret(BUSY, &format!("W{writer}_{at}"), "v")).await;
+                match written {
+                    Err(status) if is_lost.load(Ordering::Relaxed) => return status,
+                    _ => {}
+                }
+            }
+        });
+    }
+    writers
 }
 
 /// Longest a write may take that is refused.

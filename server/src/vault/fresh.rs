@@ -6,6 +6,7 @@
 //! long ago that the view was known to be new; all others are refused. Looks go on and close it.
 
 use std::{
+    future,
     sync::{Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
@@ -48,7 +49,7 @@ pub(super) struct Freshness {
     turn: tokio::sync::Mutex<()>,
     /// The look that has not begun.
     next: Mutex<Option<Round>>,
-    known: Mutex<Known>,
+    known: watch::Sender<Known>,
 }
 
 /// A look that many wait for; `None` until it is done.
@@ -67,16 +68,23 @@ impl Freshness {
             max_stale,
             turn: tokio::sync::Mutex::default(),
             next: Mutex::default(),
-            known: Mutex::new(Known { good: now, broken: None }),
+            known: watch::Sender::new(Known { good: now, broken: None }),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn broken(&self) -> Option<Error> {
+        self.known.borrow().broken.clone()
     }
 
-    fn broken(&self) -> Option<Error> {
-        self.known().broken.clone()
+    /// Waits until the breaker is open.
+    async fn breaks(&self) -> Error {
+        let mut known = self.known.subscribe();
+        let broken = known.wait_for(|known| known.broken.is_some()).await.ok().and_then(|known| known.broken.clone());
+        match broken {
+            Some(broken) => broken,
+            // The sender lives as long as this.
+            None => future::pending().await,
+        }
     }
 
     fn next(&self) -> MutexGuard<'_, Option<Round>> {
@@ -85,13 +93,12 @@ impl Freshness {
 
     /// How long ago the view was known to be new.
     fn age(&self, uptime: Duration) -> Duration {
-        uptime.saturating_sub(self.known().good.0)
+        uptime.saturating_sub(self.known.borrow().good.0)
     }
 
     /// Learns from a look that began then.
     fn learn(&self, began: (Duration, SystemTime), result: &Result<(), Error>) {
-        let mut known = self.known();
-        match result {
+        self.known.send_modify(|known| match result {
             Ok(()) => {
                 known.good = known.good.max(began);
                 if known.broken.take().is_some() {
@@ -106,7 +113,7 @@ impl Freshness {
             }
             // The view or the store has failed for good, which is told elsewhere.
             Err(_) => {}
-        }
+        });
     }
 }
 
@@ -121,7 +128,7 @@ impl Vault {
         let Some(freshness) = &self.0.freshness else { return Err(error) };
         let is_workloads = FROM_VIEW.iter().any(|service| call.method.starts_with(service));
         if matches!(error, Error::StoreUnavailable(_)) && is_workloads && !self.is_too_stale(freshness) {
-            call.mark_stale(freshness.known().good.1);
+            call.mark_stale(freshness.known.borrow().good.1);
             return Ok(());
         }
         Err(error)
@@ -136,6 +143,14 @@ impl Vault {
         let mut round = self.join(freshness);
         let done = round.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
         done.unwrap_or_else(|| Err(Error::Internal("a look at the store ended in a panic".into())))
+    }
+
+    /// Waits until the store is out of reach, for who waits for something else and would wait in vain.
+    pub(super) async fn out_of_reach(&self) -> Error {
+        match &self.0.freshness {
+            Some(freshness) => freshness.breaks().await,
+            None => future::pending().await,
+        }
     }
 
     /// The look that begins next.
@@ -203,7 +218,8 @@ pub(super) async fn keep_looking(vault: Weak<Inner>) {
         let wait = match &inner.freshness {
             None => return,
             Some(freshness) if freshness.broken().is_some() => PROBE_EVERY,
-            Some(_) => LOOK_EVERY,
+            // When the last one is so old, and not a whole turn after that.
+            Some(freshness) => LOOK_EVERY.saturating_sub(freshness.age(inner.clock.uptime())).max(PROBE_EVERY),
         };
         drop(inner);
         sleep(wait).await;

@@ -234,7 +234,11 @@ impl Vault {
                 if let Err(error) = plan {
                     return Err(self.refused(call, caller.as_ref(), &names, error).await);
                 }
-                self.line(line).lock_owned().await
+                // Who is before may wait for an outcome for long, when the store is out of reach.
+                tokio::select! {
+                    turn = self.line(line).lock_owned() => turn,
+                    error = self.out_of_reach() => return Err(self.refused(call, caller.as_ref(), &names, error).await),
+                }
             }
         };
         let (vault, call) = (self.clone(), call.clone());

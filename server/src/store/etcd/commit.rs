@@ -10,15 +10,20 @@ use super::{
     connect::{Wait, txn},
     error::{Failure, unauthenticated},
     head::Head,
-    request::{Attempt, Outcome, Slot},
+    request::{Attempt, Outcome, SETTLE_MAX, Slot},
     transaction::{Around, Refusal, encode, malformed, refusal},
 };
 use crate::store::{Conflict, Error, Millis, Position, Transaction};
 
-/// How long a transaction is tried, unless its outcome must be learnt.
+/// Until when a transaction may be sent. What comes of it is known, or that nobody knows it, within [`ANSWERED_MAX`].
 const COMMIT_MAX: Duration = Duration::from_secs(2);
 /// How long one member may take. Longer than a slow disk, shorter than an election.
 const MEMBER_MAX: Duration = Duration::from_secs(1);
+/// How long a transaction takes at most.
+const ANSWERED_MAX: Duration = COMMIT_MAX.saturating_add(MEMBER_MAX).saturating_add(SETTLE_MAX);
+/// How long a call takes at most of which a transaction is the last and longest part.
+const CALL_MAX: Duration = Duration::from_secs(10);
+const _: () = assert!(ANSWERED_MAX.as_millis() + 1_000 < CALL_MAX.as_millis(), "callers must hear the outcome");
 /// For the small question that goes first after a lost answer.
 const PROBE_WAIT: Wait = Wait { member_max: Duration::from_millis(400), total_max: Duration::from_millis(1_500) };
 /// Before the members are asked again.
@@ -50,7 +55,8 @@ impl Etcd {
         loop {
             // Where the question is not answered, nothing is sent, and nothing can happen later.
             if self.0.suspect.load(Ordering::Relaxed) {
-                self.newest(PROBE_WAIT).await?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.newest(PROBE_WAIT.within(left)).await?;
             }
             let time = Millis::from(self.0.clock.now());
             let attempt = {

@@ -46,6 +46,13 @@ pub(super) struct Wait {
     pub(super) total_max: Duration,
 }
 
+impl Wait {
+    /// The same within what is left of a longer one.
+    pub(super) fn within(self, left: Duration) -> Self {
+        Self { total_max: self.total_max.min(left), ..self }
+    }
+}
+
 /// A small read or write.
 pub(super) const SHORT: Wait = Wait { member_max: Duration::from_millis(500), total_max: Duration::from_secs(2) };
 

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::store::{Error, Millis, Position, TransactionId};
 
-/// How long it is tried to learn an outcome.
-const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// How long it is tried to learn an outcome. Longer than an election.
+pub(super) const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// Before it is tried again.
 const SETTLE_WAIT: Duration = Duration::from_millis(100);
 
@@ -159,11 +159,12 @@ impl Etcd {
     async fn learn(&self, ask: &TxnRequest) -> Option<TxnResponse> {
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
-            match self.0.cluster.ask_any(SHORT, ask, txn).await {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.0.cluster.ask_any(SHORT.within(left), ask, txn).await {
                 Ok(answer) => return Some(answer),
                 Err(failure) => tracing::warn!(?failure, "the outcome of a transaction cannot be learnt; trying again"),
             }
-            if Instant::now() >= deadline {
+            if Instant::now() + SETTLE_WAIT >= deadline {
                 return None;
             }
             sleep(SETTLE_WAIT).await;

@@ -16,7 +16,8 @@ use super::world::{World, new, scope, secret, workload};
 use crate::{
     clock::Clock as _,
     store::{
-        Condition, Conflict, Error as StoreError, Follow, Load, Position, Store, Transaction, faulty::Faulty,
+        Condition, Conflict, Error as StoreError, Follow, Load, Position, Store, Transaction,
+        faulty::{Fault, Faulty},
         memory::Memory,
     },
     vault::{Call, Error, Fetched, Purpose, Sharing, Vault},
@@ -105,6 +106,37 @@ async fn without_a_time_nothing_stale_is_answered() {
     furnish(&world, &vault).await;
     faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
     assert_eq!(fetch(&world, &vault).await.1.map(drop), Err(Error::StoreUnavailable(AWAY.into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stands_in_line_hears_at_once_that_the_store_is_out_of_reach() {
+    let (store, faults) = Faulty::new(Memory::new());
+    let world = World::on(Arc::new(store)).await;
+    let vault = world.replica(MAX_STALE).await;
+    furnish(&world, &vault).await;
+    let owner = world.held("users/owner");
+    let write = |id: &str| {
+        let (vault, call, new) = (vault.clone(), owner.clone(), new(id, "v"));
+        tokio::spawn(async move { vault.create_secret(&call, scope("projects/p"), Ok(new)).await.map(drop) })
+    };
+    faults.next(Fault::Hang);
+    let first = write("B");
+    until("the first to be under way", || faults.planned() == 0).await;
+    let waiting: Vec<_> = ["C", "D", "E"].map(write).into();
+    // Nobody asks any more; the server's own look finds it out.
+    let wait_max = tokio::time::sleep(Duration::from_secs(5));
+    faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
+    *world.clock.0.lock().expect("no panic before") += Duration::from_secs(1);
+    tokio::pin!(wait_max);
+    for waiting in waiting {
+        tokio::select! {
+            refused = waiting => assert_eq!(refused.expect("no panic"), Err(Error::StoreUnavailable(AWAY.into()))),
+            () = &mut wait_max => panic!("it waits for the first, which waits for the store"),
+        }
+    }
+    assert!(!first.is_finished(), "it is under way");
+    faults.release();
+    first.await.expect("no panic").expect("created");
 }
 
 /// A store that counts looks and lets through those only that it was told to.

@@ -20,7 +20,7 @@ use std::{
 use coffer_client::Client;
 use coffer_proto::v1;
 
-use harness::{Server, client_at, secret};
+use harness::{Etcd, Server, client_at, secret};
 
 /// How long each row runs.
 const ROW: Duration = Duration::from_secs(3);
@@ -37,15 +37,7 @@ struct Measured {
 #[tokio::main]
 async fn main() {
     let server = Server::start();
-    server.grant("users/manager", "secrets:manage", "projects/-").await;
-    server.grant("services/platform", "secrets:inject", "projects/-").await;
-    let manager = clients(&server, &server.token("users/manager").await);
-    let platform = clients(&server, &server.token("services/platform").await);
-    for n in 0..20 {
-        let request = secret("projects/p", &format!("SECRET_{n}"), &"v".repeat(100));
-        manager[0].secrets().create_secret(request).await.expect("created");
-    }
-
+    let (manager, platform) = people(&server).await;
     let health = |client: Client, _| async move {
         client.health().check(coffer_client::health::HealthCheckRequest::default()).await.map(drop)
     };
@@ -77,7 +69,7 @@ async fn main() {
         client.secrets().create_secret(secret(&scope, &format!("S{n}"), "a value of usual length")).await.map(drop)
     };
 
-    println!("{:44} {:>9} {:>9} {:>9} {:>7}", "call", "a second", "median", "p99", "ratio");
+    println!("{:48} {:>9} {:>9} {:>9} {:>7}", "call", "a second", "median", "p99", "ratio");
     let base = row("health check, 64 callers", 1.0, &measure(&manager, 64, health).await);
     row("get one secret, 64 callers", base, &measure(&manager, 64, get).await);
     row("fetch an environment of 20, 64 callers", base, &measure(&platform, 64, fetch).await);
@@ -85,6 +77,36 @@ async fn main() {
     row("redact 1 MB of text, 2 callers", base, &measure(&platform, 2, redact).await);
     row("create a secret, 1 caller", base, &measure(&manager, 1, create).await);
     row("create a secret, 64 callers", base, &measure(&manager, 64, move |c, n| create(c, n + 10_000_000)).await);
+    row("get one secret, 1 caller", base, &measure(&manager, 1, get).await);
+    drop(server);
+
+    // The same on etcd, which each read asks where the store stands; those that come together ask once.
+    let etcd = Etcd::start(1);
+    let server = Server::builder().on(etcd.config("")).start();
+    let (manager, platform) = people(&server).await;
+    row("on etcd: health check, 64 callers", base, &measure(&manager, 64, health).await);
+    row("on etcd: get one secret, 1 caller", base, &measure(&manager, 1, get).await);
+    row("on etcd: get one secret, 64 callers", base, &measure(&manager, 64, get).await);
+    row("on etcd: fetch an environment of 20, 64 callers", base, &measure(&platform, 64, fetch).await);
+    row("on etcd: create a secret, 1 caller", base, &measure(&manager, 1, create).await);
+    row(
+        "on etcd: create a secret, 64 callers",
+        base,
+        &measure(&manager, 64, move |c, n| create(c, n + 10_000_000)).await,
+    );
+}
+
+/// Clients of somebody who manages, and of a service that reads for workloads; and a scope with 20 secrets.
+async fn people(server: &Server) -> (Vec<Client>, Vec<Client>) {
+    server.grant("users/manager", "secrets:manage", "projects/-").await;
+    server.grant("services/platform", "secrets:inject", "projects/-").await;
+    let manager = clients(server, &server.token("users/manager").await);
+    let platform = clients(server, &server.token("services/platform").await);
+    for n in 0..20 {
+        let request = secret("projects/p", &format!("SECRET_{n}"), &"v".repeat(100));
+        manager[0].secrets().create_secret(request).await.expect("created");
+    }
+    (manager, platform)
 }
 
 fn clients(server: &Server, token: &str) -> Vec<Client> {
@@ -95,7 +117,7 @@ fn clients(server: &Server, token: &str) -> Vec<Client> {
 fn row(name: &str, base: f64, measured: &Measured) -> f64 {
     let base = if base == 1.0 { measured.per_second } else { base };
     println!(
-        "{name:44} {:>9.0} {:>6.2} ms {:>6.2} ms {:>7.2}",
+        "{name:48} {:>9.0} {:>6.2} ms {:>6.2} ms {:>7.2}",
         measured.per_second,
         measured.median.as_secs_f64() * 1e3,
         measured.worst_percent.as_secs_f64() * 1e3,

@@ -4,7 +4,7 @@ use clap::Parser as _;
 
 use super::{Command, CommandLine, check_config};
 use crate::{
-    config::{Flags, KeySetting},
+    config::{Flags, KeySetting, StoreSetting},
     seal::source::KeyFile,
 };
 
@@ -13,6 +13,8 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/coffer.toml
 const UNIT: &str = include_str!("../../../deploy/systemd/coffer.service");
 const DOCKERFILE: &str = include_str!("../../../deploy/Dockerfile");
 const KUBERNETES: &str = include_str!("../../../deploy/kubernetes/coffer.yaml");
+
+const KUBERNETES_ETCD: &str = include_str!("../../../deploy/kubernetes/coffer-etcd.yaml");
 
 const DATA: &str = "/var/lib/coffer";
 const KEY_FILE: &str = "/etc/coffer/root.key";
@@ -74,6 +76,27 @@ fn every_init_is_good_and_of_the_one_layout() {
         let has = |flag: &str, value: &str| line.windows(2).any(|pair| pair == [flag, value]);
         assert!(has("--data", DATA) && has("--key-file", KEY_FILE), "{name}: {line:?}");
     }
+}
+
+#[test]
+fn the_servers_on_etcd_are_good_and_of_the_one_layout() {
+    let [run] = &words(KUBERNETES_ETCD, "args: [", &[']'])[..] else { panic!("one kind of server") };
+    let Command::Run(flags) = parse(run) else { panic!("it runs none") };
+    let [init] = &words(KUBERNETES_ETCD, "`init", &['`'])[..] else { panic!("one store") };
+    let init: Vec<_> = std::iter::once("init".to_owned()).chain(init.clone()).collect();
+    assert!(matches!(parse(&init), Command::Init(_)), "{init:?}");
+    let file = flags.config.as_deref().and_then(|path| path.to_str()).expect("a configuration file");
+    assert!(init.windows(2).any(|pair| pair == ["--config", file]), "of the same store: {init:?}");
+
+    let (_, map) = KUBERNETES_ETCD.split_once("coffer.toml: |\n").expect("the file's text");
+    let lines = map.lines().map_while(|line| line.strip_prefix("    ")).collect::<Vec<_>>();
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("coffer.toml");
+    std::fs::write(&path, lines.join("\n")).expect("written");
+    let config = crate::config::load(&Flags { config: Some(path), ..Flags::default() }, []).expect("good");
+    assert!(matches!(config.store, StoreSetting::Etcd(_)));
+    assert_eq!(config.key, KeySetting::File(KEY_FILE.into()));
+    assert!(config.listen.iter().any(|address| address.to_string() == "0.0.0.0:7470"));
 }
 
 #[tokio::test]

@@ -56,12 +56,14 @@ struct Plan {
     seeded: Option<(u64, u64)>,
     late: VecDeque<Transaction>,
     reads: Option<Error>,
+    failed_reads: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Delivery {
     held: bool,
     gaps: u64,
+    panics: bool,
 }
 
 impl<S: Store> Faulty<S> {
@@ -115,6 +117,11 @@ impl Faults {
         self.plan().reads = error;
     }
 
+    /// How many loads, followers and `latest` were answered with an error.
+    pub fn failed_reads(&self) -> usize {
+        self.plan().failed_reads
+    }
+
     /// Followers see nothing new until [`Faults::release_changes`].
     pub fn hold_changes(&self) {
         self.0.delivery.send_modify(|delivery| delivery.held = true);
@@ -125,9 +132,14 @@ impl Faults {
         self.0.delivery.send_modify(|delivery| delivery.held = false);
     }
 
-    /// Every follower there is sees a gap next.
+    /// Every follower there is sees a gap next, and nothing after it.
     pub fn gap(&self) {
         self.0.delivery.send_modify(|delivery| delivery.gaps += 1);
+    }
+
+    /// Every follower panics next.
+    pub fn panic(&self) {
+        self.0.delivery.send_modify(|delivery| delivery.panics = true);
     }
 
     fn draw(&self) -> Option<Fault> {
@@ -145,7 +157,10 @@ impl Faults {
     }
 
     fn read(&self) -> Result<(), Error> {
-        self.plan().reads.clone().map_or(Ok(()), Err)
+        let mut plan = self.plan();
+        let Some(error) = plan.reads.clone() else { return Ok(()) };
+        plan.failed_reads += 1;
+        Err(error)
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -191,7 +206,8 @@ impl<S: Store> Store for Faulty<S> {
         self.faults.read()?;
         let delivery = self.faults.0.delivery.subscribe();
         let gaps = delivery.borrow().gaps;
-        Ok(Box::new(Follower { inner: self.inner.changes(after).await?, delivery, gaps, _faults: self.faults.clone() }))
+        let inner = self.inner.changes(after).await?;
+        Ok(Box::new(Follower { inner, delivery, gaps, is_over: false, _faults: self.faults.clone() }))
     }
 
     async fn latest(&self) -> Result<Position, Error> {
@@ -208,6 +224,7 @@ struct Follower {
     inner: Box<dyn Follow>,
     delivery: watch::Receiver<Delivery>,
     gaps: u64,
+    is_over: bool,
     /// Keeps the sender of `delivery` alive.
     _faults: Faults,
 }
@@ -217,8 +234,12 @@ impl Follow for Follower {
     async fn next(&mut self) -> Result<Next, Error> {
         loop {
             let delivery = *self.delivery.borrow_and_update();
+            assert!(!delivery.panics, "injected");
+            if self.is_over {
+                std::future::pending::<()>().await;
+            }
             if delivery.gaps != self.gaps {
-                self.gaps = delivery.gaps;
+                self.is_over = true;
                 return Ok(Next::Gap);
             }
             tokio::select! {

@@ -134,45 +134,78 @@ async fn fill(keyring: Keyring, pages: Vec<Vec<crate::store::Record>>, load: &mu
     Ok(state)
 }
 
+/// How following stands.
+enum Following {
+    /// Under way.
+    On(Box<dyn Follow>),
+    /// To be taken up again where the view stands.
+    Interrupted,
+    /// To be begun with everything anew: history is gone.
+    Behind,
+}
+
+/// Says that the view is not kept up any more, should that end in a panic: it would be taken for a new one.
+struct Ending(Weak<View>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let Some(view) = self.0.upgrade() else { return };
+        let ended = || Error::Store(crate::store::Error::Failed("following it ended by itself".into()));
+        view.progress.send_if_modified(|progress| match progress {
+            Progress::At(_) => {
+                *progress = Progress::Failed(ended());
+                true
+            }
+            Progress::Failed(_) => false,
+        });
+        view.listeners.tell_all();
+    }
+}
+
 /// Applies changes in order until the view is gone or cannot go on.
 async fn keep_up(
     view: Weak<View>,
     mut progress: watch::Receiver<Progress>,
     store: Arc<dyn Store>,
-    mut follow: Box<dyn Follow>,
+    follow: Box<dyn Follow>,
 ) {
+    let _ending = Ending(view.clone());
+    let mut following = Following::On(follow);
     loop {
-        // The view holds the sender: when it is dropped, so is this.
-        let gone = async { while progress.changed().await.is_ok() {} };
-        let next = tokio::select! {
-            next = follow.next() => next,
-            () = gone => return,
+        let next = match &mut following {
+            Following::On(follow) => {
+                // The view holds the sender: when it is dropped, so is this.
+                let gone = async { while progress.changed().await.is_ok() {} };
+                tokio::select! {
+                    next = follow.next() => Some(next),
+                    () = gone => return,
+                }
+            }
+            Following::Interrupted | Following::Behind => None,
         };
         let Some(view) = view.upgrade() else { return };
         let result = match next {
-            Ok(Next::Commit(commit)) => {
-                let keyring = new_keyring(&view, &commit).await;
-                let touched = Touched::by(&commit, &view.read());
-                let applied = keyring.and_then(|keyring| {
-                    let mut state = view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    if let Some(keyring) = keyring {
-                        state.keyring = Arc::new(keyring);
-                    }
-                    state.apply(&commit)
-                });
-                view.listeners.tell(&touched);
-                applied.map(|()| commit.position)
+            Some(Ok(Next::Commit(commit))) => apply(&view, commit).await,
+            Some(Ok(Next::Gap)) => {
+                following = Following::Behind;
+                continue;
             }
-            Ok(Next::Gap) => {
-                let reloaded = reload(&view, store.as_ref(), &mut follow).await;
-                view.listeners.tell_all();
-                reloaded
-            }
-            Err(crate::store::Error::Failed(what)) => Err(Error::Store(crate::store::Error::Failed(what))),
-            Err(error) => {
+            Some(Err(crate::store::Error::Failed(what))) => Err(Error::Store(crate::store::Error::Failed(what))),
+            Some(Err(error)) => {
                 tracing::warn!(%error, "following the store was interrupted; trying again");
+                following = Following::Interrupted;
                 tokio::time::sleep(RETRY_WAIT).await;
-                resume(&view, store.as_ref(), &mut follow).await
+                continue;
+            }
+            None => {
+                let begun = match following {
+                    Following::Behind => reload(&view, store.as_ref()).await,
+                    Following::On(_) | Following::Interrupted => resume(&view, store.as_ref()).await,
+                };
+                begun.map(|(position, follow)| {
+                    following = Following::On(follow);
+                    position
+                })
             }
         };
         match result {
@@ -193,11 +226,24 @@ async fn keep_up(
     }
 }
 
+async fn apply(view: &View, commit: Commit) -> Result<Position, Error> {
+    let keyring = new_keyring(view, &commit).await;
+    let touched = Touched::by(&commit, &view.read());
+    let applied = keyring.and_then(|keyring| {
+        let mut state = view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(keyring) = keyring {
+            state.keyring = Arc::new(keyring);
+        }
+        state.apply(&commit)
+    });
+    view.listeners.tell(&touched);
+    applied.map(|()| commit.position)
+}
+
 /// Follows on from where the view stands.
-async fn resume(view: &View, store: &dyn Store, follow: &mut Box<dyn Follow>) -> Result<Position, Error> {
+async fn resume(view: &View, store: &dyn Store) -> Result<(Position, Box<dyn Follow>), Error> {
     let position = view.read().position();
-    *follow = store.changes(position).await?;
-    Ok(position)
+    Ok((position, store.changes(position).await?))
 }
 
 /// The root keys of the header that a commit puts, if it does. A source that does not answer is asked until it does:
@@ -246,7 +292,7 @@ fn find(known: &[Known], header: &[u8]) -> Option<Keyring> {
 }
 
 /// History is gone: everything anew, swapped in at once.
-async fn reload(view: &View, store: &dyn Store, follow: &mut Box<dyn Follow>) -> Result<Position, Error> {
+async fn reload(view: &View, store: &dyn Store) -> Result<(Position, Box<dyn Follow>), Error> {
     let missing = || Error::Damaged { key: Key::new(record::key::HEADER), error: record::Error::KeyMissing };
     let state = match load(store, view.source(), &known(view)).await {
         Ok(state) => state.ok_or_else(missing)?,
@@ -259,8 +305,9 @@ async fn reload(view: &View, store: &dyn Store, follow: &mut Box<dyn Follow>) ->
         }
     };
     let position = state.position;
-    *follow = store.changes(position).await?;
+    let follow = store.changes(position).await?;
     tracing::info!(%position, "the store does not tell any more what this server missed; everything is loaded again");
     *view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = state;
-    Ok(position)
+    view.listeners.tell_all();
+    Ok((position, follow))
 }

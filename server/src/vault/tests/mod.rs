@@ -1,6 +1,7 @@
 //! Vaults over the model store: several on one store behave as one.
 
 mod durable;
+mod followed;
 mod former_keys;
 mod fresh;
 mod guard;

@@ -19,6 +19,7 @@ mod flood;
 mod fuzz_corpus;
 mod harness;
 mod health;
+mod history;
 mod injection;
 mod instances;
 mod keys;

@@ -92,9 +92,10 @@ impl Etcd {
         Asked::new(self.endpoints())
     }
 
-    /// A server's configuration for a store in it.
+    /// A server's configuration for a store in it, in a file of its own.
     pub(crate) fn config(&self, more: &str) -> PathBuf {
-        let path = self.home.path().join("coffer.toml");
+        let mut unused = (1..).map(|number| self.home.path().join(format!("coffer-{number}.toml")));
+        let path = unused.find(|path| !path.exists()).expect("there are enough numbers");
         let text = format!("store = \"etcd\"\n[etcd]\nendpoints = {:?}\n{more}\n", self.endpoints());
         std::fs::write(&path, text).expect("written");
         path

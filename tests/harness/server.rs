@@ -39,9 +39,9 @@ impl Builder {
         self
     }
 
-    /// Another server of a store, with the same key.
+    /// Another server of a store, with the same key, and with the same configuration if it was given none.
     pub(crate) fn beside(mut self, other: &Server) -> Server {
-        self.config.clone_from(&other.builder.config);
+        self.config = self.config.or_else(|| other.builder.config.clone());
         let home = TempDir::new().expect("a temporary directory");
         let mut server = Server { home, builder: self, child: None };
         for (from, to) in
@@ -55,6 +55,13 @@ impl Builder {
 
     pub(crate) fn start(self) -> Server {
         self.start_in(TempDir::new().expect("a temporary directory"))
+    }
+
+    /// Starts with a home that has a store, a key and an operator's token already.
+    pub(crate) fn resume_in(self, home: TempDir) -> Server {
+        let mut server = Server { home, builder: self, child: None };
+        server.run();
+        server
     }
 
     /// Starts with a home that may hold other files already.

@@ -25,8 +25,8 @@ const AGAIN: &str = "run the same again: it begins anew";
 /// Flags of `restore`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Restore {
-    /// A backup's file, or the directory of a store that no server has open: its log and snapshots count, its records may be
-    /// lost
+    /// A backup's file, or the directory of a store that no server has open, or of a history that none keeps just now: its
+    /// log and snapshots count, its records may be lost
     source: PathBuf,
     /// Directory of the new store; it must not hold one
     #[arg(long, value_name = "DIR", env = "COFFER_SERVER_DATA")]

@@ -13,7 +13,7 @@ use crate::{
     server::{self, key, place},
     store::{
         self, Moment, Record,
-        embedded::{OpenError, Verified, verify},
+        embedded::{OpenError, Verified, runs_in, verify},
         etcd::{self, Etcd},
     },
     view::Examiner,
@@ -22,8 +22,8 @@ use crate::{
 /// Flags of `verify`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
-    /// A backup's file, or the directory of a store that no server has open; without it, the store in etcd that --config
-    /// names, as it is now, whether servers run or not
+    /// A backup's file, the directory of a store that no server has open, or of a history that none keeps just now; without
+    /// it, the store in etcd that --config names, as it is now, whether servers run or not
     source: Option<PathBuf>,
     /// Check the bytes only, without the key: not whether the records open
     #[arg(long, conflicts_with_all = ["key_file", "key_credential", "key_kms"])]
@@ -40,7 +40,7 @@ impl Verify {
         let setting = || Ok::<_, Failure>(config.read()?.key(&key)?);
         if let Some(source) = source {
             let key = if without_key { None } else { Some(setting()?) };
-            return in_files(&source, key.as_ref()).await;
+            return every(&source, key.as_ref()).await;
         }
         let Some(etcd) = config.read()?.etcd else {
             let error =
@@ -52,7 +52,16 @@ impl Verify {
     }
 }
 
-async fn in_files(source: &Path, key: Option<&KeySetting>) -> Result<(), Failure> {
+/// Of a history, each of its runs.
+async fn every(source: &Path, key: Option<&KeySetting>) -> Result<(), Failure> {
+    let runs = if source.is_dir() { runs_in(source).map_err(|error| failure(error, true))? } else { Vec::new() };
+    for run in &runs {
+        in_files(run, key, "a run of the history: ").await?;
+    }
+    if runs.is_empty() { in_files(source, key, "").await } else { Ok(()) }
+}
+
+async fn in_files(source: &Path, key: Option<&KeySetting>, what: &str) -> Result<(), Failure> {
     let examiner = match key {
         None => None,
         Some(key) => {
@@ -77,7 +86,7 @@ async fn in_files(source: &Path, key: Option<&KeySetting>) -> Result<(), Failure
     if let Some(wrong) = wrong {
         return Err(Failure::new(format!("{}: {wrong}", source.display())));
     }
-    tell(&verified, without_key)
+    tell(&verified, without_key, what)
 }
 
 async fn keys_in_files(source: PathBuf) -> Result<Vec<Record>, Failure> {
@@ -178,12 +187,12 @@ async fn examiner(
     Ok(examiner)
 }
 
-fn tell(verified: &Verified, without_key: bool) -> Result<(), Failure> {
+fn tell(verified: &Verified, without_key: bool, what: &str) -> Result<(), Failure> {
     let Verified { position, time, records, snapshots, segments, unfinished_bytes, is_end_known } = *verified;
     let Said { of, opened } = said(time, without_key);
     let parts = match segments {
         0 => "a backup".to_owned(),
-        _ => format!("{snapshots} snapshots and {segments} segments of the log"),
+        _ => format!("{what}{snapshots} snapshots and {segments} segments of the log"),
     };
     print::data(&format!("whole: {position}{of}, {records} records, {opened}; {parts}\n")).map_err(Failure::new)?;
     if unfinished_bytes > 0 {

@@ -43,7 +43,9 @@ impl<W: io::Write + Send> Filler<W> {
     /// Writes the next page, if there is one.
     async fn fill(&mut self) -> Result<bool, Error> {
         let Some(page) = self.pages.page().await? else { return Ok(false) };
-        for record in page {
+        // What was put after the position is another's, and no part of it.
+        let position = self.pages.position();
+        for record in page.iter().filter(|record| record.revision <= position.revision) {
             self.writer.push(&record.key, record.revision, &record.value).map_err(failed)?;
         }
         Ok(true)

@@ -7,6 +7,7 @@ use crate::store::{
     Error, Moment as _, Store as _,
     conformance::{delete, put, records, transaction},
     etcd::{Etcd, OpenError, transaction as encoding},
+    snapshot::Reader,
 };
 
 async fn write(server: &Server, key: &[u8], value: &str) -> TxnResponse {
@@ -64,6 +65,16 @@ async fn what_others_write_among_its_keys_is_no_part_of_its_history() {
     let (position, records) = records(&store).await;
     let keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
     assert_eq!((position, &keys[..]), (more, &["more", "ours", "theirs"][..]));
+    // A backup can be read whatever they did after it.
+    write(&server, b"coffer/r/ours/later", "x").await;
+    let mut backup = store.backup().await.expect("a backup");
+    let mut bytes = Vec::new();
+    while let Some(chunk) = backup.chunks.chunk().await.expect("a chunk") {
+        bytes.extend(chunk);
+    }
+    let mut reader = Reader::new(&bytes[..]).expect("a snapshot");
+    let page = reader.frame().expect("whole").expect("records");
+    assert_eq!((page.len(), reader.frame().map(|end| end.is_none())), (3, Ok(true)));
 }
 
 #[tokio::test]

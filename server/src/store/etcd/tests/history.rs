@@ -15,7 +15,7 @@ use super::{server::Server, soon};
 use crate::{
     clock::{Clock, SystemClock},
     store::{
-        Change, Epoch, Error, Key, Position, Record, Store as _,
+        Change, Epoch, Error, Key, Position, Record, Store as _, Writes,
         conformance::{delete, delete_prefix, put, records, transaction},
         embedded::{Options, RestoreError, Target, restore, runs_in, verify},
         etcd::{Etcd, Recorded},
@@ -232,6 +232,28 @@ async fn an_etcd_that_was_put_back_is_noticed_by_the_history_and_another_run_beg
     caught_up(&recorded, &store).await;
     soon(recorded.close()).await;
     assert_eq!(home.runs(), [began, second, third].map(|position| position.to_string()));
+    check(&home, &store).await;
+
+    // Or as far on as what is recorded, but not by the same transactions.
+    drop(store);
+    let store = server.open(PREFIX).await;
+    // Nothing is left for a later opening to sweep away, which would take a revision.
+    let copy = server.copy();
+    let recorded = home.record(&store);
+    // Connected again, so that no answer is lost.
+    soon(async { while store.condition().await.writes != Writes::All {} }).await;
+    let lost = commit(&store, [put("lost", "")]).await;
+    caught_up(&recorded, &store).await;
+    soon(recorded.close()).await;
+    drop(store);
+    server.put_back(&copy);
+    let store = server.open(PREFIX).await;
+    assert_eq!(commit(&store, [put("instead", "")]).await, lost);
+    let recorded = home.record(&store);
+    soon(async { while store.latest().await.map_or(true, |latest| latest.epoch < Epoch(4)) {} }).await;
+    caught_up(&recorded, &store).await;
+    soon(recorded.close()).await;
+    assert_eq!(home.runs().len(), 4);
     check(&home, &store).await;
 }
 

@@ -1,0 +1,201 @@
+//! One server of several keeps the history of their store: what was deleted comes back from it, and neither an absence nor
+//! a kill of that server leaves a gap.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+    time::{Duration, SystemTime},
+};
+
+use coffer_client::Client;
+use coffer_proto::v1;
+use coffer_server::store::{
+    Position, Record,
+    embedded::{Target, restore, runs_in, verify},
+};
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::harness::{Etcd, Ledger, Server, refused, secret, until, until_async};
+
+const SCOPE: &str = "projects/shop";
+const WORKLOAD: &str = "projects/shop/servers/web";
+/// How often the server that records is killed.
+const KILLS: u32 = 8;
+
+/// A server without a history and one with.
+fn pair(etcd: &Etcd, history: &Path) -> (Server, Server) {
+    let plain = Server::builder().on(etcd.config("")).start();
+    let keeper = Server::builder().on(etcd.config(&format!("history = {history:?}"))).beside(&plain);
+    (plain, keeper)
+}
+
+async fn status(server: &Server) -> v1::StoreStatus {
+    let status = server.operator().operations().get_status(v1::GetStatusRequest {}).await.expect("told").into_inner();
+    status.store.expect("always there")
+}
+
+async fn snapshot(server: &Server) -> Result<v1::Snapshot, tonic::Status> {
+    let mut made = server.operator().operations().create_snapshot(v1::CreateSnapshotRequest {}).await?.into_inner();
+    let made = made.message().await?.expect("one message");
+    Ok(made.snapshot.expect("a snapshot"))
+}
+
+fn server_command(args: &[&str], paths: &[(&str, &Path)]) -> Output {
+    let mut command = Server::command(args);
+    for (flag, path) in paths {
+        command.arg(flag).arg(path);
+    }
+    command.output().expect("coffer-server starts")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// Everything at the end of a run or backup, as it is stored.
+fn records(source: &Path) -> (Position, BTreeMap<String, Record>) {
+    let mut all = BTreeMap::new();
+    let mut each = |record: &Record| drop(all.insert(record.key.to_string(), record.clone()));
+    let verified = verify(source, &mut |_, _| {}, &mut each).expect("whole");
+    (verified.position, all)
+}
+
+/// A time that every later commit is after, and no earlier one.
+#[allow(clippy::disallowed_methods, reason = "the clock that the servers have")]
+fn now() -> String {
+    let now = SystemTime::now();
+    until("the clock to go on", || (SystemTime::now() > now + Duration::from_millis(2)).then_some(()));
+    humantime::format_rfc3339_millis(now + Duration::from_millis(1)).to_string()
+}
+
+async fn delete(manager: &Client, name: &str) {
+    let delete = v1::DeleteSecretRequest { name: format!("{SCOPE}/secrets/{name}"), ..Default::default() };
+    manager.secrets().delete_secret(delete).await.expect("deleted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_deleted_while_nobody_recorded_comes_back_from_the_history() {
+    let etcd = Etcd::start(1);
+    let home = TempDir::new().expect("a directory");
+    let history = home.path().join("history");
+    let (plain, mut keeper) = pair(&etcd, &history);
+    let manager = plain.manager(&[SCOPE]).await;
+    for name in ["KEPT", "LOST"] {
+        manager.secrets().create_secret(secret(SCOPE, name, "value-1")).await.expect("created");
+    }
+    assert_eq!(snapshot(&keeper).await.expect("made").position, status(&keeper).await.position);
+    assert!(keeper.stop().await.success());
+    let update = v1::UpdateSecretRequest {
+        name: format!("{SCOPE}/secrets/KEPT"),
+        value: Some(b"value-2".to_vec()),
+        ..Default::default()
+    };
+    manager.secrets().update_secret(update).await.expect("updated");
+    let before = now();
+    delete(&manager, "LOST").await;
+    let after = now();
+    manager.secrets().create_secret(secret(SCOPE, "LATER", "value-3")).await.expect("created");
+
+    keeper.run();
+    let taken = snapshot(&keeper).await.expect("what was missed is caught up with");
+    let told = status(&keeper).await;
+    assert_eq!((taken.position, told.history_problem.as_str()), (told.position, ""));
+    assert!(told.oldest_time.is_some() && told.history_bytes > 0 && told.free_bytes > 0);
+    let shown = keeper.cli(&keeper.operator_token()).args(["store", "status"]).run();
+    assert!(shown.ok().contains(&format!("{} of ", told.oldest_position)), "which can be restored");
+    assert_eq!(refused(snapshot(&plain).await).why(), (Code::FailedPrecondition, "HISTORY_NOT_KEPT"));
+    let list = plain.cli(&plain.operator_token()).args(["snapshot", "list"]).run();
+    assert!(list.code != Some(0) && list.stderr.contains("`etcd.history`"), "{}", list.stderr);
+    assert!(keeper.stop().await.success());
+
+    let verified = server_command(&["verify"], &[("--key-file", &plain.key_file()), ("--", &history)]);
+    assert!(verified.status.success() && text(&verified).contains("all open"), "{}", text(&verified));
+    for (at, expected) in [(&before, &[("KEPT", "value-2"), ("LOST", "value-1")][..]), (&after, &[("KEPT", "value-2")])]
+    {
+        let data = home.path().join(at);
+        let restored = server_command(&["restore", "--to-time", at], &[("--data", &data), ("--", &history)]);
+        assert!(restored.status.success(), "{}", text(&restored));
+        assert_eq!(serve(&data, &plain).environment(WORKLOAD).await, pairs(expected), "at {at}");
+    }
+    let data = home.path().join("none");
+    let long_ago =
+        server_command(&["restore", "--to-time", "2001-01-01T00:00:00Z"], &[("--data", &data), ("--", &history)]);
+    assert!(text(&long_ago).contains("does not reach back so far: it begins at"), "{}", text(&long_ago));
+    let run = runs_in(&history).expect("listed").remove(0);
+    let served = server_command(&["run"], &[("--data", &run), ("--key-file", &plain.key_file())]);
+    assert!(text(&served).contains("not a store: restore it"), "{}", text(&served));
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A server on a restored store, with the key of another and a new operator's token.
+fn serve(data: &Path, other: &Server) -> Server {
+    let home = TempDir::new().expect("a directory");
+    let [key, token] = ["root.key", "operator.token"].map(|name| home.path().join(name));
+    fs::copy(other.key_file(), &key).expect("copied with its mode");
+    fs::rename(data, home.path().join("data")).expect("on one file system");
+    let made = server_command(
+        &["operator"],
+        &[("--data", &home.path().join("data")), ("--key-file", &key), ("--token-file", &token)],
+    );
+    assert!(made.status.success(), "{}", text(&made));
+    Server::builder().resume_in(home)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_while_it_records_goes_on_with_the_same_run() {
+    let etcd = Etcd::start(1);
+    let home = TempDir::new().expect("a directory");
+    let history = home.path().join("history");
+    let (mut plain, mut keeper) = pair(&etcd, &history);
+    plain.grant("users/writer", "secrets:manage", "projects/-").await;
+    let writer = plain.token("users/writer").await;
+    let writing: Vec<_> =
+        Ledger::several(3).into_iter().map(|ledger| tokio::spawn(ledger.write(plain.socket_client(&writer)))).collect();
+    let mut recorded = 0;
+    for _ in 0..KILLS {
+        // Until it has begun to write what the others do.
+        until_async("something to be recorded", async || {
+            let now = fs::metadata(log_of(&history)?).ok()?.len();
+            (now > recorded).then(|| recorded = now)
+        })
+        .await;
+        keeper.kill();
+        keeper.run();
+    }
+    let last = snapshot(&keeper).await;
+    assert!(last.is_ok(), "it keeps up with the others: {last:?}");
+    plain.kill();
+    for writing in writing {
+        assert!(writing.await.expect("no panic").acknowledged > u64::from(KILLS));
+    }
+    plain.run();
+    let backup = home.path().join("etcd.backup");
+    plain.cli(&plain.operator_token()).args(["store", "backup"]).args([&backup]).run().ok();
+    snapshot(&keeper).await.expect("the last of it");
+    keeper.kill();
+
+    let runs = runs_in(&history).expect("listed");
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    records(&runs[0]);
+    let (position, of_etcd) = records(&backup);
+    let again = home.path().join("again");
+    restore(&history, &again, Target::Position(position), None, &mut |_, _| {}).expect("restored");
+    let (_, of_run) = records(&again);
+    let differs: Vec<_> = of_etcd.iter().filter(|(key, record)| of_run.get(*key) != Some(record)).collect();
+    assert!(differs.is_empty() && of_run.len() == of_etcd.len(), "{differs:?}");
+}
+
+/// The newest segment of a history of one run.
+fn log_of(history: &Path) -> Option<PathBuf> {
+    let run = runs_in(history).ok()?.pop()?;
+    let mut segments: Vec<_> =
+        fs::read_dir(run.join("log")).ok()?.map(|entry| entry.expect("readable").path()).collect();
+    segments.sort();
+    segments.pop()
+}

@@ -6,7 +6,7 @@ use coffer_proto::{token::Token, v1};
 use tonic::Code;
 
 use super::{SCOPE, WORKLOAD, fetch, list, start_token};
-use crate::harness::{Etcd, Server, refused, secret};
+use crate::harness::{Etcd, Server, again, refused, secret, until_async};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_server_acknowledged_every_other_shows_and_what_it_took_away_is_gone() {
@@ -73,4 +73,36 @@ async fn a_start_token_works_once_whichever_server_is_asked() {
         }
     }
     assert_eq!(won, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_and_uses_through_several_servers_are_put_together() {
+    let etcd = Etcd::start(1);
+    let first = Server::builder().on(etcd.config("")).start();
+    let second = Server::builder().beside(&first);
+    let manager = first.manager(&[SCOPE]).await;
+    let create = secret(SCOPE, "KEY", "v");
+    again(async || manager.secrets().create_secret(create.clone()).await).await.expect("created");
+    let token = first.workload_token(WORKLOAD).await;
+    // Several at one, then one at the other, before either has written them down, and after.
+    for server in [&first, &first, &second, &first, &second] {
+        let client = server.client(&token);
+        again(async || client.workloads().fetch_environment(fetch()).await).await.expect("fetched");
+    }
+    let token = first.token("users/manager").await;
+    for server in [&first, &second] {
+        let client = server.client(&token);
+        let known = until_async("all starts", async || {
+            let request = v1::ListInstancesRequest { parent: SCOPE.into(), ..Default::default() };
+            let known = client.instances().list_instances(request).await.ok()?.into_inner();
+            known.workloads.into_iter().next().filter(|known| known.instances.len() == 5)
+        })
+        .await;
+        let times: Vec<_> = known.instances.iter().map(|start| start.start_time.expect("a time")).collect();
+        assert!(times.is_sorted_by_key(|time| std::cmp::Reverse((time.seconds, time.nanos))), "{times:?}");
+        assert!(!known.restart_required);
+        let listed = again(async || client.secrets().list_secrets(list()).await).await.expect("listed").into_inner();
+        let used = listed.secrets[0].last_injected_time.expect("it was used");
+        assert!(used.seconds >= times[1].seconds, "{used:?} and {times:?}");
+    }
 }

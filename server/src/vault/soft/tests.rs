@@ -113,13 +113,13 @@ async fn the_newest_are_kept_and_the_old_are_forgotten() {
     assert_eq!(starts(&vault, "projects/p/servers/s"), limits::WORKLOAD_INSTANCES);
     vault.write_soft_state(false).await.expect("written");
     assert_eq!(starts(&vault, "projects/p/servers/s"), limits::WORKLOAD_INSTANCES);
-    *world.clock.0.lock().expect("no panic before") += limits::INSTANCE_TTL + Duration::from_secs(60);
+    *world.clock.moved.lock().expect("no panic before") += limits::INSTANCE_TTL + Duration::from_secs(60);
     assert_eq!(starts(&vault, "projects/p/servers/s"), 0);
     for n in 0..1_500 {
         start(&world, &vault, &format!("projects/p/sandboxes/s{n}")).await;
     }
     vault.write_soft_state(false).await.expect("written");
-    *world.clock.0.lock().expect("no panic before") += limits::INSTANCE_TTL + Duration::from_secs(60);
+    *world.clock.moved.lock().expect("no panic before") += limits::INSTANCE_TTL + Duration::from_secs(60);
     vault.write_soft_state(true).await.expect("written");
     let state = vault.view().read();
     assert!(state.started_from("", "").next().is_none(), "the records are gone");
@@ -133,7 +133,7 @@ async fn a_scope_keeps_so_many_workloads_the_last_started() {
         start(&world, &vault, &name(n)).await;
     }
     vault.write_soft_state(false).await.expect("written");
-    *world.clock.0.lock().expect("no panic before") += Duration::from_secs(60);
+    *world.clock.moved.lock().expect("no panic before") += Duration::from_secs(60);
     start(&world, &vault, &name(0)).await;
     vault.write_soft_state(false).await.expect("written");
     for n in 0..10 {
@@ -150,7 +150,7 @@ async fn a_scope_keeps_so_many_workloads_the_last_started() {
 async fn who_starts_again_together_with_a_new_one_is_not_crowded_out() {
     let (world, vault) = world().await;
     let name = |n: usize| format!("projects/p/sandboxes/s{n:04}");
-    let later = || *world.clock.0.lock().expect("no panic before") += Duration::from_secs(60);
+    let later = || *world.clock.moved.lock().expect("no panic before") += Duration::from_secs(60);
     for n in 0..limits::SCOPE_INSTANCE_WORKLOADS {
         start(&world, &vault, &name(n)).await;
         if n < 2 {
@@ -179,7 +179,7 @@ async fn of_more_new_ones_than_there_is_room_for_the_last_are_kept() {
     for n in 0..MORE {
         start(&world, &vault, &name(n)).await;
     }
-    *world.clock.0.lock().expect("no panic before") += Duration::from_secs(60);
+    *world.clock.moved.lock().expect("no panic before") += Duration::from_secs(60);
     for n in MORE..limits::SCOPE_INSTANCE_WORKLOADS + MORE {
         start(&world, &vault, &name(n)).await;
     }

@@ -83,7 +83,7 @@ async fn without_its_store_a_replica_serves_workloads_for_a_while_and_nobody_els
     assert_eq!(write, Err(Error::StoreUnavailable(AWAY.into())));
     assert!(*healthy.borrow(), "it still serves workloads");
 
-    *world.clock.0.lock().expect("no panic before") += MAX_STALE + Duration::from_secs(1);
+    *world.clock.moved.lock().expect("no panic before") += MAX_STALE + Duration::from_secs(1);
     assert_eq!(fetch(&world, &vault).await.1.map(drop), Err(Error::StoreUnavailable(AWAY.into())));
     until("health to say so", || !*healthy.borrow()).await;
 
@@ -96,6 +96,23 @@ async fn without_its_store_a_replica_serves_workloads_for_a_while_and_nobody_els
         .await
         .map(drop)
         .expect("again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_makes_nothing_older() {
+    let (store, faults) = Faulty::new(Memory::new());
+    let world = World::on(Arc::new(store)).await;
+    let vault = world.replica(MAX_STALE).await;
+    furnish(&world, &vault).await;
+    let before = world.clock.now();
+    faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
+    *world.clock.set.lock().expect("no panic before") += 2 * MAX_STALE;
+    let (call, fetched) = fetch(&world, &vault).await;
+    assert_eq!(fetched.expect("from the view").variables.len(), 1);
+    let since = call.stale_since().expect("marked");
+    assert!(since < before + MAX_STALE, "by the clock of then: {since:?}");
+    *world.clock.moved.lock().expect("no panic before") += MAX_STALE + Duration::from_secs(1);
+    assert_eq!(fetch(&world, &vault).await.1.map(drop), Err(Error::StoreUnavailable(AWAY.into())), "time passed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +143,7 @@ async fn who_stands_in_line_hears_at_once_that_the_store_is_out_of_reach() {
     // Nobody asks any more; the server's own look finds it out.
     let wait_max = tokio::time::sleep(Duration::from_secs(5));
     faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
-    *world.clock.0.lock().expect("no panic before") += Duration::from_secs(1);
+    *world.clock.moved.lock().expect("no panic before") += Duration::from_secs(1);
     tokio::pin!(wait_max);
     for waiting in waiting {
         tokio::select! {

@@ -33,7 +33,7 @@ async fn what_nobody_uses_and_what_is_old() {
         world.grant(&vault, USER, Permission::SecretsManage, pattern).await;
         world.grant(&vault, SERVICE, Permission::SecretsInject, pattern).await;
     }
-    let later = |days: u32| *world.clock.0.lock().expect("no panic before") += DAY * days;
+    let later = |days: u32| *world.clock.moved.lock().expect("no panic before") += DAY * days;
     // Tokens of users end with the hour.
     let signed_in = async |who: &str| {
         world.tokens.lock().expect("no panic before").remove(who);

@@ -137,7 +137,7 @@ async fn whoever_was_an_operator_once_leaves_none_behind() {
     let vault = world.vault().await;
     let early = world.issue(&vault, OPERATOR, USER).await.expect("issued");
     world.tokens.lock().expect("no panic before").insert(USER.to_owned(), early);
-    *world.clock.0.lock().expect("no panic before") = Duration::from_secs(1);
+    *world.clock.moved.lock().expect("no panic before") = Duration::from_secs(1);
     world.grant(&vault, USER, Permission::Operator, "").await;
     let refused = world.issue(&vault, USER, "users/eve").await.map(drop);
     assert_eq!(refused, Err(Error::Denied), "its issuer may have kept a copy");
@@ -205,7 +205,7 @@ async fn an_expired_token_lets_nobody_in() {
     let vault = world.vault().await;
     let call = world.call(&vault, USER).await;
     assert_eq!(list(&vault, &call, "accounts/alice").await.map(|all| all.len()), Ok(0));
-    *world.clock.0.lock().expect("no panic before") = Duration::from_secs(3_601);
+    *world.clock.moved.lock().expect("no panic before") = Duration::from_secs(3_601);
     let expired = list(&vault, &call, "accounts/alice").await.map(drop).expect_err("expired");
     assert_eq!(expired.reason(), Reason::CredentialExpired);
     assert!(world.call(&vault, OPERATOR).await.caller(&vault.view().read(), vault.now()).is_ok());

@@ -51,7 +51,7 @@ async fn a_session_is_a_workloads_own() {
     assert_eq!(session.kind(), TokenKind::Workload);
     let received = fetch(&vault, &call("test", &session), SERVER).await.expect("fetched");
     assert_eq!(received, [("A".to_owned(), "value".to_owned())]);
-    *world.clock.0.lock().expect("no panic before") += Duration::from_secs(61);
+    *world.clock.moved.lock().expect("no panic before") += Duration::from_secs(61);
     let ended = fetch(&vault, &call("test", &session), SERVER).await.expect_err("ended");
     assert_eq!(ended, Error::Unauthenticated(identity::Error::Expired));
 }

@@ -61,15 +61,20 @@ impl Recorder {
 
 /// The system's clock, moved forward at will.
 #[derive(Default)]
-pub(crate) struct MovedClock(pub Mutex<std::time::Duration>);
+pub(crate) struct MovedClock {
+    /// How much time passes beside what does.
+    pub moved: Mutex<std::time::Duration>,
+    /// By how much the wall clock alone was set forward.
+    pub set: Mutex<std::time::Duration>,
+}
 
 impl Clock for MovedClock {
     fn now(&self) -> SystemTime {
-        SystemClock.now() + *self.0.lock().expect("no panic before")
+        SystemClock.now() + *self.moved.lock().expect("no panic before") + *self.set.lock().expect("no panic before")
     }
 
     fn uptime(&self) -> std::time::Duration {
-        SystemClock.uptime() + *self.0.lock().expect("no panic before")
+        SystemClock.uptime() + *self.moved.lock().expect("no panic before")
     }
 }
 

@@ -193,13 +193,13 @@ async fn the_end_of_a_tokens_time_ends_it_though_nothing_happens() {
     world.call(&vault, SERVICE).await;
     // A service's token is valid for 30 days. The clock stands still but for what is said here; the timer is tokio's.
     let valid = limits::SERVICE_TOKEN_TTL_DEFAULT;
-    *world.clock.0.lock().expect("no panic before") = valid - Duration::from_secs(10);
+    *world.clock.moved.lock().expect("no panic before") = valid - Duration::from_secs(10);
     let mut watch = watch(&world, &vault, SERVER, "").await;
     assert_eq!(changed(&mut watch).await, None);
     let began = tokio::time::Instant::now();
     let ended = tokio::spawn(async move { watch.next().await });
     tokio::task::yield_now().await;
-    *world.clock.0.lock().expect("no panic before") = valid + Duration::from_secs(1);
+    *world.clock.moved.lock().expect("no panic before") = valid + Duration::from_secs(1);
     let error = ended.await.expect("a task").expect_err("the end");
     assert_eq!(error, Error::Unauthenticated(identity::Error::Expired));
     assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());

@@ -103,6 +103,26 @@ async fn a_watch_that_falls_silent_is_found_out_within_15_seconds() {
 }
 
 #[tokio::test]
+async fn a_watch_of_a_member_that_fell_behind_is_found_out_before_it_is_silent_for_long() {
+    let (server, proxy, _, direct) = behind_a_proxy().await;
+    let mut options = server.options(PREFIX);
+    options.endpoints.insert(0, format!("http://127.0.0.1:{}", proxy.port));
+    let store = Etcd::open(options).await.expect("open");
+    let mut follower = store.changes(direct.latest().await.expect("latest")).await.expect("a follower");
+    direct.commit(transaction([put("heard", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["heard"]);
+    // The member says nothing more; the other is asked, and knows that there is something.
+    proxy.set_for_new(Mode::LoseAnswers);
+    proxy.set(Mode::LoseAnswers);
+    direct.commit(transaction([put("unheard", "")])).await.expect("commit").expect("no conflict");
+    let begun = Instant::now();
+    let latest = soon(store.latest()).await.expect("of the other member");
+    let told = commit_of(&mut follower).await;
+    assert_eq!((keys_of(&told), told.position), (vec!["unheard".to_owned()], latest));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn history_compacted_while_a_watch_was_broken_is_a_gap() {
     let (server, proxy, store, direct) = behind_a_proxy().await;
     let mut follower = store.changes(direct.latest().await.expect("latest")).await.expect("a follower");

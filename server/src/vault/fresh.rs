@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Call, Error, Inner, Vault};
@@ -96,12 +96,13 @@ impl Freshness {
         uptime.saturating_sub(self.known.borrow().good.0)
     }
 
-    /// Learns from a look that began then.
-    fn learn(&self, began: (Duration, SystemTime), result: &Result<(), Error>) {
+    /// Learns from a look that began then and took so long.
+    fn learn(&self, began: (Duration, SystemTime), took: Duration, result: &Result<(), Error>) {
         self.known.send_modify(|known| match result {
             Ok(()) => {
                 known.good = known.good.max(began);
-                if known.broken.take().is_some() {
+                // Closed after a look that took longer than calls may wait, the breaker would open at the next call.
+                if took <= LOOK_MAX && known.broken.take().is_some() {
                     tracing::info!("the store is within reach again");
                 }
             }
@@ -184,9 +185,10 @@ impl Vault {
 
     async fn look_within(&self, freshness: &Freshness, max: Duration) -> Result<(), Error> {
         let began = (self.0.clock.uptime(), self.now());
+        let start = Instant::now();
         let late = |_| Err(Error::StoreUnavailable(format!("it did not answer within {} ms", max.as_millis())));
         let result = timeout(max, self.look()).await.unwrap_or_else(late);
-        freshness.learn(began, &result);
+        freshness.learn(began, start.elapsed(), &result);
         result
     }
 

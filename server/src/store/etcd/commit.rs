@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Etcd,
-    connect::{Wait, txn},
+    connect::txn,
     error::{Failure, unauthenticated},
     head::Head,
     request::{Attempt, Outcome, SETTLE_MAX, Slot},
@@ -25,7 +25,7 @@ const ANSWERED_MAX: Duration = COMMIT_MAX.saturating_add(MEMBER_MAX).saturating_
 const CALL_MAX: Duration = Duration::from_secs(10);
 const _: () = assert!(ANSWERED_MAX.as_millis() + 1_000 < CALL_MAX.as_millis(), "callers must hear the outcome");
 /// For the small question that goes first after a lost answer.
-const PROBE_WAIT: Wait = Wait { member_max: Duration::from_millis(400), total_max: Duration::from_millis(1_500) };
+const PROBE_MAX: Duration = Duration::from_millis(1_500);
 /// Before the members are asked again.
 const AGAIN_WAIT: Duration = Duration::from_millis(50);
 
@@ -56,7 +56,7 @@ impl Etcd {
             // Where the question is not answered, nothing is sent, and nothing can happen later.
             if self.0.suspect.load(Ordering::Relaxed) {
                 let left = deadline.saturating_duration_since(Instant::now());
-                self.newest(PROBE_WAIT.within(left)).await?;
+                self.newest(PROBE_MAX.min(left)).await?;
             }
             let time = Millis::from(self.0.clock.now());
             let attempt = {

@@ -4,22 +4,19 @@ use std::time::Duration;
 
 use coffer_proto::etcd::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 
-use super::{
-    Etcd,
-    connect::{Wait, alarm},
-};
+use super::{Etcd, connect::alarm};
 use crate::store::{Condition, Writes};
 
 /// What this kind of store is called.
 const KIND: &str = "etcd";
 /// Who asks how the store is wants to hear at once.
-const LOOK_WAIT: Wait = Wait { member_max: Duration::from_millis(300), total_max: Duration::from_millis(600) };
+const LOOK_MAX: Duration = Duration::from_millis(600);
 
 impl Etcd {
     /// Asks for etcd's alarms.
     pub(super) async fn look_at_condition(&self) -> Condition {
         let ask = AlarmRequest { action: AlarmAction::Get.into(), ..AlarmRequest::default() };
-        let writes = match self.0.cluster.read(LOOK_WAIT, &ask, alarm).await {
+        let writes = match self.0.cluster.read_soonest(LOOK_MAX, &ask, alarm).await {
             Ok(answer) if answer.alarms.iter().any(|alarm| alarm.alarm() == AlarmType::Corrupt) => {
                 Writes::Nothing("etcd's members differ (alarm CORRUPT)".into())
             }

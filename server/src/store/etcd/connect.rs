@@ -26,6 +26,9 @@ use crate::store::Error;
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Between two pings on a connection with calls under way. etcd closes connections that ping more than every 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
+/// A call unanswered for this long ends the connection: it may be dead without a word. Sooner, an etcd that is slow
+/// would be asked for new ones all the time.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// A ping unanswered for this long ends the connection.
 const PING_MAX: Duration = Duration::from_secs(4);
 /// What etcd may send on a stream before it is read, in bytes.
@@ -35,7 +38,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// Largest answer, in bytes. Pages of records are the largest; see `load`.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Before the members are asked again that all did not answer.
-const ROUND_WAIT: Duration = Duration::from_millis(50);
+pub(super) const ROUND_WAIT: Duration = Duration::from_millis(50);
 
 /// How long to wait for an answer.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +119,17 @@ impl Cluster {
         self.preferred.load(Ordering::Relaxed)
     }
 
+    /// From now on this member is asked first.
+    pub(super) fn prefer(&self, member: usize) {
+        self.preferred.store(member, Ordering::Relaxed);
+    }
+
+    /// All members, the preferred one first.
+    pub(super) fn in_order(&self) -> impl ExactSizeIterator<Item = usize> + use<> {
+        let (first, count) = (self.preferred(), self.members.len());
+        (0..count).map(move |at| (first + at) % count)
+    }
+
     /// A connection of its own to the preferred member, for what is long under way, and the member's name.
     pub(super) fn connection(&self) -> (Channel, &str) {
         let member = &self.members[self.preferred()];
@@ -176,10 +190,10 @@ impl Cluster {
             }
         };
         let answer = timeout(max, answer).await.unwrap_or_else(|_| {
-            // The connection may be dead without a word.
-            let mut way = at.way();
-            way.channel = way.endpoint.connect_lazy();
-            drop(way);
+            if max >= SILENCE_MAX {
+                let mut way = at.way();
+                way.channel = way.endpoint.connect_lazy();
+            }
             let text = format!("{}: no answer within {} ms", at.name, max.as_millis());
             Err(if is_sent.load(Ordering::Relaxed) { Failure::Lost(text) } else { Failure::Elsewhere(text) })
         });
@@ -242,11 +256,7 @@ impl Cluster {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let failed = |failure: Failure| match failure.of_read() {
-            Ok(text) => Error::Unavailable(text),
-            Err(error) => error,
-        };
-        self.ask_any(wait, message, send).await.map_err(failed)
+        self.ask_any(wait, message, send).await.map_err(Failure::unread)
     }
 }
 

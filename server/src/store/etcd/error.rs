@@ -52,6 +52,11 @@ impl Failure {
         }
     }
 
+    /// For a call that changes nothing and has no answer.
+    pub(super) fn unread(self) -> Error {
+        self.of_read().map_or_else(|error| error, Error::Unavailable)
+    }
+
     /// For a call that changes nothing: whether another member is worth asking, and what is wrong.
     pub(super) fn of_read(self) -> Result<String, Error> {
         match self {

@@ -30,6 +30,7 @@ mod net;
 mod open;
 mod request;
 mod restore;
+mod soonest;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -48,7 +49,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use self::{
-    connect::{Cluster, Wait, range},
+    connect::{Cluster, range},
     epoch::Known,
     follow::Follower,
     head::{Head, Stored},
@@ -63,9 +64,8 @@ pub use self::{history::Recorded, keys::PREFIX_BYTES_MAX, open::OpenError, resto
 /// Most transactions under way from one server.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// For the position that reads wait for. Who asks waits half a second, in which a second member can still answer; none has
-/// to write anything for it.
-const LATEST_WAIT: Wait = Wait { member_max: Duration::from_millis(240), total_max: Duration::from_secs(2) };
+/// For the position that reads wait for. Calls wait half a second of it; the rest is for who sees whether etcd is back.
+const LATEST_MAX: Duration = Duration::from_secs(2);
 
 /// Where the store is, and how it is reached.
 pub struct EtcdOptions {
@@ -141,10 +141,10 @@ impl Etcd {
     }
 
     /// Where the store stands, by one linearizable read.
-    async fn newest(&self, wait: Wait) -> Result<Position, Error> {
+    async fn newest(&self, total_max: Duration) -> Result<Position, Error> {
         let floor = self.floor();
         let ask = RangeRequest { key: self.0.keys.head(), ..RangeRequest::default() };
-        let answer = self.0.cluster.read(wait, &ask, range).await?;
+        let answer = self.0.cluster.read_soonest(total_max, &ask, range).await?;
         let (_, position) = Head::of(answer.kvs.first().ok_or_else(|| self.absent())?)?;
         self.check_at(floor, position)
     }
@@ -197,7 +197,7 @@ impl Store for Etcd {
     }
 
     async fn latest(&self) -> Result<Position, Error> {
-        self.newest(LATEST_WAIT).await
+        self.newest(LATEST_MAX).await
     }
 
     async fn condition(&self) -> Condition {

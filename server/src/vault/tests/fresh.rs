@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -156,11 +156,18 @@ async fn who_stands_in_line_hears_at_once_that_the_store_is_out_of_reach() {
     first.await.expect("no panic").expect("created");
 }
 
-/// A store that counts looks and lets through those only that it was told to.
+/// A store that counts looks, takes its time for them and lets through those only that it was told to.
 struct Slow {
     inner: Arc<dyn Store>,
     looks: AtomicUsize,
     passing: Semaphore,
+    late: Mutex<Duration>,
+}
+
+impl Slow {
+    fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { inner, looks: AtomicUsize::new(0), passing: Semaphore::new(0), late: Mutex::default() })
+    }
 }
 
 #[async_trait]
@@ -180,6 +187,8 @@ impl Store for Slow {
     async fn latest(&self) -> Result<Position, StoreError> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         let latest = self.inner.latest().await;
+        let late = *self.late.lock().expect("no panic before");
+        tokio::time::sleep(late).await;
         self.passing.acquire().await.expect("never closed").forget();
         latest
     }
@@ -192,7 +201,7 @@ impl Store for Slow {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_come_together_share_a_look_that_began_after_they_came() {
     let world = World::new().await;
-    let slow = Arc::new(Slow { inner: world.store.clone(), looks: AtomicUsize::new(0), passing: Semaphore::new(0) });
+    let slow = Slow::new(world.store.clone());
     // Another server of the same store, which does not wait for anything.
     let other = world.vault().await;
     furnish(&world, &other).await;
@@ -216,4 +225,41 @@ async fn those_who_come_together_share_a_look_that_began_after_they_came() {
     }
     let looks = slow.looks.load(Ordering::SeqCst);
     assert!((2..20).contains(&looks), "{looks} looks for 101 calls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_store_too_slow_for_calls_workloads_are_served_and_others_do_not_wait() {
+    let slow = Slow::new(Arc::new(Memory::new()));
+    slow.passing.add_permits(1_000);
+    let world = World::on(slow.clone()).await;
+    let vault = world.replica(MAX_STALE).await;
+    furnish(&world, &vault).await;
+    let late = |ms| *slow.late.lock().expect("no panic before") = Duration::from_millis(ms);
+    late(700);
+    let mut since = fetch(&world, &vault).await.0.stale_since().expect("marked");
+    *world.clock.0.lock().expect("no panic before") += MAX_STALE - Duration::from_secs(30);
+    // Looks that are too late for a call still tell how old the view is.
+    for _ in 0..2 {
+        let start = Instant::now();
+        let newer = loop {
+            assert!(start.elapsed() < PATIENCE, "nobody looks");
+            let began = Instant::now();
+            let read = vault.get_secret(&world.held("users/owner"), secret("projects/p/secrets/A")).await.map(drop);
+            assert!(matches!(read, Err(Error::StoreUnavailable(_))), "{read:?}");
+            assert!(began.elapsed() < Duration::from_millis(450), "it waits for what will not come in time");
+            let (call, fetched) = fetch(&world, &vault).await;
+            assert_eq!(fetched.expect("from the view").variables.len(), 1);
+            match call.stale_since().expect("marked") {
+                newer if newer > since => break newer,
+                _ => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        };
+        since = newer;
+        *world.clock.0.lock().expect("no panic before") += MAX_STALE - Duration::from_secs(30);
+    }
+    late(0);
+    let start = Instant::now();
+    while fetch(&world, &vault).await.0.stale_since().is_some() {
+        assert!(start.elapsed() < PATIENCE, "it is back");
+    }
 }

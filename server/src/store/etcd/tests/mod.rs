@@ -14,6 +14,7 @@ mod proxy;
 mod restored;
 mod room;
 mod server;
+mod slow;
 
 use std::time::Duration;
 

@@ -1,12 +1,16 @@
 //! Stands between the store and etcd and withholds what one of them says, as a network does that has failed.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     sync::{oneshot, watch},
     task::JoinHandle,
+    time::sleep,
 };
 
 /// What becomes of the bytes of connections.
@@ -19,6 +23,8 @@ pub(super) enum Mode {
     HoldRequests,
     /// The connection breaks.
     Cut,
+    /// What etcd says comes so late.
+    Slow(Duration),
 }
 
 /// A proxy of one etcd.
@@ -33,6 +39,8 @@ struct Shared {
     mode: watch::Sender<Mode>,
     /// Of new ones.
     mode_of_new: Mutex<Mode>,
+    /// How many connections there were.
+    connections: watch::Sender<usize>,
     /// How many times something was held.
     held: watch::Sender<usize>,
     letting_go: Mutex<Vec<oneshot::Sender<()>>>,
@@ -47,6 +55,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             mode: watch::Sender::new(Mode::Pass),
             mode_of_new: Mutex::new(Mode::Pass),
+            connections: watch::Sender::default(),
             held: watch::Sender::default(),
             letting_go: Mutex::default(),
             answered: watch::Sender::default(),
@@ -54,6 +63,7 @@ impl Proxy {
         let of = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                of.connections.send_modify(|connections| *connections += 1);
                 let mode = *of.mode_of_new.lock().expect("lock");
                 if mode == Mode::Cut {
                     continue;
@@ -75,6 +85,11 @@ impl Proxy {
     /// From now on, for connections to come.
     pub(super) fn set_for_new(&self, mode: Mode) {
         *self.shared.mode_of_new.lock().expect("lock") = mode;
+    }
+
+    /// How many connections there were.
+    pub(super) fn connections(&self) -> usize {
+        *self.shared.connections.borrow()
     }
 
     /// Waits until something is held.
@@ -136,6 +151,16 @@ impl Shared {
                 }
                 Mode::HoldRequests => self.answered.send_modify(|answered| *answered += 1),
                 Mode::LoseAnswers => {}
+                Mode::Slow(late) => {
+                    sleep(late).await;
+                    let mut said = bytes[..read].to_vec();
+                    while let Ok(read @ 1..) = from.try_read(&mut bytes) {
+                        said.extend_from_slice(&bytes[..read]);
+                    }
+                    if to.write_all(&said).await.is_err() {
+                        return;
+                    }
+                }
                 Mode::Cut => return,
             }
         }
@@ -163,7 +188,7 @@ impl Shared {
             match now {
                 Mode::HoldRequests => return self.hold(bytes[..read].to_vec(), from, to).await,
                 Mode::Cut => return,
-                Mode::Pass | Mode::LoseAnswers => {
+                Mode::Pass | Mode::LoseAnswers | Mode::Slow(_) => {
                     if to.write_all(&bytes[..read]).await.is_err() {
                         return;
                     }

@@ -237,7 +237,7 @@ async fn with_a_store_too_slow_for_calls_workloads_are_served_and_others_do_not_
     let late = |ms| *slow.late.lock().expect("no panic before") = Duration::from_millis(ms);
     late(700);
     let mut since = fetch(&world, &vault).await.0.stale_since().expect("marked");
-    *world.clock.0.lock().expect("no panic before") += MAX_STALE - Duration::from_secs(30);
+    *world.clock.moved.lock().expect("no panic before") += MAX_STALE - Duration::from_secs(30);
     // Looks that are too late for a call still tell how old the view is.
     for _ in 0..2 {
         let start = Instant::now();
@@ -255,7 +255,7 @@ async fn with_a_store_too_slow_for_calls_workloads_are_served_and_others_do_not_
             }
         };
         since = newer;
-        *world.clock.0.lock().expect("no panic before") += MAX_STALE - Duration::from_secs(30);
+        *world.clock.moved.lock().expect("no panic before") += MAX_STALE - Duration::from_secs(30);
     }
     late(0);
     let start = Instant::now();

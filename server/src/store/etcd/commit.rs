@@ -9,11 +9,11 @@ use super::{
     Etcd,
     connect::txn,
     error::{Failure, unauthenticated},
-    head::Head,
+    head::{Head, revision},
     request::{Attempt, Outcome, SETTLE_MAX, Slot},
     transaction::{Around, Refusal, encode, malformed, refusal},
 };
-use crate::store::{Conflict, Error, Millis, Position, Transaction};
+use crate::store::{Conflict, Epoch, Error, Millis, Position, Transaction};
 
 /// Until when a transaction may be sent. What comes of it is known, or that nobody knows it, within [`ANSWERED_MAX`].
 const COMMIT_MAX: Duration = Duration::from_secs(2);
@@ -63,9 +63,9 @@ impl Etcd {
                 let slot = slot.get_or_insert_with(|| self.0.slots.take());
                 self.0.slots.attempt(&self.0.keys, slot, transaction.id, time)
             };
-            let (stored, epoch) = self.stored();
-            let head = Head { epoch, id: transaction.id, time }.encode();
-            let around = Around { keys: &self.0.keys, stored, attempt: &attempt, head };
+            let stored = self.stored();
+            let head = Head { epoch: stored.1, id: transaction.id, time }.encode();
+            let around = Around { keys: &self.0.keys, stored: stored.0, attempt: &attempt, head };
             let request = encode(transaction, around)?;
             let why = match self.send(transaction, &request, stored, &attempt, slot).await {
                 Ok(answer) => return answer,
@@ -78,12 +78,12 @@ impl Etcd {
         }
     }
 
-    /// Sends an attempt. Afterwards it is known where its record stands, or the record is not used any more.
+    /// Sends an attempt, which counts on this record of the store's own and its epoch. Afterwards it is known where its record stands, or the record is not used any more.
     async fn send(
         &self,
         transaction: &Transaction,
         request: &TxnRequest,
-        stored: i64,
+        (stored, epoch): (i64, Epoch),
         attempt: &Attempt,
         slot: &mut Option<Slot>,
     ) -> Result<Answer, NotDone> {
@@ -132,7 +132,9 @@ impl Etcd {
         match outcome {
             Outcome::Landed(at) => {
                 slot.iter_mut().for_each(|slot| slot.revision = at);
-                Ok(self.check_above(floor, self.landed_at(at)).map(Ok))
+                // Whatever the epoch is by now.
+                let position = Position { epoch, revision: revision(at) };
+                Ok(self.check_above(floor, position).map(Ok))
             }
             Outcome::Never(at) => {
                 slot.iter_mut().for_each(|slot| slot.revision = at);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use coffer_proto::etcd::{KeyValue, RangeRequest};
 
 use super::{
-    Etcd,
+    Etcd, Seen,
     connect::{self, Wait},
     head::{Head, Stored, revision},
     walk::Walk,
@@ -48,17 +48,20 @@ pub(super) struct Records {
 }
 
 impl Etcd {
-    /// Begins a load. Commits of this handle count on what it found from now on.
+    /// Begins to read everything, for a copy.
     pub(super) async fn pages(&self) -> Result<Pages, Error> {
-        let seen = self.look_again().await?;
-        self.set_stored(seen.stored);
-        Ok(Pages {
+        Ok(self.pages_of(&self.look_again().await?))
+    }
+
+    /// Everything that a look shows.
+    pub(super) fn pages_of(&self, seen: &Seen) -> Pages {
+        Pages {
             head: seen.head,
             stored: seen.stored.1,
             position: seen.position,
             // Nothing of the store was written between the position and this.
             records: Records::of(self, seen.revision, None),
-        })
+        }
     }
 }
 

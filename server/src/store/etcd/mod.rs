@@ -163,12 +163,12 @@ impl Etcd {
         self.0.stored.read().unwrap_or_else(PoisonError::into_inner).1.instance
     }
 
-    fn epoch(&self) -> Epoch {
-        self.stored().1
-    }
-
+    /// From now on commits count on this, unless it is of an epoch that is over: a look may end after a later one.
     fn set_stored(&self, stored: (i64, Stored)) {
-        *self.0.stored.write().unwrap_or_else(PoisonError::into_inner) = stored;
+        let mut known = self.0.stored.write().unwrap_or_else(PoisonError::into_inner);
+        if stored.1.epoch >= known.1.epoch {
+            *known = stored;
+        }
     }
 }
 
@@ -183,7 +183,9 @@ fn no_history() -> Error {
 impl Store for Etcd {
     /// Fails if etcd is compacted beyond its revision before it is done.
     async fn load(&self) -> Result<Box<dyn Load>, Error> {
-        Ok(Box::new(self.pages().await?))
+        let seen = self.look_again().await?;
+        self.set_stored(seen.stored);
+        Ok(Box::new(self.pages_of(&seen)))
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Result<Position, Conflict>, Error> {

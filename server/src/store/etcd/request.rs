@@ -17,11 +17,10 @@ use tokio::time::{Instant, sleep};
 use super::{
     Etcd,
     connect::{SHORT, txn},
-    head::revision,
     keys::Keys,
     transaction::{Is, compare, first, get, put, within},
 };
-use crate::store::{Error, Millis, Position, TransactionId};
+use crate::store::{Error, Millis, TransactionId};
 
 /// How long it is tried to learn an outcome. Longer than an election.
 pub(super) const SETTLE_MAX: Duration = Duration::from_secs(5);
@@ -169,10 +168,5 @@ impl Etcd {
             }
             sleep(SETTLE_WAIT).await;
         }
-    }
-
-    /// The position of an attempt that landed.
-    pub(super) fn landed_at(&self, of_etcd: i64) -> Position {
-        Position { epoch: self.epoch(), revision: revision(of_etcd) }
     }
 }

@@ -2,7 +2,12 @@
 
 use coffer_proto::etcd::TxnRequest;
 
-use super::{commit_of, keys_of, server::Server, soon};
+use super::{
+    commit_of, keys_of,
+    proxy::{Mode, Proxy},
+    server::Server,
+    soon,
+};
 use crate::store::{
     Epoch, Error, Millis, Next, Store as _, TransactionId, Writes,
     conformance::{put, transaction},
@@ -99,4 +104,41 @@ async fn an_etcd_that_was_put_back_twice_gets_no_epoch_twice() {
         assert_eq!(position.await.epoch, Epoch(epoch));
         assert_eq!(soon(store.latest()).await.map(|latest| latest.epoch), Ok(Epoch(epoch)));
     }
+}
+
+/// As another server raises it, while this one has an attempt under way or has read what it goes by.
+#[tokio::test]
+async fn an_epoch_that_rises_meanwhile_is_not_that_of_what_was_done_and_read_before() {
+    let server = Server::start();
+    let direct = server.create("coffer/").await;
+    let proxy = Proxy::start(server.port).await;
+    let mut options = server.options("coffer/");
+    options.endpoints.insert(0, format!("http://127.0.0.1:{}", proxy.port));
+    let store = Etcd::open(options).await.expect("open");
+    let before = store.latest().await.expect("latest");
+    proxy.set(Mode::LoseAnswers);
+    let committing = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(transaction([put("key", "")])).await }
+    });
+    while direct.latest().await.expect("latest") == before {}
+    let raised = direct.raise_epoch().await.expect("raised");
+    // By the other way.
+    store.0.cluster.prefer(1);
+    let loaded = store.load().await.expect("load").position();
+    assert_eq!(loaded, raised);
+    let position = soon(committing).await.expect("no panic").expect("an outcome").expect("no conflict");
+    assert!(position > before && position.epoch == before.epoch, "{position} was committed before {raised}");
+    assert_eq!(store.latest().await, Ok(raised), "nobody takes it for a history that was replaced");
+
+    // A backup reads for nobody's decisions, and what was read before does not count any more.
+    let raised = direct.raise_epoch().await.expect("raised");
+    store.backup().await.expect("a backup");
+    let refused = store.commit(transaction([put("key", "")])).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let old = *store.0.stored.read().expect("no panic before");
+    assert_eq!(store.load().await.expect("load").position(), raised);
+    store.set_stored(old);
+    let committed = store.commit(transaction([put("key", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(committed.epoch, raised.epoch);
 }

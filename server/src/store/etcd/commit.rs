@@ -48,6 +48,9 @@ impl Etcd {
         if let Some(slot) = slot {
             self.0.slots.give_back(slot);
         }
+        if let Ok(Ok(_)) = &outcome {
+            self.begin_to_sweep();
+        }
         outcome
     }
 

@@ -119,6 +119,7 @@ struct Shared {
     in_flight: Semaphore,
     /// Whether an answer was lost and none came since.
     suspect: AtomicBool,
+    is_sweeping: AtomicBool,
     known: Known,
 }
 

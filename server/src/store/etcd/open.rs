@@ -83,9 +83,6 @@ impl Etcd {
         let store = Self::connect(options, clock).await?;
         let seen = store.look_again().await?;
         store.set_stored(seen.stored);
-        if let Err(error) = store.sweep().await {
-            tracing::warn!(%error, "what other servers left behind in etcd cannot be removed now");
-        }
         Ok(store)
     }
 
@@ -100,6 +97,7 @@ impl Etcd {
             slots: Slots::new()?,
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             suspect: AtomicBool::new(false),
+            is_sweeping: AtomicBool::new(false),
             known: Known::default(),
         };
         version::check(&shared.cluster).await?;

@@ -1,27 +1,43 @@
 //! Removes what handles left behind that are gone.
+//!
+//! A record of attempts is nobody's when it stood unchanged for long while this process looked on: what other machines take
+//! for the time does not count. Only who has written sweeps, and so has the key to the store.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
 
 use coffer_proto::etcd::{RangeRequest, TxnRequest};
+use tokio::time::sleep;
 
 use super::{
-    Etcd,
+    Etcd, Shared,
     connect::{SHORT, range, txn},
     transaction::{Is, compare, delete},
 };
-use crate::store::{Error, Millis};
+use crate::store::Error;
 
-/// Records of attempts older than this are nobody's: no call takes as long. A handle that was idle for as long makes its
-/// records anew.
-const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Records of attempts unchanged for so long are nobody's: no call takes as long, and nothing is on its way for as long.
+/// A handle that was idle makes its records anew.
+const KEPT: Duration = Duration::from_secs(60 * 60);
 /// Most records looked at. There are as many as a handle has transactions under way at most; a server has one handle.
 const LOOKED_AT_MAX: i64 = 1_000;
-/// Where the time stands in a record.
-const TIME_AT: usize = 17;
+
+/// Records of attempts, and where each stood.
+pub(super) type Stood = HashMap<Vec<u8>, i64>;
 
 impl Etcd {
-    /// Removes records of attempts that are too old. Whatever fails is left to the next one who opens the store.
-    pub(super) async fn sweep(&self) -> Result<(), Error> {
+    /// Sweeps from now on, in a task that ends with the store.
+    pub(super) fn begin_to_sweep(&self) {
+        if !self.0.is_sweeping.swap(true, Ordering::Relaxed) {
+            tokio::spawn(keep_sweeping(Arc::downgrade(&self.0)));
+        }
+    }
+
+    /// Removes the records of attempts that stand where they stood. Where the others stand now.
+    pub(super) async fn sweep(&self, stood: &Stood) -> Result<Stood, Error> {
         let requests = self.0.keys.requests();
         let look = RangeRequest {
             key: requests.from,
@@ -29,20 +45,36 @@ impl Etcd {
             limit: LOOKED_AT_MAX,
             ..RangeRequest::default()
         };
-        let found = self.0.cluster.read(SHORT, &look, range).await?.kvs;
-        let now = Millis::from(self.0.clock.now());
-        for record in found {
-            let time = record.value.get(TIME_AT..).and_then(|time| time.first_chunk().copied().map(u64::from_le_bytes));
-            let is_old = time.is_some_and(|time| u128::from(now.0.saturating_sub(time)) > KEPT.as_millis());
-            if is_old {
-                let remove = TxnRequest {
-                    compare: vec![compare(record.key.clone(), None, Is::Revision(record.mod_revision))],
-                    success: vec![delete(record.key, Vec::new())],
-                    failure: Vec::new(),
-                };
-                self.0.cluster.read(SHORT, &remove, txn).await?;
-            }
+        let (old, stand): (Vec<_>, Vec<_>) = self
+            .0
+            .cluster
+            .read(SHORT, &look, range)
+            .await?
+            .kvs
+            .into_iter()
+            .map(|record| (record.key, record.mod_revision))
+            .partition(|(key, revision)| stood.get(key) == Some(revision));
+        for (key, revision) in old {
+            let remove = TxnRequest {
+                compare: vec![compare(key.clone(), None, Is::Revision(revision))],
+                success: vec![delete(key, Vec::new())],
+                failure: Vec::new(),
+            };
+            self.0.cluster.read(SHORT, &remove, txn).await?;
         }
-        Ok(())
+        Ok(stand.into_iter().collect())
+    }
+}
+
+async fn keep_sweeping(store: Weak<Shared>) {
+    let mut stood = Stood::new();
+    loop {
+        let Some(store) = store.upgrade().map(Etcd) else { return };
+        match store.sweep(&stood).await {
+            Ok(stand) => stood = stand,
+            Err(error) => tracing::warn!(%error, "what other servers left behind in etcd cannot be removed now"),
+        }
+        drop(store);
+        sleep(KEPT).await;
     }
 }

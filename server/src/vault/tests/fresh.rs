@@ -20,7 +20,7 @@ use crate::{
         faulty::{Fault, Faulty},
         memory::Memory,
     },
-    vault::{Call, Error, Fetched, Purpose, Sharing, Vault},
+    vault::{Call, Error, Fetched, Purpose, Sharing, Vault, write::line_of},
 };
 
 const MAX_STALE: Duration = Duration::from_secs(600);
@@ -140,6 +140,9 @@ async fn who_stands_in_line_hears_at_once_that_the_store_is_out_of_reach() {
     let first = write("B");
     until("the first to be under way", || faults.planned() == 0).await;
     let waiting: Vec<_> = ["C", "D", "E"].map(write).into();
+    let line = vault.line(&line_of(&scope("projects/p")));
+    // Each of those who have it or wait for it has a handle, beside the vault and this.
+    until("the others to stand in line", || Arc::strong_count(&line) == 2 + 1 + waiting.len()).await;
     // Nobody asks any more; the server's own look finds it out.
     let wait_max = tokio::time::sleep(Duration::from_secs(5));
     faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));

@@ -7,13 +7,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Etcd,
-    connect::txn,
     error::{Failure, unauthenticated},
-    head::{Head, revision},
+    head::{Head, Stored, revision},
     request::{Attempt, Outcome, SETTLE_MAX, Slot},
     transaction::{Around, Refusal, encode, malformed, refusal},
 };
-use crate::store::{Conflict, Epoch, Error, Millis, Position, Transaction};
+use crate::store::{Conflict, Error, Millis, Position, Transaction};
 
 /// Until when a transaction may be sent. What comes of it is known, or that nobody knows it, within [`ANSWERED_MAX`].
 const COMMIT_MAX: Duration = Duration::from_secs(2);
@@ -67,8 +66,8 @@ impl Etcd {
                 self.0.slots.attempt(&self.0.keys, slot, transaction.id, time)
             };
             let stored = self.stored();
-            let head = Head { epoch: stored.1, id: transaction.id, time }.encode();
-            let around = Around { keys: &self.0.keys, stored: stored.0, attempt: &attempt, head };
+            let head = Head { instance: stored.instance, epoch: stored.epoch, id: transaction.id, time }.encode();
+            let around = Around { keys: &self.0.keys, stored, attempt: &attempt, head };
             let request = encode(transaction, around)?;
             let why = match self.send(transaction, &request, stored, &attempt, slot).await {
                 Ok(answer) => return answer,
@@ -81,18 +80,20 @@ impl Etcd {
         }
     }
 
-    /// Sends an attempt, which counts on this record of the store's own and its epoch. Afterwards it is known where its record stands, or the record is not used any more.
+    /// Sends an attempt, which counts on this record of the store's own and its epoch. Afterwards it is known where its
+    /// record stands, or the record is not used any more.
     async fn send(
         &self,
         transaction: &Transaction,
         request: &TxnRequest,
-        (stored, epoch): (i64, Epoch),
+        stored: Stored,
         attempt: &Attempt,
         slot: &mut Option<Slot>,
     ) -> Result<Answer, NotDone> {
         let cluster = &self.0.cluster;
+        let ours = |channel, request| self.txn_ours(channel, request);
         let floor = self.floor();
-        let outcome = match cluster.ask(cluster.preferred(), MEMBER_MAX, request, txn).await {
+        let outcome = match cluster.ask(cluster.preferred(), MEMBER_MAX, request, ours).await {
             Ok(answer) => {
                 self.0.suspect.store(false, Ordering::Relaxed);
                 if answer.succeeded {
@@ -136,7 +137,7 @@ impl Etcd {
             Outcome::Landed(at) => {
                 slot.iter_mut().for_each(|slot| slot.revision = at);
                 // Whatever the epoch is by now.
-                let position = Position { epoch, revision: revision(at) };
+                let position = Position { epoch: stored.epoch, revision: revision(at) };
                 Ok(self.check_above(floor, position).map(Ok))
             }
             Outcome::Never(at) => {

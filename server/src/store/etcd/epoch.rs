@@ -9,12 +9,13 @@ use coffer_proto::etcd::TxnRequest;
 
 use super::{
     Etcd, OpenError, Seen,
-    connect::{SHORT, txn},
+    connect::SHORT,
+    error::Failure,
     head::{Head, Stored, revision},
     open::no_randomness,
     transaction::{Is, compare, put, within},
 };
-use crate::store::{Epoch, Error, Millis, Position, TransactionId};
+use crate::store::{Epoch, Error, Millis, NUMBER_MAX, Position, TransactionId};
 
 /// How often others may write while the epoch is to be raised.
 const RAISE_TRIES: usize = 20;
@@ -105,21 +106,26 @@ impl Etcd {
     /// Raises the epoch above every one that was seen; `None` if somebody has written since.
     async fn raise(&self, seen: &Seen, floor: Position) -> Result<Option<Position>, Error> {
         let keys = &self.0.keys;
-        let epoch = Epoch(seen.position.epoch.max(floor.epoch).0 + 1);
+        let before = seen.position.epoch.max(floor.epoch).0;
+        if before >= NUMBER_MAX {
+            return Err(Error::Unavailable("the epoch cannot be raised any more".into()));
+        }
+        let epoch = Epoch(before + 1);
         let id = TransactionId::random().map_err(no_randomness)?;
-        let head = Head { epoch, id, time: Millis::from(self.0.clock.now()) };
-        let (at, stored) = seen.stored;
-        let puts = vec![put(keys.store(), Stored { epoch, ..stored }.encode()), put(keys.head(), head.encode())];
+        let Head { instance, .. } = seen.head;
+        let head = Head { instance, epoch, id, time: Millis::from(self.0.clock.now()) };
+        let puts = vec![put(keys.store(), Stored { instance, epoch }.encode()), put(keys.head(), head.encode())];
         let request = TxnRequest {
             compare: vec![
-                compare(keys.store(), None, Is::Revision(at)),
+                compare(keys.store(), None, Is::Value(seen.stored.encode())),
+                compare(keys.head(), None, Is::Value(seen.head.encode())),
                 compare(keys.head(), None, Is::Revision(seen.head_revision)),
             ],
             // Within, it passes although there may be no room.
             success: within(puts, 2),
             failure: Vec::new(),
         };
-        let answer = self.0.cluster.read(SHORT, &request, txn).await?;
+        let answer = self.ask_ours(SHORT, request).await.map_err(Failure::unread)?;
         let revision = answer.header.filter(|_| answer.succeeded).map(|header| revision(header.revision));
         Ok(revision.map(|revision| Position { epoch, revision }))
     }

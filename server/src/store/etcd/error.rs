@@ -5,6 +5,7 @@ use std::error::Error as _;
 
 use tonic::{Code, ConnectError, Status};
 
+use super::ours::Foreign;
 use crate::store::Error;
 
 /// Longest text of etcd that is passed on, in bytes.
@@ -30,7 +31,7 @@ impl Failure {
     pub(super) fn of(member: &str, status: &Status) -> Self {
         let said = said(status);
         let text = format!("{member}: {said}");
-        if never_connected(status) {
+        if never_connected(status) || is_foreign(status) {
             return Self::Elsewhere(text);
         }
         let Some(etcd) = said.strip_prefix("etcdserver: ") else { return Self::Lost(text) };
@@ -74,14 +75,15 @@ pub(super) fn unauthenticated() -> Error {
 }
 
 fn never_connected(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    causes(status).any(|cause| cause.is::<ConnectError>())
+}
+
+fn is_foreign(status: &Status) -> bool {
+    causes(status).any(|cause| cause.is::<Foreign>())
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(status.source(), |&cause| cause.source())
 }
 
 /// What the member said, or what is at the root of there being no answer.
@@ -95,6 +97,11 @@ fn said(status: &Status) -> String {
     if text.is_empty() {
         text = status.code().to_string();
     }
+    cut(text)
+}
+
+/// As much of a text of others as is passed on.
+pub(super) fn cut(mut text: String) -> String {
     text.truncate((0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
     text
 }

@@ -18,8 +18,8 @@ use tonic::Streaming;
 use super::{
     Etcd,
     assemble::{Assembler, Told},
-    connect::{ANSWER_BYTES_MAX, Cluster, SHORT, txn},
-    error::{Failure, unauthenticated},
+    connect::{ANSWER_BYTES_MAX, Cluster, SHORT},
+    error::{Failure, cut, unauthenticated},
     head::Head,
     transaction::{first, get, malformed},
 };
@@ -41,6 +41,8 @@ const UNREAD_MAX: Duration = Duration::from_secs(1);
 const BEGIN_MAX: Duration = Duration::from_secs(5);
 /// Before a watch is begun again.
 const AGAIN_WAIT: Duration = Duration::from_millis(100);
+/// The same after what makes no sense, until somebody has put it right.
+const SENSELESS_WAIT: Duration = Duration::from_secs(1);
 /// Requests that wait to be sent on a watch's stream.
 const REQUESTS_MAX: usize = 4;
 
@@ -76,6 +78,8 @@ enum Ended {
     Gap,
     /// For now.
     Broken(String),
+    /// What etcd has there is not coffer's.
+    Senseless(Error),
     Failed(Error),
 }
 
@@ -101,6 +105,11 @@ impl Follower {
                 Ok(()) => {}
                 Err(Ended::Gap) => return Ok(None),
                 Err(Ended::Failed(error)) => return Err(error),
+                Err(Ended::Senseless(error)) => {
+                    tracing::error!(%error, "etcd cannot be followed as long as that is so; trying again");
+                    self.watch = None;
+                    sleep(SENSELESS_WAIT).await;
+                }
                 Err(Ended::Broken(why)) => {
                     tracing::warn!(why, "following etcd was interrupted; going on");
                     self.watch = None;
@@ -143,9 +152,9 @@ impl Follower {
             None => (self.look(vec![get(head, 0)]).await?.ok_or(Ended::Gap)?, false),
         };
         let mut heads = answer.responses.iter().filter_map(first);
-        let Some(now) = heads.next() else { return Err(Ended::Failed(malformed())) };
-        let Some(now) = now else { return Err(Ended::Failed(self.store.absent())) };
-        let (of_now, now) = Head::of(now).map_err(Ended::Failed)?;
+        let Some(now) = heads.next() else { return Err(Ended::Senseless(malformed())) };
+        let Some(now) = now else { return Err(Ended::Senseless(self.store.absent())) };
+        let (of_now, now) = Head::of(now).map_err(Ended::Senseless)?;
         let is_now = now == self.after;
         // Whatever else etcd has forgotten, nothing is missing if nothing was written to the store since.
         if !is_kept && !is_now {
@@ -162,7 +171,7 @@ impl Follower {
             return Err(Ended::Gap);
         }
         self.id = Some(then.id);
-        let seen = answer.header.as_ref().ok_or_else(|| Ended::Failed(malformed()))?.revision;
+        let seen = answer.header.as_ref().ok_or_else(|| Ended::Senseless(malformed()))?.revision;
         // Not the one after it: of a revision that becomes the first one kept, before the watch is begun, etcd tells puts
         // and leaves out deletes (etcd-io/etcd#18089, up to 3.4.32). So the watch begins with what is known, which the
         // assembler leaves out, and if that is forgotten by then, it is a gap.
@@ -172,7 +181,7 @@ impl Follower {
     /// Looks at etcd; `None` if a revision is not kept any more, or still to come.
     async fn look(&self, success: Vec<RequestOp>) -> Result<Option<TxnResponse>, Ended> {
         let look = TxnRequest { success, ..TxnRequest::default() };
-        match self.store.0.cluster.ask_any(SHORT, &look, txn).await {
+        match self.store.ask_ours(SHORT, look).await {
             Ok(answer) => Ok(Some(answer)),
             Err(Failure::OutOfRange) => Ok(None),
             Err(failure) => Err(match failure.of_read() {
@@ -200,7 +209,7 @@ impl Follower {
         let create = WatchCreateRequest { key: range.from, range_end: range.end, start_revision: from, fragment: true };
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
         let first = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        requests.try_send(first).map_err(|_| Ended::Failed(malformed()))?;
+        requests.try_send(first).map_err(|_| Ended::Broken("the watch cannot be asked for".into()))?;
         let request = Cluster::request(ReceiverStream::new(queue), token.as_ref());
         let mut client = WatchClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         let answers = match client.watch(request).await {
@@ -217,7 +226,7 @@ impl Follower {
             answers,
             requests,
             member: member.to_owned(),
-            assembler: Assembler::new(self.store.0.keys.clone(), self.after),
+            assembler: Assembler::new(self.store.0.keys.clone(), self.store.instance(), self.after),
             due: Instant::now() + SILENCE_MAX,
             is_asked: false,
             behind: None,
@@ -265,10 +274,10 @@ impl Watching {
             return Err(Ended::Gap);
         }
         if answer.canceled {
-            return Err(broken(format!("the watch was ended: {}", answer.cancel_reason)));
+            return Err(broken(format!("the watch was ended: {}", cut(answer.cancel_reason))));
         }
         for event in answer.events {
-            match self.assembler.take(event).map_err(Ended::Failed)? {
+            match self.assembler.take(event) {
                 Told::Nothing => {}
                 Told::Commit(commit, head) => ready.push_back((commit, head)),
                 Told::Gap => return Err(Ended::Gap),

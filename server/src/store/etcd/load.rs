@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coffer_proto::etcd::{KeyValue, RangeRequest};
+use coffer_proto::etcd::{KeyValue, RangeRequest, response_op::Response as Done};
 
 use super::{
     Etcd, Seen,
-    connect::{self, Wait},
+    connect::Wait,
     head::{Head, Stored, revision},
+    transaction::{malformed, read},
     walk::Walk,
 };
 use crate::{
@@ -57,7 +58,7 @@ impl Etcd {
     pub(super) fn pages_of(&self, seen: &Seen) -> Pages {
         Pages {
             head: seen.head,
-            stored: seen.stored.1,
+            stored: seen.stored,
             position: seen.position,
             // Nothing of the store was written between the position and this.
             records: Records::of(self, seen.revision, None),
@@ -128,7 +129,10 @@ impl Records {
             revision: self.revision,
             ..RangeRequest::default()
         };
-        let answer = self.store.0.cluster.read(PAGE_WAIT, &request, connect::range).await?;
+        let answer = self.store.read_ours(PAGE_WAIT, vec![read(request)]).await?;
+        let Some(Done::ResponseRange(answer)) = answer.responses.into_iter().find_map(|done| done.response) else {
+            return Err(malformed());
+        };
         let bytes: usize = answer.kvs.iter().map(|key| key.key.len() + key.value.len()).sum();
         if bytes < ANSWER_BYTES {
             self.limit = (self.limit * 2).min(LIMIT_MAX);

@@ -28,6 +28,7 @@ mod load;
 mod moment;
 mod net;
 mod open;
+mod ours;
 mod request;
 mod restore;
 mod soonest;
@@ -39,24 +40,24 @@ mod version;
 mod walk;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use coffer_proto::etcd::RangeRequest;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use self::{
-    connect::{Cluster, range},
+    connect::Cluster,
     epoch::Known,
     follow::Follower,
     head::{Head, Stored},
     keys::Keys,
     request::Slots,
+    transaction::{first, get, malformed},
 };
-use super::{Backup, Condition, Conflict, Epoch, Error, Follow, Load, Position, Snapshot, Store, Transaction};
+use super::{Backup, Condition, Conflict, Error, Follow, Load, Position, Snapshot, Store, Transaction};
 use crate::clock::Clock;
 
 pub use self::{history::Recorded, keys::PREFIX_BYTES_MAX, open::OpenError, restore::RestoreError};
@@ -113,8 +114,10 @@ struct Shared {
     cluster: Cluster,
     keys: Keys,
     clock: Arc<dyn Clock>,
-    /// The store's own record, as the last load found it, and its revision. Commits count on it.
-    stored: RwLock<(i64, Stored)>,
+    /// Whose store it is, once it was seen.
+    instance: OnceLock<[u8; 16]>,
+    /// The store's own record, as the last load found it. Commits count on it.
+    stored: RwLock<Stored>,
     slots: Slots,
     in_flight: Semaphore,
     /// Whether an answer was lost and none came since.
@@ -130,8 +133,7 @@ struct Seen {
     head: Head,
     head_revision: i64,
     position: Position,
-    /// The store's own record, and its revision.
-    stored: (i64, Stored),
+    stored: Stored,
 }
 
 impl Etcd {
@@ -144,9 +146,13 @@ impl Etcd {
     /// Where the store stands, by one linearizable read.
     async fn newest(&self, total_max: Duration) -> Result<Position, Error> {
         let floor = self.floor();
-        let ask = RangeRequest { key: self.0.keys.head(), ..RangeRequest::default() };
-        let answer = self.0.cluster.read_soonest(total_max, &ask, range).await?;
-        let (_, position) = Head::of(answer.kvs.first().ok_or_else(|| self.absent())?)?;
+        let keys = &self.0.keys;
+        let answer = self.read_soonest(total_max, vec![get(keys.head(), 0), get(keys.store(), 0)]).await?;
+        let found: Vec<_> = answer.responses.iter().filter_map(first).collect();
+        let [head, stored] = found[..] else { return Err(malformed()) };
+        let standing =
+            head.zip(stored).ok_or_else(|| self.absent()).and_then(|(head, stored)| Head::with(head, stored));
+        let (_, position, _) = standing.map_err(|error| self.for_now(error))?;
         self.check_at(floor, position)
     }
 
@@ -154,20 +160,14 @@ impl Etcd {
         OpenError::Missing(self.0.keys.prefix().to_owned()).into()
     }
 
-    fn stored(&self) -> (i64, Epoch) {
-        let stored = self.0.stored.read().unwrap_or_else(PoisonError::into_inner);
-        (stored.0, stored.1.epoch)
-    }
-
-    /// Whose store it is.
-    fn instance(&self) -> [u8; 16] {
-        self.0.stored.read().unwrap_or_else(PoisonError::into_inner).1.instance
+    fn stored(&self) -> Stored {
+        *self.0.stored.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on commits count on this, unless it is of an epoch that is over: a look may end after a later one.
-    fn set_stored(&self, stored: (i64, Stored)) {
+    fn set_stored(&self, stored: Stored) {
         let mut known = self.0.stored.write().unwrap_or_else(PoisonError::into_inner);
-        if stored.1.epoch >= known.1.epoch {
+        if stored.epoch >= known.epoch {
             *known = stored;
         }
     }

@@ -35,10 +35,6 @@ impl Etcd {
         let store = Self::connect(options, Arc::new(SystemClock)).await?;
         let seen = store.look().await?;
         let (position, revision) = (seen.position, seen.revision);
-        if seen.stored.1.epoch != position.epoch {
-            let what = format!("the head below {} is of another epoch than the store", store.0.keys.prefix());
-            return Err(Error::Failed(what).into());
-        }
         let records = store.0.keys.records();
         let count = RangeRequest {
             key: records.from,

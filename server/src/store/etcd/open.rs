@@ -1,6 +1,6 @@
 //! Makes a store in etcd, and opens it.
 
-use std::sync::{Arc, RwLock, atomic::AtomicBool};
+use std::sync::{Arc, OnceLock, RwLock, atomic::AtomicBool};
 
 use coffer_proto::etcd::TxnRequest;
 use tokio::sync::Semaphore;
@@ -52,12 +52,14 @@ impl Etcd {
     pub async fn create(options: EtcdOptions) -> Result<(), OpenError> {
         let keys = Keys::new(&options.prefix)?;
         let cluster = Cluster::new(options)?;
+        let instance = random()?;
         let head = Head {
+            instance,
             epoch: Epoch(1),
             id: TransactionId::random().map_err(no_randomness)?,
             time: Millis::from(SystemClock.now()),
         };
-        let stored = Stored { instance: random()?, epoch: head.epoch }.encode();
+        let stored = Stored { instance, epoch: head.epoch }.encode();
         let create = TxnRequest {
             compare: keys.vacant(),
             success: vec![put(keys.store(), stored.clone()), put(keys.head(), head.encode())],
@@ -93,7 +95,8 @@ impl Etcd {
             cluster: Cluster::new(options)?,
             keys,
             clock,
-            stored: RwLock::new((0, Stored { instance: [0; 16], epoch: Epoch(0) })),
+            instance: OnceLock::new(),
+            stored: RwLock::new(Stored { instance: [0; 16], epoch: Epoch(0) }),
             slots: Slots::new()?,
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             suspect: AtomicBool::new(false),
@@ -104,21 +107,29 @@ impl Etcd {
         Ok(Self(Arc::new(shared)))
     }
 
-    /// The head and the store's own record, of now.
+    /// The head and the store's own record, of now. Whose store the first look shows, that it is from then on.
     pub(super) async fn look(&self) -> Result<Seen, OpenError> {
+        let seen = self.look_for_now().await.map_err(|error| match error {
+            OpenError::Store(_) => error,
+            error if self.instance().is_some() => self.for_now(error.into()).into(),
+            error => error,
+        })?;
+        self.0.instance.get_or_init(|| seen.stored.instance);
+        Ok(seen)
+    }
+
+    async fn look_for_now(&self) -> Result<Seen, OpenError> {
         let keys = &self.0.keys;
         let success = vec![get(keys.head(), 0), get(keys.store(), 0), get(keys.restore(), 0)];
-        let look = TxnRequest { success, ..TxnRequest::default() };
-        let answer = self.0.cluster.read(SHORT, &look, txn).await?;
+        let answer = self.read_ours(SHORT, success).await?;
         let found: Vec<_> = answer.responses.iter().filter_map(first).collect();
         let [head, stored, restore] = found[..] else { return Err(malformed().into()) };
         let (Some(head), Some(stored)) = (head, stored) else {
             let prefix = keys.prefix().to_owned();
             return Err(if restore.is_some() { OpenError::Unfinished(prefix) } else { OpenError::Missing(prefix) });
         };
-        let (of, position) = Head::of(head)?;
+        let (of, position, stored) = Head::with(head, stored).map_err(|error| self.for_now(error))?;
         let revision = answer.header.as_ref().ok_or_else(malformed)?.revision;
-        let stored = (stored.mod_revision, Stored::of(stored)?);
         Ok(Seen { revision, head: of, head_revision: head.mod_revision, position, stored })
     }
 }

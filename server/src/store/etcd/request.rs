@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Etcd,
-    connect::{SHORT, txn},
+    connect::SHORT,
     keys::Keys,
     transaction::{Is, compare, first, get, put, within},
 };
@@ -159,7 +159,7 @@ impl Etcd {
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.0.cluster.ask_any(SHORT.within(left), ask, txn).await {
+            match self.ask_ours(SHORT.within(left), ask.clone()).await {
                 Ok(answer) => return Some(answer),
                 Err(failure) => tracing::warn!(?failure, "the outcome of a transaction cannot be learnt; trying again"),
             }

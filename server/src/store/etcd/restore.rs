@@ -221,8 +221,9 @@ impl Restore {
         let keys = &self.store.0.keys;
         let epoch = Epoch(origin.position().epoch.0 + 1);
         let id = TransactionId::random().map_err(no_randomness)?;
-        let head = Head { epoch, id, time: origin.time() }.encode();
-        let stored = Stored { instance: random()?, epoch }.encode();
+        let instance = random()?;
+        let head = Head { instance, epoch, id, time: origin.time() }.encode();
+        let stored = Stored { instance, epoch }.encode();
         let finish = TxnRequest {
             compare: vec![self.expected()],
             success: vec![

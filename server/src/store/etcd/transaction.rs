@@ -16,7 +16,7 @@ use coffer_proto::etcd::{
 use prost::Message as _;
 
 use super::{
-    head::revision,
+    head::{Stored, revision},
     keys::{Keys, Range},
     net::Net,
     request::Attempt,
@@ -34,8 +34,8 @@ const REQUEST_BYTES_MAX: usize = 1536 * 1024 - 512;
 /// What a transaction is compared and made with, beside itself.
 pub(super) struct Around<'a> {
     pub(super) keys: &'a Keys,
-    /// The revision of the store's own record that the epoch was read from.
-    pub(super) stored: i64,
+    /// The store's own record: whose the store is, and its epoch.
+    pub(super) stored: Stored,
     /// This attempt.
     pub(super) attempt: &'a Attempt,
     /// The new head.
@@ -45,9 +45,11 @@ pub(super) struct Around<'a> {
 /// The transaction, encoded within etcd's limits.
 pub(super) fn encode(transaction: &Transaction, around: Around<'_>) -> Result<TxnRequest, Error> {
     let Around { keys, stored, attempt, head } = around;
-    let mut compare =
-        vec![compare(keys.store(), None, Is::Revision(stored)), compare(attempt.key.clone(), None, attempt.expected())];
-    let mut failure = vec![find(keys.store(), Vec::new()), get(attempt.key.clone(), 0)];
+    let mut compare = vec![
+        compare(keys.store(), None, Is::Value(stored.encode())),
+        compare(attempt.key.clone(), None, attempt.expected()),
+    ];
+    let mut failure = vec![get(keys.store(), 0), get(attempt.key.clone(), 0)];
     for (key, expect) in &transaction.expectations {
         compare.push(expected(keys, key, *expect));
         failure.push(found(keys, key, *expect));
@@ -91,12 +93,12 @@ pub(super) enum Refusal<'a> {
 pub(super) fn refusal<'a>(
     answer: &'a TxnResponse,
     transaction: &Transaction,
-    stored: i64,
+    stored: Stored,
     attempt: &Attempt,
 ) -> Result<Refusal<'a>, Error> {
     let mut found = answer.responses.iter().map(first);
     let mut next = || found.next().flatten().ok_or_else(malformed);
-    if next()?.is_none_or(|key| key.mod_revision != stored) {
+    if next()?.is_none_or(|key| key.value != stored.encode()) {
         return Ok(Refusal::Restored);
     }
     let record = next()?;
@@ -160,14 +162,22 @@ pub(super) enum Is {
     Absent,
     Present,
     Revision(i64),
+    Value(Vec<u8>),
+    /// Its value is greater than this.
+    Above(Vec<u8>),
+    /// Its value is less than this.
+    Below(Vec<u8>),
 }
 
 pub(super) fn compare(key: Vec<u8>, range_end: Option<Vec<u8>>, is: Is) -> Compare {
-    use TargetUnion::{CreateRevision, ModRevision};
+    use TargetUnion::{CreateRevision, ModRevision, Value};
     let (result, target, union) = match is {
         Is::Absent => (CompareResult::Equal, CompareTarget::Create, CreateRevision(0)),
         Is::Present => (CompareResult::Greater, CompareTarget::Create, CreateRevision(0)),
         Is::Revision(revision) => (CompareResult::Equal, CompareTarget::Mod, ModRevision(revision)),
+        Is::Value(value) => (CompareResult::Equal, CompareTarget::Value, Value(value)),
+        Is::Above(value) => (CompareResult::Greater, CompareTarget::Value, Value(value)),
+        Is::Below(value) => (CompareResult::Less, CompareTarget::Value, Value(value)),
     };
     let range_end = range_end.unwrap_or_default();
     Compare { result: result.into(), target: target.into(), key, target_union: Some(union), range_end }
@@ -207,7 +217,11 @@ fn find(key: Vec<u8>, range_end: Vec<u8>) -> RequestOp {
 
 /// Reads a key of a revision; 0 for now.
 pub(super) fn get(key: Vec<u8>, revision: i64) -> RequestOp {
-    op(Op::RequestRange(RangeRequest { key, revision, ..RangeRequest::default() }))
+    read(RangeRequest { key, revision, ..RangeRequest::default() })
+}
+
+pub(super) fn read(range: RangeRequest) -> RequestOp {
+    op(Op::RequestRange(range))
 }
 
 pub(super) fn put(key: Vec<u8>, value: Vec<u8>) -> RequestOp {

@@ -151,7 +151,7 @@ impl Recorder {
             }
         };
         let before = Before { position: run.position(), time: run.time() };
-        if run.instance() != self.store.instance() {
+        if Some(run.instance()) != self.store.instance() {
             blocking(move || run.close()).await?;
             return Ok((None, Some(before)));
         }

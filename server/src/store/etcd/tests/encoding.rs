@@ -6,10 +6,11 @@ use coffer_proto::etcd::{RequestOp, TxnRequest, request_op::Request as Op};
 use proptest::prelude::*;
 
 use crate::store::{
-    Change, Error, Expect, KEY_BYTES, Key, Millis, RECORD_BYTES, Revision, TRANSACTION_CHANGES,
+    Change, Epoch, Error, Expect, KEY_BYTES, Key, Millis, RECORD_BYTES, Revision, TRANSACTION_CHANGES,
     TRANSACTION_EXPECTATIONS, Transaction,
     conformance::{Random, put, random_transaction, transaction},
     etcd::{
+        head::Stored,
         keys::Keys,
         request::Slots,
         transaction::{Around, encode},
@@ -22,7 +23,10 @@ fn encoded(transaction: &Transaction) -> Result<TxnRequest, Error> {
     let keys = Keys::new("coffer/").expect("a prefix");
     let slots = Slots::new().expect("randomness");
     let attempt = slots.attempt(&keys, &slots.take(), transaction.id, Millis(1));
-    encode(transaction, Around { keys: &keys, stored: 1, attempt: &attempt, head: vec![1] })
+    encode(
+        transaction,
+        Around { keys: &keys, stored: Stored { instance: [1; 16], epoch: Epoch(1) }, attempt: &attempt, head: vec![1] },
+    )
 }
 
 /// Every operation, in order. Checks that the lists of each level fit into what those above left.

@@ -1,7 +1,5 @@
 //! Histories that are not the one that was told.
 
-use coffer_proto::etcd::TxnRequest;
-
 use super::{
     commit_of, keys_of,
     proxy::{Mode, Proxy},
@@ -9,29 +7,22 @@ use super::{
     soon,
 };
 use crate::store::{
-    Epoch, Error, Millis, Next, Store as _, TransactionId, Writes,
+    Epoch, Error, Next, Store as _, Writes,
     conformance::{put, transaction},
-    etcd::{
-        Etcd,
-        head::{Head, Stored},
-        transaction as encoding,
-    },
+    etcd::Etcd,
 };
 
 #[tokio::test]
-async fn after_a_restore_everything_is_loaded_again_before_anything_is_written() {
+async fn after_the_epoch_rose_everything_is_loaded_again_before_anything_is_written() {
     let server = Server::start();
     let store = server.create("coffer/").await;
     let start = store.latest().await.expect("latest");
     let mut follower = store.changes(start).await.expect("a follower");
     store.commit(transaction([put("before", "")])).await.expect("commit").expect("no conflict");
     assert_eq!(keys_of(&commit_of(&mut follower).await), ["before"]);
-    // As a restore does it.
     let epoch = Epoch(start.epoch.0 + 1);
-    let head = Head { epoch, id: TransactionId([1; 16]), time: Millis(1) }.encode();
-    let stored = Stored { instance: [1; 16], epoch }.encode();
-    let success = vec![encoding::put(b"coffer/store".to_vec(), stored), encoding::put(b"coffer/head".to_vec(), head)];
-    server.kv().txn(TxnRequest { success, ..TxnRequest::default() }).await.expect("write");
+    let raised = server.open("coffer/").await.raise_epoch().await.expect("raised");
+    assert_eq!(raised.epoch, epoch);
     assert_eq!(soon(follower.next()).await, Ok(Next::Gap));
     assert_eq!(store.latest().await.map(|latest| latest.epoch), Ok(epoch));
     let refused = store.commit(transaction([put("key", "")])).await;

@@ -1,17 +1,21 @@
 //! What others do in the same cluster.
 
-use coffer_proto::etcd::{TxnRequest, TxnResponse};
+use coffer_proto::etcd::{RangeRequest, TxnRequest, TxnResponse};
 
-use super::{commit_of, keys_of, server::Server};
+use super::{commit_of, keys_of, server::Server, soon};
 use crate::store::{
-    Error, Moment as _, Store as _,
+    Error, Moment as _, Next, Store as _,
     conformance::{delete, put, records, transaction},
     etcd::{Etcd, OpenError, transaction as encoding},
     snapshot::Reader,
 };
 
 async fn write(server: &Server, key: &[u8], value: &str) -> TxnResponse {
-    let success = vec![encoding::put(key.to_vec(), value.into())];
+    put_value(server, key, value.into()).await
+}
+
+async fn put_value(server: &Server, key: &[u8], value: Vec<u8>) -> TxnResponse {
+    let success = vec![encoding::put(key.to_vec(), value)];
     server.kv().txn(TxnRequest { success, ..TxnRequest::default() }).await.expect("write").into_inner()
 }
 
@@ -101,12 +105,32 @@ async fn who_verifies_a_store_is_told_of_what_others_wrote_among_its_records() {
 }
 
 #[tokio::test]
-async fn a_head_that_another_wrote_is_refused() {
+async fn a_head_that_another_wrote_is_refused_until_it_is_put_right() {
     let server = Server::start();
     let store = server.create("coffer/").await;
-    let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
-    write(&server, b"coffer/head", "x").await;
-    assert!(matches!(store.latest().await, Err(Error::Failed(_))));
-    assert!(matches!(store.load().await.err(), Some(Error::Failed(_))));
-    assert!(matches!(super::soon(follower.next()).await, Err(Error::Failed(_))));
+    let start = store.latest().await.expect("latest");
+    let mut follower = store.changes(start).await.expect("a follower");
+    let mut kv = server.kv();
+    let read = RangeRequest { key: b"coffer/head".to_vec(), ..RangeRequest::default() };
+    let right = kv.range(read).await.expect("read").into_inner().kvs.remove(0).value;
+    let raised = |epoch: u64| [&right[..17], &epoch.to_le_bytes(), &right[25..]].concat();
+    for wrong in [b"x".to_vec(), raised(u64::MAX)] {
+        put_value(&server, b"coffer/head", wrong).await;
+        assert!(matches!(store.latest().await, Err(Error::Unavailable(_))));
+        assert!(matches!(store.load().await.err(), Some(Error::Unavailable(_))));
+        assert!(matches!(Etcd::open(server.options("coffer/")).await.err(), Some(OpenError::Store(Error::Failed(_)))));
+        put_value(&server, b"coffer/head", right.clone()).await;
+        let latest = store.latest().await.expect("latest");
+        let told = commit_of(&mut follower).await;
+        assert_eq!((told.position, told.changes.len()), (latest, 0));
+        assert_eq!(latest.epoch, start.epoch);
+    }
+    // An epoch that could be, had all that belongs to it been there.
+    put_value(&server, b"coffer/head", raised(start.epoch.0 + 1)).await;
+    assert_eq!(soon(follower.next()).await, Ok(Next::Gap));
+    assert!(matches!(store.latest().await, Err(Error::Unavailable(_))));
+    assert!(matches!(store.load().await.err(), Some(Error::Unavailable(_))));
+    put_value(&server, b"coffer/head", right.clone()).await;
+    assert_eq!(store.load().await.map(|load| load.position()), store.latest().await);
+    assert_eq!(store.latest().await.expect("latest").epoch, start.epoch);
 }

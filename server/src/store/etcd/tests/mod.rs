@@ -15,6 +15,7 @@ mod restored;
 mod room;
 mod server;
 mod slow;
+mod strangers;
 
 use std::time::Duration;
 

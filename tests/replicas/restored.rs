@@ -81,6 +81,35 @@ async fn an_etcd_put_back_is_noticed_and_nothing_ended_lives_again() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_put_back_while_no_server_ran_needs_a_word_from_the_operator() {
+    let mut etcd = Etcd::start(1);
+    let config = etcd.config("");
+    let mut server = Server::builder().on(config.clone()).start();
+    server.grant("users/manager", "secrets:manage", SCOPE).await;
+    let token = server.token("users/manager").await;
+    let copy = etcd.copy();
+    let name = format!("tokens/{}", Token::parse(&token).expect("a token").id());
+    let revoke = v1::RevokeTokenRequest { name };
+    again(async || server.operator().tokens().revoke_token(revoke.clone()).await).await.expect("revoked");
+    server.kill();
+    etcd.put_back(&copy);
+
+    let raised = Server::command(&["raise-epoch", "--config"])
+        .arg(&config)
+        .arg("--key-file")
+        .arg(server.key_file())
+        .arg("--audit-file")
+        .arg(server.home().join("audit.log"))
+        .output()
+        .expect("it runs");
+    assert!(raised.status.success(), "{}", String::from_utf8_lossy(&raised.stderr));
+    server.run();
+    let client = server.client(&token);
+    let over = again(async || client.secrets().list_secrets(list()).await).await;
+    assert_eq!(refused(over).why(), (Code::Unauthenticated, "CREDENTIAL_INVALID"), "it was revoked");
+}
+
 async fn position(server: &Server) -> String {
     let operator = server.operator();
     let status = again(async || operator.operations().get_status(v1::GetStatusRequest {}).await).await.expect("told");

@@ -3,6 +3,7 @@
 //! members, nothing acknowledged is lost, and nothing that was refused has happened.
 
 mod apart;
+mod clock;
 mod keys;
 mod load;
 mod moved;

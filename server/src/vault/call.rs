@@ -77,7 +77,12 @@ impl Call {
 
     /// Who calls, by the state given.
     pub(super) fn caller(&self, state: &State, now: SystemTime) -> Result<Caller, Error> {
-        let caller = identity::authenticate(state, self.credential.as_ref().map_err(|error| *error)?, now)?;
+        let credential = self.credential.as_ref().map_err(|error| *error)?;
+        // It may have been issued since; another server may know.
+        if self.stale_since().is_some() && state.token(credential.token()).is_none() {
+            return Err(Error::StoreUnavailable("nobody knows whether the token was issued meanwhile".into()));
+        }
+        let caller = identity::authenticate(state, credential, now)?;
         if caller.is_start() && self.method != EXCHANGE {
             return Err(Error::Denied);
         }

@@ -1,4 +1,7 @@
 //! Removes expired tokens, so that they take no room. They let nobody in before that either.
+//!
+//! Not at once: a server whose clock is ahead refuses what has ended by it, which ends when its clock is right again, but what
+//! is removed is gone for all servers.
 
 use std::{sync::Weak, time::Duration};
 
@@ -7,6 +10,8 @@ use crate::store::{Change, Expect, Transaction, TransactionId};
 
 /// How often expired tokens are looked for.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// How far a server's clock may be ahead without doing lasting harm.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(60 * 60);
 /// Tokens removed in one transaction: each is compared, and a transaction has at most 100 expectations.
 const BATCH: usize = 100;
 /// Tokens removed in one round.
@@ -28,9 +33,9 @@ impl Vault {
     /// Removes tokens that have ended.
     async fn remove_expired(&self) -> Result<(), super::Error> {
         let ended: Vec<_> = {
-            let now = self.now();
+            let long_ago = self.now() - CLOCK_AHEAD_MAX;
             let state = self.0.view.read();
-            let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(&state, token, now));
+            let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(&state, token, long_ago));
             tokens.take(AT_ONCE).map(|(_, token)| token.at.clone()).collect()
         };
         for batch in ended.chunks(BATCH) {

@@ -9,7 +9,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use coffer_proto::name::Permission;
+use coffer_proto::{
+    name::Permission,
+    reason::Reason,
+    token::{Token, TokenKind},
+};
 use tokio::sync::Semaphore;
 
 use super::world::{World, new, scope, secret, workload};
@@ -75,6 +79,11 @@ async fn without_its_store_a_replica_serves_workloads_for_a_while_and_nobody_els
     assert!(since <= world.clock.now() && since + PATIENCE > before, "{since:?}");
     let told = world.audit.lines.lock().expect("no panic before").last().expect("a line").details.clone();
     assert!(told.iter().any(|(name, _)| *name == "stale_since"), "the audit log says so: {told:?}");
+
+    let header = format!("Bearer {}", Token::generate(TokenKind::Service).expose());
+    let unseen = Call::new("coffer.v1.Workloads/FetchEnvironment", None, Some(header.as_bytes())).expect("randomness");
+    let fetched = vault.fetch_environment(&unseen, Some(workload("projects/p/servers/s")), "", Purpose::Start).await;
+    assert_eq!(fetched.map(drop).map_err(|error| error.reason()), Err(Reason::StoreUnavailable), "issued since, maybe");
 
     let owner = world.held("users/owner");
     let read = vault.get_secret(&owner, secret("projects/p/secrets/A")).await.map(drop);

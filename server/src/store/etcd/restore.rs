@@ -1,12 +1,14 @@
 //! Makes a store in etcd of what another one was.
 //!
 //! ```text
-//!   {prefix}restore put, where nothing was ─► records, many a transaction, several under way
-//!       ─► all of them read again and compared ─► one transaction: {prefix}restore deleted, store and head put
+//!   {prefix}restore put, where nothing was ─► what an interrupted one left removed ─► restore put anew
+//!       ─► records, many a transaction, several under way ─► restore put anew
+//!       ─► all of them read again and compared ─► one transaction: restore deleted, store and head put
 //! ```
-//! Every transaction expects `restore` as this one put it, and without `head` and `store` there is no store: one that was
-//! interrupted is never taken for one. The next one puts its own `restore` in the place of the old one, so that nothing of
-//! the old one lands any more, removes its records, and begins anew.
+//! Every transaction expects `restore` as this one put it last, and without `head` and `store` there is no store: one that
+//! was interrupted is never taken for one. The next one puts its own `restore` in the place of the old one, so that nothing
+//! of the old one lands any more, removes its records, and begins anew. In the same way nothing lands any more of a stage
+//! that is over, when the network or a member has kept a first sending that was sent again since.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +19,7 @@ use super::{
     Etcd, EtcdOptions, OpenError,
     connect::{SHORT, Wait, range, txn},
     head::{Head, Stored, revision},
+    keys::Keys,
     moment::Strict,
     open::{no_randomness, random},
     transaction::{Is, compare, delete, first, get, malformed, put, within},
@@ -77,7 +80,7 @@ impl Etcd {
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<(Position, u64), RestoreError> {
         let mut steps = Steps { done: 0, total: 2 * origin.about(), progress };
-        let restore = Restore::begin(options).await?;
+        let mut restore = Restore::begin(options).await?;
         restore.clear().await?;
         restore.fill(origin, &mut steps).await?;
         let records = restore.compare(origin, &mut steps).await?;
@@ -103,7 +106,7 @@ impl Steps<'_> {
 #[derive(Clone)]
 pub(super) struct Restore {
     store: Etcd,
-    /// Where its own record stands.
+    /// Where its own record stands, as it was put last.
     at: i64,
 }
 
@@ -112,33 +115,31 @@ impl Restore {
     pub(super) async fn begin(options: EtcdOptions) -> Result<Self, RestoreError> {
         let store = Etcd::connect(options, Arc::new(SystemClock)).await?;
         let (cluster, keys) = (&store.0.cluster, &store.0.keys);
-        let mark = [&MAGIC[..], &[FORMAT], &random()?].concat();
-        let begin = |compare| TxnRequest {
-            compare,
-            success: vec![put(keys.restore(), mark.clone())],
-            failure: vec![get(keys.restore(), 0)],
-        };
-        let ours = |answer: &TxnResponse| match found(answer) {
-            _ if answer.succeeded => answer.header.as_ref().map(|header| header.revision),
-            // An answer that was lost was asked for again.
-            Some(found) if found.value == mark => Some(found.mod_revision),
-            _ => None,
-        };
-        let answer = cluster.read(SHORT, &begin(keys.vacant()), txn).await?;
-        let at = match (ours(&answer), found(&answer)) {
+        let mark = mark()?;
+        let answer = cluster.read(SHORT, &marking(keys, &mark, keys.vacant()), txn).await?;
+        let at = match (stands(&answer, &mark), found(&answer)) {
             (Some(at), _) => at,
             (None, Some(old)) => {
-                let replace = begin(vec![compare(keys.restore(), None, Is::Revision(old.mod_revision))]);
-                let answer = cluster.read(SHORT, &replace, txn).await?;
-                ours(&answer).ok_or_else(|| RestoreError::Replaced(keys.prefix().to_owned()))?
+                let of_old = compare(keys.restore(), None, Is::Revision(old.mod_revision));
+                let answer = cluster.read(SHORT, &marking(keys, &mark, vec![of_old]), txn).await?;
+                stands(&answer, &mark).ok_or_else(|| RestoreError::Replaced(keys.prefix().to_owned()))?
             }
             (None, None) => return Err(OpenError::Exists(keys.prefix().to_owned()).into()),
         };
         Ok(Self { store, at })
     }
 
+    /// Ends a stage: puts its record anew, so that nothing lands any more that was sent until now.
+    async fn end_stage(&mut self) -> Result<(), RestoreError> {
+        let mark = mark()?;
+        let request = marking(&self.store.0.keys, &mark, vec![self.expected()]);
+        let answer = self.store.0.cluster.read(BATCH_WAIT, &request, txn).await?;
+        self.at = stands(&answer, &mark).ok_or_else(|| self.replaced())?;
+        Ok(())
+    }
+
     /// Removes what an interrupted restore left.
-    pub(super) async fn clear(&self) -> Result<(), RestoreError> {
+    pub(super) async fn clear(&mut self) -> Result<(), RestoreError> {
         let mut walk = Walk::below(self.store.0.keys.records().from);
         while let Some(next) = walk.range() {
             let look = RangeRequest {
@@ -155,11 +156,11 @@ impl Restore {
             }
             walk.seen(answer.kvs.iter().map(|key| key.key.as_slice()), answer.more);
         }
-        Ok(())
+        self.end_stage().await
     }
 
     /// Writes the records.
-    pub(super) async fn fill(&self, origin: &dyn Moment, steps: &mut Steps<'_>) -> Result<(), RestoreError> {
+    pub(super) async fn fill(&mut self, origin: &dyn Moment, steps: &mut Steps<'_>) -> Result<(), RestoreError> {
         let mut records = Records::of(origin.load());
         let mut under_way = JoinSet::new();
         let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -182,7 +183,7 @@ impl Restore {
         while let Some(done) = under_way.join_next().await {
             landed(Some(done), steps)?;
         }
-        Ok(())
+        self.end_stage().await
     }
 
     async fn write(self, batch: Vec<Record>) -> Result<usize, RestoreError> {
@@ -259,6 +260,26 @@ impl Restore {
 
     fn replaced(&self) -> RestoreError {
         RestoreError::Replaced(self.store.0.keys.prefix().to_owned())
+    }
+}
+
+/// What says that a restore is under way; no two are the same.
+fn mark() -> Result<Vec<u8>, OpenError> {
+    Ok([&MAGIC[..], &[FORMAT], &random()?].concat())
+}
+
+/// Puts the mark where this holds, and otherwise reads the one there is.
+fn marking(keys: &Keys, mark: &[u8], compare: Vec<Compare>) -> TxnRequest {
+    TxnRequest { compare, success: vec![put(keys.restore(), mark.to_vec())], failure: vec![get(keys.restore(), 0)] }
+}
+
+/// Where this mark stands, if it was put.
+fn stands(answer: &TxnResponse, mark: &[u8]) -> Option<i64> {
+    match found(answer) {
+        _ if answer.succeeded => answer.header.as_ref().map(|header| header.revision),
+        // An answer that was lost was asked for again.
+        Some(found) if found.value == mark => Some(found.mod_revision),
+        _ => None,
     }
 }
 

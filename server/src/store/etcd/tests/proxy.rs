@@ -21,6 +21,8 @@ pub(super) enum Mode {
     LoseAnswers,
     /// Nothing of the store reaches etcd, until it is let go.
     HoldRequests,
+    /// The same from the first request on that has these bytes.
+    HoldNaming(&'static [u8]),
     /// The connection breaks.
     Cut,
     /// What etcd says comes so late.
@@ -144,7 +146,7 @@ impl Shared {
             let Ok(read @ 1..) = read else { return };
             let mode = *mode.lock().expect("lock");
             match mode {
-                Mode::Pass => {
+                Mode::Pass | Mode::HoldNaming(_) => {
                     if to.write_all(&bytes[..read]).await.is_err() {
                         return;
                     }
@@ -184,11 +186,17 @@ impl Shared {
                 }
             };
             let Ok(read @ 1..) = read else { return };
-            let now = *mode.lock().expect("lock");
+            let mut now = *mode.lock().expect("lock");
+            if let Mode::HoldNaming(named) = now
+                && bytes[..read].windows(named.len()).any(|window| window == named)
+            {
+                now = Mode::HoldRequests;
+                *mode.lock().expect("lock") = now;
+            }
             match now {
                 Mode::HoldRequests => return self.hold(bytes[..read].to_vec(), from, to).await,
                 Mode::Cut => return,
-                Mode::Pass | Mode::LoseAnswers | Mode::Slow(_) => {
+                Mode::Pass | Mode::LoseAnswers | Mode::HoldNaming(_) | Mode::Slow(_) => {
                     if to.write_all(&bytes[..read]).await.is_err() {
                         return;
                     }

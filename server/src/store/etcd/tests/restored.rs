@@ -5,7 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use coffer_proto::etcd::RangeRequest;
 
-use super::{commit_of, keys_of, server::Server, soon};
+use super::{
+    commit_of, keys_of,
+    proxy::{Mode, Proxy},
+    server::Server,
+    soon,
+};
 use crate::store::{
     Epoch, Error, Key, Load, Millis, Moment, Next, Position, RECORD_BYTES, Record, Revision, Store as _,
     conformance::{put, records, transaction},
@@ -76,13 +81,13 @@ async fn restore(server: &Server, prefix: &str, held: &Held) -> Result<(Position
 
 /// One that has come as far as its records.
 async fn filled(server: &Server, prefix: &str, held: &Held) -> Restore {
-    let restore = Restore::begin(server.options(prefix)).await.expect("begun");
+    let mut restore = Restore::begin(server.options(prefix)).await.expect("begun");
     restore.clear().await.expect("cleared");
-    fill(&restore, held).await.expect("filled");
+    fill(&mut restore, held).await.expect("filled");
     restore
 }
 
-async fn fill(restore: &Restore, held: &Held) -> Result<(), RestoreError> {
+async fn fill(restore: &mut Restore, held: &Held) -> Result<(), RestoreError> {
     restore.fill(held, &mut Steps { done: 0, total: 0, progress: &mut |_, _| {} }).await
 }
 
@@ -140,21 +145,62 @@ async fn one_that_was_interrupted_is_no_store_and_the_next_begins_anew() {
 async fn of_two_at_once_the_later_one_wins_and_nothing_of_the_other_lands() {
     let server = Server::start();
     let (one, two) = (Held::small(2_000, "one"), Held::small(1_000, "two"));
-    let first = filled(&server, "coffer/", &one).await;
-    let second = Restore::begin(server.options("coffer/")).await.expect("begun");
+    let mut first = filled(&server, "coffer/", &one).await;
+    let mut second = Restore::begin(server.options("coffer/")).await.expect("begun");
     let replaced = Err(RestoreError::Replaced("coffer/".to_owned()));
-    assert_eq!(fill(&first, &one).await, replaced);
+    assert_eq!(fill(&mut first, &one).await, replaced);
     second.clear().await.expect("cleared");
-    fill(&second, &two).await.expect("filled");
+    fill(&mut second, &two).await.expect("filled");
     assert_eq!(compare(&second, &two).await, Ok(1_000));
     assert_eq!(first.clear().await, replaced);
     assert_eq!(first.clone().finish(&one).await.map(drop), replaced);
     second.clone().finish(&two).await.expect("a store");
     // What was sent and comes late.
-    for late in [&first, &second] {
+    for late in [&mut first, &mut second] {
         assert_eq!(fill(late, &one).await, replaced);
     }
     assert_eq!(shown(&server, "coffer/").await, two.values());
+}
+
+#[tokio::test]
+async fn nothing_of_a_stage_lands_once_it_is_over() {
+    let server = Server::start();
+    let (held, other) = (Held::small(1_000, "value"), Held::small(1_000, "other"));
+    let mut restore = Restore::begin(server.options("coffer/")).await.expect("begun");
+    let mut clearing = restore.clone();
+    restore.clear().await.expect("cleared");
+    let mut filling = restore.clone();
+    fill(&mut restore, &held).await.expect("filled");
+    let over = Err(RestoreError::Replaced("coffer/".to_owned()));
+    assert_eq!(clearing.clear().await, over);
+    assert_eq!(compare(&restore, &held).await, Ok(1_000));
+    for late in [&mut clearing, &mut filling] {
+        assert_eq!(late.clear().await, over);
+        assert_eq!(fill(late, &other).await, over);
+        assert_eq!(late.clone().finish(&other).await.map(drop), over);
+    }
+    restore.finish(&held).await.expect("a store");
+    assert_eq!(shown(&server, "coffer/").await, held.values());
+}
+
+#[tokio::test]
+async fn a_delete_of_before_that_comes_late_takes_nothing() {
+    let server = Server::start();
+    filled(&server, "coffer/", &Held::small(10, "of before")).await;
+    let proxy = Proxy::start(server.port).await;
+    let mut options = server.options("coffer/");
+    options.endpoints = vec![format!("http://127.0.0.1:{}", proxy.port)];
+    let mut restore = Restore::begin(options).await.expect("begun");
+    // Whatever changes something names it; what is held is sent again.
+    proxy.set(Mode::HoldNaming(b"coffer/restore"));
+    soon(restore.clear()).await.expect("cleared");
+    proxy.holds().await;
+    let held = Held::small(10, "of after");
+    fill(&mut restore, &held).await.expect("filled");
+    assert_eq!(compare(&restore, &held).await, Ok(10));
+    proxy.let_go().await;
+    restore.finish(&held).await.expect("a store");
+    assert_eq!(shown(&server, "coffer/").await, held.values());
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! A store that others write to and that may be out of reach.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -220,20 +222,26 @@ async fn those_who_come_together_share_a_look_that_began_after_they_came() {
     let limits = crate::vault::Limits { memory_bytes: 1 << 30, sharing: Sharing::Shared { max_stale: Duration::ZERO } };
     let (audit, clock) = (world.audit.clone(), world.clock.clone());
     let vault = Vault::open(slow.clone(), world.key.clone(), audit, clock, limits).await.expect("opens");
-    let list = |vault: Vault, call: Call| {
-        tokio::spawn(async move { vault.get_secret(&call, secret("projects/p/secrets/LATE")).await.map(drop) })
+    let read = |vault: Vault, call: Call| async move {
+        vault.get_secret(&call, secret("projects/p/secrets/LATE")).await.map(drop)
     };
     let owner = world.held("users/owner");
     // One look is under way and has seen the store as it was.
-    let first = list(vault.clone(), owner.clone());
+    let first = tokio::spawn(read(vault.clone(), owner.clone()));
     until("the first look", || slow.looks.load(Ordering::SeqCst) == 1).await;
     other.create_secret(&owner, scope("projects/p"), Ok(new("LATE", "v"))).await.map(drop).expect("created");
-    let later: Vec<_> = (0..100).map(|_| list(vault.clone(), owner.clone())).collect();
+    let mut later: Vec<_> = (0..100).map(|_| Box::pin(read(vault.clone(), owner.clone()))).collect();
+    // All have come before the look under way ends.
+    poll_fn(|context| {
+        assert!(later.iter_mut().all(|read| read.as_mut().poll(context).is_pending()), "they wait for a look");
+        Poll::Ready(())
+    })
+    .await;
     slow.passing.add_permits(1_000);
     // The first may or may not see it; whoever came after the write does.
     let _ = first.await.expect("no panic");
     for read in later {
-        read.await.expect("no panic").expect("what was acknowledged before is seen");
+        read.await.expect("what was acknowledged before is seen");
     }
     let looks = slow.looks.load(Ordering::SeqCst);
     assert!((2..20).contains(&looks), "{looks} looks for 101 calls");

@@ -95,7 +95,7 @@ pub fn of_log(log: &Path) -> Result<Vec<LogFile>, FileError> {
 fn is_sibling(log: &Path, path: &Path) -> bool {
     let (Some(own), Some(name)) = (log.file_name(), path.file_name()) else { return false };
     let Some(ending) = name.as_encoded_bytes().strip_prefix(own.as_encoded_bytes()) else { return false };
-    matches!(ending.first(), Some(b'.' | b'-')) && ending != b".head" && path.is_file()
+    matches!(ending.first(), Some(b'.' | b'-')) && !matches!(ending, b".head" | b".lock") && path.is_file()
 }
 
 fn add(found: &mut Vec<LogFile>, path: &Path) -> io::Result<()> {

@@ -15,6 +15,7 @@ pub mod file;
 pub mod files;
 mod head;
 mod line;
+mod lock;
 mod marker;
 pub mod read;
 mod reserve;

@@ -5,28 +5,23 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
 use rustix::{
-    fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::Errno,
 };
 
 use super::{
     Mark,
     head::Note,
+    lock,
     reserve::Reserve,
     rotation::{self, Surplus},
     tail::Tail,
 };
 use crate::draft;
-
-/// How long a process that is ending may still hold the file.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Before it is tried again.
-const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why an audit log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +32,7 @@ pub struct OpenError {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("cannot be opened: {0}")]
     Open(#[source] io::Error),
     #[error("its directory {0} does not exist")]
@@ -111,10 +106,22 @@ pub(super) struct FileSink {
     /// Pipes and devices cannot be cut or synced.
     is_regular: bool,
     reserve: Reserve,
+    /// Held as long as the log is written, whatever becomes of its files.
+    lock: Option<File>,
 }
 
 impl FileSink {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let mut sink = Self::open_unlocked(path)?;
+        if sink.is_regular {
+            sink.lock = lock::take(path).map_err(|problem| OpenError { path: path.to_owned(), problem })?;
+            sink.end_torn_line().map_err(|error| OpenError { path: path.to_owned(), problem: Problem::Open(error) })?;
+        }
+        sink.keep_room();
+        Ok(sink)
+    }
+
+    fn open_unlocked(path: &Path) -> Result<Self, OpenError> {
         let fail = |problem| OpenError { path: path.to_owned(), problem };
         let is_shared = check_directory(path).map_err(fail)?;
         // Reading is only for the last byte of a regular file; a pipe or device is opened for writing alone.
@@ -146,20 +153,14 @@ impl FileSink {
         if is_shared && metadata.is_file() && !is_trusted(metadata.uid()) {
             return Err(fail(Problem::Strange));
         }
-        if metadata.is_file() {
-            lock(&file).map_err(fail)?;
-        }
         draft::tidy(&Note::path(path));
-        let mut sink =
-            Self { path: path.to_owned(), file, is_regular: metadata.is_file(), reserve: Reserve::default() };
-        sink.end_torn_line().map_err(|error| fail(Problem::Open(error)))?;
-        sink.keep_room();
+        let (path, is_regular) = (path.to_owned(), metadata.is_file());
         if existing.is_none() {
             // A file that no directory names after a power loss would take its synced lines with it.
-            let synced = File::open(rotation::directory(path)).and_then(|directory| directory.sync_all());
+            let synced = File::open(rotation::directory(&path)).and_then(|directory| directory.sync_all());
             synced.map_err(|error| fail(Problem::Open(error)))?;
         }
-        Ok(sink)
+        Ok(Self { path, file, is_regular, reserve: Reserve::default(), lock: None })
     }
 
     /// A crash may have left a part of a line; the next one must not continue it.
@@ -208,14 +209,12 @@ impl Sink for FileSink {
         if self.is_regular {
             // Before the new file wants its own.
             self.reserve.give_back(&self.file);
-            // It may be the same one that is opened again.
-            let _ = flock(&self.file, FlockOperation::Unlock);
         }
-        let opened = Self::open(&self.path);
-        if opened.is_err() && self.is_regular {
-            let _ = flock(&self.file, FlockOperation::NonBlockingLockExclusive);
-        }
-        *self = opened?;
+        let mut opened = Self::open_unlocked(&self.path)?;
+        opened.lock = self.lock.take();
+        *self = opened;
+        self.end_torn_line().map_err(|error| OpenError { path: self.path.clone(), problem: Problem::Open(error) })?;
+        self.keep_room();
         Ok(())
     }
 
@@ -268,20 +267,6 @@ impl Sink for FileSink {
     }
 }
 
-/// Keeps other processes from writing the file, until it is closed. One that is just ending is waited for.
-#[allow(clippy::disallowed_methods, reason = "a lock can be waited for with a deadline in no other way")]
-fn lock(file: &File) -> Result<(), Problem> {
-    let began = Instant::now();
-    loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if began.elapsed() < LOCK_WAIT_MAX => thread::sleep(LOCK_AGAIN),
-            Err(Errno::WOULDBLOCK) => return Err(Problem::InUse),
-            // A file system without locks has nothing to say.
-            Ok(()) | Err(_) => return Ok(()),
-        }
-    }
-}
-
 fn blocking(file: &File) -> io::Result<()> {
     let flags = fcntl_getfl(file)?;
     Ok(fcntl_setfl(file, flags - OFlags::NONBLOCK)?)
@@ -289,7 +274,7 @@ fn blocking(file: &File) -> io::Result<()> {
 
 /// Whoever may write to the directory may replace the log: nobody may but its owner and the server's own group. In a
 /// sticky one others may not touch what is there; the answer is whether it is such.
-fn check_directory(path: &Path) -> Result<bool, Problem> {
+pub(super) fn check_directory(path: &Path) -> Result<bool, Problem> {
     let directory = rotation::directory(path);
     let metadata = match fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => metadata,
@@ -303,7 +288,7 @@ fn check_directory(path: &Path) -> Result<bool, Problem> {
     if others_may_write && !sticky { Err(Problem::OpenDirectory(directory.to_owned())) } else { Ok(others_may_write) }
 }
 
-fn is_trusted(uid: u32) -> bool {
+pub(super) fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
@@ -320,6 +305,11 @@ mod tests {
         let error = FileSink::open(&path).expect_err("it is in use").to_string();
         assert!(error.contains("another process writes it"), "{error}");
         sink.reopen().expect("its own");
+        FileSink::open(&path).expect_err("it still is");
+        // As who rotates it does.
+        fs::rename(&path, directory.path().join("aside")).expect("renamed");
+        FileSink::open(&path).expect_err("the log is in use, not a file of it");
+        sink.reopen().expect("goes on in a new file");
         FileSink::open(&path).expect_err("it still is");
         drop(sink);
         FileSink::open(&path).expect("it is not any more");

@@ -91,7 +91,7 @@ fn files(server: &Server) -> Vec<PathBuf> {
     let names = fs::read_dir(server.home()).expect("there").map(|entry| entry.expect("an entry").path());
     let is_log = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("audit.log.") && !name.ends_with(".head")
+        name.starts_with("audit.log.") && ![".head", ".lock"].iter().any(|ending| name.ends_with(ending))
     };
     let mut files: Vec<_> = names.filter(is_log).collect();
     files.sort();

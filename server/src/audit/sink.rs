@@ -31,6 +31,13 @@ pub struct OpenError {
     problem: Problem,
 }
 
+impl OpenError {
+    /// Whether another process writes the log.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.problem, Problem::InUse)
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
     #[error("cannot be opened: {0}")]
@@ -47,7 +54,7 @@ pub(super) enum Problem {
     NoReader,
     #[error("is a directory")]
     Directory,
-    #[error("another process writes it, and its chain would break: give a file of its own")]
+    #[error("another process writes it, and its chain would break")]
     InUse,
     #[error("cannot be renamed: {0}")]
     Rename(#[source] io::Error),

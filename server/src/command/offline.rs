@@ -106,8 +106,12 @@ impl Offline {
             Some(file) => print::note(&format!("the operator's token is in {}", file.display())),
             None => print::note("the operator's token is printed this once and never again: keep it"),
         }
+        let how = match &place.store {
+            StoreSetting::Embedded(_) => "stop the server and run:",
+            StoreSetting::Etcd(_) => "run, with an --audit-file of its own while servers run:",
+        };
         print::note(&format!(
-            "it ends after {} days; if no operator has a token left, stop the server and run: coffer-server operator {}",
+            "it ends after {} days; if no operator has a token left, {how} coffer-server operator {}",
             SERVICE_TOKEN_TTL_DEFAULT.as_secs() / (24 * 60 * 60),
             self.flags(place)
         ));

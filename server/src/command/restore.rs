@@ -74,6 +74,11 @@ impl Restore {
         print::note("every token of before has ended, so that none that was revoked since comes back");
         print::note(&format!("next: coffer-server operator {flag} with the key of the old store: a new token"));
         print::note(&format!("then: coffer-server run {flag}"));
+        if matches!(place, StoreSetting::Etcd(_)) {
+            print::note(
+                "servers that still run take it for another store than theirs, and serve it only when started anew",
+            );
+        }
         Ok(())
     }
 

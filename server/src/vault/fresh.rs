@@ -27,6 +27,9 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// Longest a look may take that nobody waits for: a view that has much to catch up with needs more than a call may wait.
 const PROBE_MAX: Duration = Duration::from_secs(5);
 
+/// Most causes of one outage that are logged.
+const CAUSES_TOLD_MAX: usize = 3;
+
 /// Services whose calls are answered from the view while the store is out of reach: those of workloads.
 const FROM_VIEW: [&str; 3] = ["coffer.v1.Workloads/", "coffer.v1.Templates/", "coffer.v1.Redactions/"];
 
@@ -60,6 +63,8 @@ struct Known {
     good: (Duration, SystemTime),
     /// Why the breaker is open.
     broken: Option<Error>,
+    /// What was said of that in the log.
+    told: Vec<String>,
 }
 
 impl Freshness {
@@ -68,7 +73,7 @@ impl Freshness {
             max_stale,
             turn: tokio::sync::Mutex::default(),
             next: Mutex::default(),
-            known: watch::Sender::new(Known { good: now, broken: None }),
+            known: watch::Sender::new(Known { good: now, broken: None, told: Vec::new() }),
         }
     }
 
@@ -103,11 +108,14 @@ impl Freshness {
                 known.good = known.good.max(began);
                 // Closed after a look that took longer than calls may wait, the breaker would open at the next call.
                 if took <= LOOK_MAX && known.broken.take().is_some() {
+                    known.told.clear();
                     tracing::info!("the store is within reach again");
                 }
             }
             Err(Error::StoreUnavailable(why)) => {
-                if known.broken.is_none() {
+                // A look that was given up says less than the next one that fails by itself.
+                if known.told.len() < CAUSES_TOLD_MAX && !known.told.contains(why) {
+                    known.told.push(why.clone());
                     tracing::warn!(why, max_stale = ?self.max_stale, "the store is out of reach");
                 }
                 known.broken = Some(Error::StoreUnavailable(why.clone()));

@@ -198,12 +198,21 @@ async fn keep_up(
                 continue;
             }
             None => {
+                let before = view.read().position().epoch;
                 let begun = match following {
                     Following::Behind => reload(&view, store.as_ref()).await,
                     Following::On(_) | Following::Interrupted => resume(&view, store.as_ref()).await,
                 };
                 begun.map(|(position, follow)| {
                     following = Following::On(follow);
+                    if position.epoch > before {
+                        tracing::error!(
+                            from = before.0,
+                            to = position.epoch.0,
+                            "the store was put back to an earlier state and its epoch rose: every token of before has \
+                             ended, and `coffer-server operator` makes the first new one"
+                        );
+                    }
                     position
                 })
             }

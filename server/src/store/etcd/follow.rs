@@ -53,6 +53,8 @@ pub(super) struct Follower {
     /// The transaction at `after`, once it is known: whether it is still the same after an interruption.
     id: Option<TransactionId>,
     watch: Option<Watching>,
+    /// Whether it was said that it is interrupted.
+    is_broken: bool,
     ready: VecDeque<(Commit, Head)>,
 }
 
@@ -86,7 +88,7 @@ enum Ended {
 impl Follower {
     /// After a position, at which the transaction of this name stands, if that is known.
     pub(super) fn new(store: Etcd, after: Position, id: Option<TransactionId>) -> Self {
-        Self { store, after, id, watch: None, ready: VecDeque::new() }
+        Self { store, after, id, watch: None, is_broken: false, ready: VecDeque::new() }
     }
 
     /// The next transaction and what it left of itself; `None` is a gap. Cancel-safe.
@@ -97,21 +99,32 @@ impl Follower {
                 self.store.reached(commit.position);
                 return Ok(Some((commit, head)));
             }
+            let had_watch = self.watch.is_some();
             let ended = match &mut self.watch {
                 Some(watch) => watch.listen(&self.store, self.after, &mut self.ready).await,
                 None => self.begin().await,
             };
             match ended {
+                Ok(()) if had_watch => {
+                    if std::mem::take(&mut self.is_broken) {
+                        tracing::info!("following etcd goes on");
+                    }
+                }
                 Ok(()) => {}
                 Err(Ended::Gap) => return Ok(None),
                 Err(Ended::Failed(error)) => return Err(error),
                 Err(Ended::Senseless(error)) => {
-                    tracing::error!(%error, "etcd cannot be followed as long as that is so; trying again");
+                    if !std::mem::replace(&mut self.is_broken, true) {
+                        tracing::error!(%error, "etcd cannot be followed as long as that is so; trying again");
+                    }
                     self.watch = None;
                     sleep(SENSELESS_WAIT).await;
                 }
                 Err(Ended::Broken(why)) => {
-                    tracing::warn!(why, "following etcd was interrupted; going on");
+                    // Once, until it goes on.
+                    if !std::mem::replace(&mut self.is_broken, true) {
+                        tracing::warn!(why, "following etcd was interrupted; trying to go on");
+                    }
                     self.watch = None;
                     sleep(AGAIN_WAIT).await;
                 }

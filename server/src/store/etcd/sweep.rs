@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use coffer_proto::etcd::{RangeRequest, TxnRequest};
+use coffer_proto::etcd::{RangeRequest, TxnRequest, response_op::Response as Done};
 use tokio::time::sleep;
 
 use super::{
     Etcd, Shared,
-    connect::{SHORT, range, txn},
-    transaction::{Is, compare, delete},
+    connect::SHORT,
+    error::Failure,
+    transaction::{Is, compare, delete, malformed, read},
 };
 use crate::store::Error;
 
@@ -45,11 +46,11 @@ impl Etcd {
             limit: LOOKED_AT_MAX,
             ..RangeRequest::default()
         };
-        let (old, stand): (Vec<_>, Vec<_>) = self
-            .0
-            .cluster
-            .read(SHORT, &look, range)
-            .await?
+        let answer = self.read_ours(SHORT, vec![read(look)]).await?;
+        let Some(Done::ResponseRange(found)) = answer.responses.into_iter().find_map(|done| done.response) else {
+            return Err(malformed());
+        };
+        let (old, stand): (Vec<_>, Vec<_>) = found
             .kvs
             .into_iter()
             .map(|record| (record.key, record.mod_revision))
@@ -60,7 +61,7 @@ impl Etcd {
                 success: vec![delete(key, Vec::new())],
                 failure: Vec::new(),
             };
-            self.0.cluster.read(SHORT, &remove, txn).await?;
+            self.ask_ours(SHORT, remove).await.map_err(Failure::unread)?;
         }
         Ok(stand.into_iter().collect())
     }

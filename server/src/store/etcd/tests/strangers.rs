@@ -14,6 +14,7 @@ use crate::store::{
     etcd::{
         Etcd,
         head::{Head, Stored},
+        sweep::Stood,
         transaction as encoding,
     },
 };
@@ -75,6 +76,9 @@ async fn another_store_is_never_taken_for_ours_nor_written_to() {
     assert!(matches!(loaded, Some(Error::Unavailable(_))), "{loaded:?}");
     let written = it.write("refused").await;
     assert!(matches!(written, Err(Error::Unavailable(_))), "{written:?}");
+    let stood: Stood = before.iter().map(|key| (key.key.clone(), key.mod_revision)).collect();
+    let swept = soon(it.store.sweep(&stood)).await;
+    assert!(matches!(swept, Err(Error::Unavailable(_))), "{swept:?}");
     assert_eq!(all(&it.stranger).await, before);
     assert!(!next.is_finished(), "there is nothing to tell");
     it.ours.restart();

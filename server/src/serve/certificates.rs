@@ -27,7 +27,7 @@ const ALPN_HTTP2: &[u8] = b"h2";
 pub struct Certificates {
     files: Tls,
     current: RwLock<Arc<CertifiedKey>>,
-    /// Of the files when they were last read, whether or not they were good.
+    /// Of the files when they were last read.
     marks: Marks,
 }
 
@@ -67,11 +67,11 @@ impl Certificates {
 
     /// Reads the pair again. A bad one is logged, and the one in use stays.
     pub fn reload(&self) {
-        self.marks.look();
+        self.marks.renew();
         self.read_again();
     }
 
-    /// Reads the pair again if a file looks different from when it was last read.
+    /// Reads the pair again if a file looks different from when it was last read, or if it was no good then.
     pub fn reload_if_changed(&self) {
         if self.marks.look() {
             self.read_again();
@@ -82,9 +82,14 @@ impl Certificates {
         match read(&self.files) {
             Ok(pair) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+                self.marks.were_read(None);
                 tracing::info!(certificate = %self.files.cert.display(), "the certificate is read again");
             }
-            Err(error) => tracing::error!(%error, "the certificate is not read again; the old one stays in use"),
+            Err(error) => {
+                if self.marks.were_read(Some(error.to_string())) {
+                    tracing::error!(%error, "the certificate is not read again; the old one stays in use");
+                }
+            }
         }
     }
 
@@ -171,6 +176,22 @@ pub(super) mod tests {
         let later = written + std::time::Duration::from_secs(1);
         fs::File::options().write(true).open(&files.cert).expect("opens").set_modified(later).expect("a time");
         assert_eq!(served(&certificates), first);
+        certificates.reload_if_changed();
+        assert_eq!(served(&certificates), second);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_though_it_looks_the_same() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (files, _) = write_pair(directory.path());
+        let certificates = Certificates::load(files.clone()).expect("a pair");
+        let (_, second) = write_pair(directory.path());
+        let good = fs::read(&files.cert).expect("the certificate");
+        fs::write(&files.cert, vec![b'x'; good.len()]).expect("written");
+        let written = fs::metadata(&files.cert).expect("the file").modified().expect("a time");
+        certificates.reload_if_changed();
+        fs::write(&files.cert, good).expect("written");
+        fs::File::options().write(true).open(&files.cert).expect("opens").set_modified(written).expect("a time");
         certificates.reload_if_changed();
         assert_eq!(served(&certificates), second);
     }

@@ -26,11 +26,11 @@ impl EtcdFiles {
 
     /// Reads the files again. Bad ones are logged, and what was in use stays.
     pub(super) async fn reload(&self, store: &Place) {
-        self.marks.look();
+        self.marks.renew();
         self.read_again(store).await;
     }
 
-    /// Reads the files again if one looks different from when it was last read.
+    /// Reads the files again if one looks different from when it was last read, or if they were no good then.
     pub(super) async fn reload_if_changed(&self, store: &Place) {
         if self.marks.look() {
             self.read_again(store).await;
@@ -44,8 +44,18 @@ impl EtcdFiles {
             Err(error) => Err(error.to_string()),
         };
         match renewed {
-            Ok(()) => tracing::info!("the files by which etcd is reached are read again"),
-            Err(error) => tracing::error!(error, "they are not read again; etcd is reached as before"),
+            Ok(()) => {
+                self.marks.were_read(None);
+                tracing::info!("the files by which etcd is reached are read again");
+            }
+            Err(error) => {
+                if self.marks.were_read(Some(error.clone())) {
+                    tracing::error!(
+                        error,
+                        "the files by which etcd is reached are not read again; it is reached as before"
+                    );
+                }
+            }
         }
     }
 }

@@ -171,6 +171,11 @@ fn failure(error: embedded::RestoreError) -> Failure {
             let hint = format!("`--to-position {last}` restores what is there; a backup may have more");
             return Failure::new(error).hint(hint);
         }
+        RestoreError::RunLost { last, .. } => {
+            let hint =
+                format!("`--to-position {last}` restores what is before it; a backup or another history may have more");
+            return Failure::new(error).hint(hint);
+        }
         _ => None,
     };
     let failure = Failure::new(error);

@@ -58,6 +58,15 @@ pub enum RestoreError {
         /// One that was.
         acknowledged: Position,
     },
+    /// What is wanted is in a run of a history of which nothing can be restored, or after it. What is before can be
+    /// restored by its position.
+    #[error("{}: what is wanted may be in this run, which has no snapshot that can be read; before it the history ends at {last}", .run.display())]
+    RunLost {
+        /// The run's directory.
+        run: PathBuf,
+        /// The last position before it.
+        last: Position,
+    },
     /// No randomness.
     #[error("the operating system gives no randomness")]
     NoRandomness,

@@ -5,17 +5,17 @@ use std::{fs, time::SystemTime};
 use super::{Layout, Listed, OpenError, Runs, UNFINISHED, condition, pick::Begun};
 use crate::store::Millis;
 
-/// A run: when it begins, and its size in bytes.
+/// A run: when it begins, if that is known, and its size in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Aged {
-    time: Millis,
+    time: Option<Millis>,
     bytes: u64,
 }
 
 /// How many of the runs, oldest first, may go: those that end before the horizon, and those that are too many bytes. A run
-/// ends before the next one begins. The newest always stays.
+/// ends before the next one begins, of which that must be known. The newest always stays.
 fn doomed(runs: &[Aged], horizon: Millis, bytes_max: u64) -> usize {
-    let mut doomed = runs.iter().rposition(|run| run.time <= horizon).unwrap_or(0);
+    let mut doomed = runs.iter().rposition(|run| run.time.is_some_and(|time| time <= horizon)).unwrap_or(0);
     let bytes = |from: usize| runs[from..].iter().map(|run| run.bytes).sum::<u64>();
     while bytes(doomed) > bytes_max && doomed + 1 < runs.len() {
         doomed += 1;
@@ -32,9 +32,7 @@ impl Runs {
         }
         let mut aged = Vec::new();
         for run in &runs {
-            // One whose beginning is not known is no older than the one before it.
-            let before = aged.last().map_or(Millis(0), |aged: &Aged| aged.time);
-            let time = Begun::of(run)?.map_or(before, |begun| begun.time);
+            let time = Begun::of(run)?.map(|begun| begun.time);
             aged.push(Aged { time, bytes: condition::bytes(&Layout::new(run.path.clone())) });
         }
         let now = self.ground.clock.now();
@@ -46,6 +44,7 @@ impl Runs {
     }
 
     fn remove(&self, run: &Listed) -> Result<(), OpenError> {
+        self.tidy()?;
         // Whoever restores it just now goes on.
         let lock = match Layout::new(run.path.clone()).lock() {
             Err(OpenError::InUse(_)) => return Ok(()),
@@ -68,7 +67,8 @@ mod tests {
 
     #[test]
     fn runs_go_when_all_of_them_is_too_old_or_too_large() {
-        let aged = |days: &[u64]| days.iter().map(|day| Aged { time: Millis(*day), bytes: 10 }).collect::<Vec<_>>();
+        let aged =
+            |days: &[u64]| days.iter().map(|day| Aged { time: Some(Millis(*day)), bytes: 10 }).collect::<Vec<_>>();
         let all = u64::MAX;
         assert_eq!(doomed(&aged(&[1]), Millis(9), all), 0, "the newest stays");
         assert_eq!(doomed(&aged(&[1, 5]), Millis(4), all), 0, "the first may reach beyond the horizon");
@@ -76,5 +76,8 @@ mod tests {
         assert_eq!(doomed(&aged(&[1, 3, 5, 8]), Millis(6), all), 2);
         assert_eq!(doomed(&aged(&[1, 3, 5]), Millis(0), 29), 1, "too large");
         assert_eq!(doomed(&aged(&[1, 3, 5]), Millis(0), 0), 2);
+        let mut unknown = aged(&[1, 3, 5]);
+        unknown[2].time = None;
+        assert_eq!(doomed(&unknown, Millis(4), all), 1, "nobody knows when the second ended");
     }
 }

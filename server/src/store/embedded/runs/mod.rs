@@ -140,6 +140,8 @@ impl Runs {
         if listed.path.exists() {
             return Err(OpenError::Exists(listed.path).into());
         }
+        // A removal may have failed half way.
+        self.tidy()?;
         let disk = &*self.ground.disk;
         let unfinished = self.dir.join(UNFINISHED);
         let mut missing = None;
@@ -214,6 +216,13 @@ impl Runs {
         let layout = |run: &Listed| Layout::new(run.path.clone());
         let oldest = runs.iter().find_map(|run| condition::oldest(&layout(run), run.position.epoch));
         (oldest, runs.iter().map(|run| condition::bytes(&layout(run))).sum())
+    }
+
+    /// What is wrong with a run of which nothing can be restored.
+    pub(in crate::store) fn problem(&self) -> Option<String> {
+        let is_lost = |run: &Listed| !matches!(pick::Begun::of(run), Ok(Some(_))) && run.path.exists();
+        let lost = self.list().ok()?.into_iter().find(is_lost)?;
+        Some(format!("{}: it has no snapshot that can be read: nothing of it can be restored", lost.path.display()))
     }
 
     /// Free on the disk, in bytes, if that is known.

@@ -34,10 +34,12 @@ pub(in super::super) fn pick(history: &Path, target: Target) -> Result<Option<Pa
         return Ok(None);
     }
     let mut begun = Vec::new();
+    // Those of which nothing can be restored; their names say where they begin.
+    let mut lost = Vec::new();
     for run in list(history)? {
         match Begun::of(&run)? {
             Some(run) => begun.push(run),
-            None => tracing::warn!(directory = %run.path.display(), "this has no snapshot that can be read"),
+            None => lost.push(run),
         }
     }
     let is_before = |begun: &Begun| match target {
@@ -47,10 +49,29 @@ pub(in super::super) fn pick(history: &Path, target: Target) -> Result<Option<Pa
     };
     let out_of_reach = |what| RestoreError::OutOfReach { source_path: history.into(), what };
     let Some(at) = begun.iter().rposition(is_before) else {
-        let begins = begun.first().map_or_else(String::new, |first| shown(first.position, first.time));
-        return Err(out_of_reach(format!("the history does not reach back so far: it begins at {begins}")));
+        return Err(out_of_reach(match begun.first() {
+            Some(Begun { position, time, .. }) => {
+                format!("the history does not reach back so far: it begins at {}", shown(*position, *time))
+            }
+            None => "nothing of it can be restored: none of its runs has a snapshot that can be read".into(),
+        }));
     };
     let run = &begun[at].run.path;
+    let next = begun.get(at + 1).map(|next| &next.run);
+    let follows = |lost: &&Listed| lost.position > begun[at].run.position && next.is_none_or(|next| **lost < *next);
+    if let Some(lost) = lost.iter().find(follows) {
+        let is_of_it = match target {
+            Target::Newest => true,
+            Target::Position(wanted) => wanted >= lost.position,
+            Target::Time(wanted) => end(run).is_none_or(|(_, time)| Millis::from(wanted) >= time),
+        };
+        if is_of_it {
+            return Err(RestoreError::RunLost {
+                run: lost.path.clone(),
+                last: end(run).map_or(begun[at].position, |(position, _)| position),
+            });
+        }
+    }
     if let (Some(next), Some((end, time))) = (begun.get(at + 1), end(run)) {
         let is_after = match target {
             Target::Newest => false,

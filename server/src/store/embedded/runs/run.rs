@@ -18,7 +18,7 @@ use super::super::{
         segment::Origin,
     },
     progress::Progress,
-    snapshots::{Boundary, Keeper, KeeperParts, Retention},
+    snapshots::{self, Boundary, Keeper, KeeperParts, Kept, Retention},
     space::{Passing, Space},
 };
 use crate::store::{Error, Millis, Position, Snapshot, TransactionId};
@@ -69,6 +69,7 @@ impl Run {
             return Err(OpenError::damaged(&layout.log(), "it records nothing: it is a store's own"));
         }
         acknowledged::check(&layout, &recovered, instance)?;
+        check_base(&layout, &recovered, instance)?;
         let log = recovered.mend(Arc::clone(&disk), options.log_segment_bytes)?;
         let position = Position { epoch: log.epoch(), revision: log.last() };
         let at = Checkpoint { instance, position, digest: Digest::default() };
@@ -170,6 +171,23 @@ impl Run {
         }
         end.is_closed = true;
     }
+}
+
+/// Refuses a run of which nothing could be restored, whatever is added: one without a snapshot, read to its end, that its log
+/// follows.
+fn check_base(layout: &Layout, recovered: &Recovered, instance: [u8; 16]) -> Result<(), OpenError> {
+    let is_followed = |kept: &&Kept| {
+        let Position { epoch, revision } = kept.position;
+        epoch == recovered.epoch() && recovered.first().0 <= revision.0 + 1 && revision <= recovered.last()
+    };
+    let mut refused = OpenError::damaged(&layout.snapshots(), "there is no snapshot that the log follows");
+    for kept in snapshots::list(&layout.snapshots())?.iter().rev().filter(is_followed) {
+        match kept.examine(instance) {
+            Ok(_) => return Ok(()),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 impl Shared {

@@ -315,3 +315,77 @@ fn runs_that_are_too_old_go_unless_somebody_restores_them() {
     assert_eq!(left(), [50, 90]);
     assert!(!home.path().join("unfinished").exists());
 }
+
+/// Changes the first byte of a run's snapshots, or one in the middle.
+fn damage_snapshots(run: &Path, at_the_middle: bool) {
+    for entry in fs::read_dir(run.join("snapshots")).expect("read") {
+        let path = entry.expect("read").path();
+        let mut bytes = fs::read(&path).expect("read");
+        let at = if at_the_middle { bytes.len() / 2 } else { 0 };
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).expect("write");
+    }
+}
+
+#[test]
+fn a_run_of_which_nothing_could_be_restored_is_not_gone_on_with_and_takes_no_other_one_along() {
+    const DAY: u64 = 24 * 60 * 60 * 1_000;
+    let home = tempfile::tempdir().expect("a directory");
+    let clock = Arc::new(Stopped(Mutex::new(time(8 * DAY))));
+    let ground = Ground { clock: Arc::<Stopped>::clone(&clock), ..Ground::default() };
+    let runs = Runs::open_on(home.path(), Options::default(), ground).expect("a history");
+    begin(&runs, at(1, 1), 0, &[record("a", 1)]).close();
+    begin(&runs, at(1, 50), 7 * DAY, &[record("a", 1)]).close();
+    assert_eq!(runs.problem(), None);
+    let second = home.path().join("1.50");
+    for at_the_middle in [true, false] {
+        damage_snapshots(&second, at_the_middle);
+        let listed = runs.list().expect("listed").pop().expect("a run");
+        let refused = runs.run(&listed).map(drop);
+        assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
+    }
+    let problem = runs.problem().expect("its beginning is not known");
+    assert!(problem.starts_with(&second.display().to_string()), "{problem}");
+    runs.retain().expect("looked");
+    assert_eq!(runs.list().expect("listed").len(), 2, "nobody knows when the first one ended");
+}
+
+#[test]
+fn a_run_that_cannot_be_read_is_not_passed_over_in_silence() {
+    let home = tempfile::tempdir().expect("a directory");
+    let runs = opened(home.path());
+    first_run(&runs).close();
+    begin(&runs, at(3, 200), 1_000, &[record("z", 150)]).close();
+    begin(&runs, at(4, 10), 2_000, &[record("x", 5)]).close();
+    drop(runs);
+    damage_snapshots(&home.path().join("3.200"), false);
+    for (target, from) in [
+        (Target::Position(at(3, 90)), at(3, 90)),
+        (Target::Time(time(19)), at(3, 58)),
+        (Target::Time(time(2_000)), at(4, 10)),
+        (Target::Newest, at(4, 10)),
+    ] {
+        assert_eq!(keys_at(home.path(), target).expect("restored").0, from, "{target:?}");
+    }
+    for target in [Target::Position(at(3, 200)), Target::Time(time(20)), Target::Time(time(1_999))] {
+        let why = refused(home.path(), target);
+        assert!(why.contains("3.200: what is wanted may be in this run") && why.ends_with("ends at 3.90"), "{why}");
+    }
+    damage_snapshots(&home.path().join("4.10"), false);
+    for target in [Target::Newest, Target::Time(time(3_000)), Target::Position(at(4, 10))] {
+        assert!(matches!(keys_at(home.path(), target), Err(RestoreError::RunLost { .. })), "{target:?}");
+    }
+    damage_snapshots(&home.path().join("3.40"), false);
+    let why = refused(home.path(), Target::Newest);
+    assert!(why.contains("nothing of it can be restored"), "{why}");
+}
+
+#[test]
+fn what_a_failed_removal_left_does_not_stop_the_next_run() {
+    let home = tempfile::tempdir().expect("a directory");
+    let runs = opened(home.path());
+    fs::create_dir_all(home.path().join("unfinished/snapshots")).expect("created");
+    fs::write(home.path().join("unfinished/format"), "").expect("written");
+    first_run(&runs).close();
+    assert!(!home.path().join("unfinished").exists());
+}

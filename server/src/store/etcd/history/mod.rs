@@ -124,10 +124,10 @@ impl Store for Recorded {
         let mut condition = self.store.condition().await;
         condition.history_problem = self.recording.state.borrow().problem.clone();
         let Some(runs) = self.runs() else { return condition };
-        let Ok(((oldest, bytes), free)) = spawn_blocking(move || (runs.extent(), runs.free_bytes())).await else {
-            return condition;
-        };
-        Condition { oldest, history_bytes: bytes, free_bytes: free, ..condition }
+        let look = move || (runs.extent(), runs.free_bytes(), runs.problem());
+        let Ok(((oldest, bytes), free, lost)) = spawn_blocking(look).await else { return condition };
+        let history_problem = condition.history_problem.or(lost);
+        Condition { history_problem, oldest, history_bytes: bytes, free_bytes: free, ..condition }
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Error> {

@@ -42,7 +42,7 @@ impl Place {
             StoreSetting::Embedded(data) => Self::Embedded(Embedded::open(data, kept).await?),
             StoreSetting::Etcd(etcd) => {
                 let store = Etcd::open(options(etcd)?).await?;
-                let start = |directory: &PathBuf| Recorded::start(store.clone(), directory.clone(), kept);
+                let start = |directory: &PathBuf| Recorded::new(store.clone(), directory.clone(), kept);
                 let recorded = etcd.history.as_ref().map(start);
                 Self::Etcd(store, recorded)
             }
@@ -54,6 +54,20 @@ impl Place {
             Self::Embedded(store) => Arc::new(store.clone()),
             Self::Etcd(_, Some(recorded)) => Arc::new(recorded.clone()),
             Self::Etcd(store, None) => Arc::new(store.clone()),
+        }
+    }
+
+    /// What was recorded of the store counts from now on.
+    pub(super) async fn recall(&self) {
+        if let Self::Etcd(_, Some(recorded)) = self {
+            recorded.recall().await;
+        }
+    }
+
+    /// Begins to keep the history, now that the key has shown that the store is the one that was meant.
+    pub(super) fn record(&self) {
+        if let Self::Etcd(_, Some(recorded)) = self {
+            recorded.begin();
         }
     }
 

@@ -34,6 +34,7 @@ impl Opener {
     /// One try. Nothing in the store is changed by it.
     pub(super) async fn open(&self) -> Result<Vault, Error> {
         self.source.status().await?;
+        self.store.recall().await;
         let vault = Vault::open(
             self.store.store(),
             self.source.clone(),
@@ -42,6 +43,7 @@ impl Opener {
             self.limits,
         )
         .await?;
+        self.store.record();
         if let Some(data) = &self.marked {
             seal_mark::set(data, self.source.as_ref())?;
         }

@@ -63,7 +63,7 @@ pub use self::{
 };
 pub(in crate::store) use self::{
     log::{group::Logged, recorded::Recorded},
-    runs::{Begin, BeginError, Run, Runs, Unrecorded},
+    runs::{Begin, BeginError, Run, Runs, Unrecorded, recorded_to},
 };
 use super::{
     Backup, Condition, Conflict, Error, Follow, Load, Position, Snapshot, Store, Transaction,

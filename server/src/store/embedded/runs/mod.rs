@@ -21,7 +21,7 @@ use std::{
 };
 
 use super::{
-    Ground, Options, condition,
+    Ground, Options, acknowledged, condition,
     disk::Disk,
     layout::{Layout, Lock, OpenError, create_directory},
     log::segment::{self, Origin},
@@ -82,6 +82,20 @@ pub fn runs_in(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
     Ok(list(dir)?.into_iter().map(|run| run.path).collect())
 }
 
+/// How far a store was recorded in a directory, whoever has that open: by its runs' names, and what stands beside their logs.
+pub(in crate::store) fn recorded_to(dir: &Path, instance: [u8; 16]) -> Result<Option<Position>, OpenError> {
+    let runs = match list(dir) {
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        runs => runs?,
+    };
+    let of_it = runs.iter().filter(|run| Runs::instance(run) == Some(instance));
+    let end = |run: &Listed| {
+        let acknowledged = acknowledged::read(&Layout::new(run.path.clone()), instance);
+        acknowledged.map_or(run.position, |end| end.max(run.position))
+    };
+    Ok(of_it.map(end).max())
+}
+
 /// The runs in a directory, oldest first.
 fn list(dir: &Path) -> Result<Vec<Listed>, OpenError> {
     let mut runs = Vec::new();
@@ -123,6 +137,11 @@ impl Runs {
     /// All runs, oldest first.
     pub(in crate::store) fn list(&self) -> Result<Vec<Listed>, OpenError> {
         list(&self.dir)
+    }
+
+    /// The store of which a run is, if that can be read.
+    pub(in crate::store) fn instance(run: &Listed) -> Option<[u8; 16]> {
+        Layout::new(run.path.clone()).instance().ok()
     }
 
     /// Opens a run to record on.

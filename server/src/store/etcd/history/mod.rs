@@ -27,7 +27,7 @@ use self::recorder::Recorder;
 use super::Etcd;
 use crate::store::{
     Backup, Condition, Conflict, Error, Follow, Load, Position, Snapshot, Store, Transaction,
-    embedded::{Options, Run, Runs},
+    embedded::{Options, Run, Runs, recorded_to},
 };
 
 /// How long a snapshot waits for the recorder to reach what was acknowledged.
@@ -52,21 +52,53 @@ pub struct Recorded {
 }
 
 struct Recording {
+    directory: PathBuf,
     state: watch::Receiver<State>,
+    begin: watch::Sender<bool>,
     /// Dropping it ends the task.
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Recorded {
-    /// Begins to keep the history of a store in a directory, which is created if it is not there. What the embedded store
-    /// keeps of itself by the same options is kept of this one. Needs the runtime of tokio.
-    pub fn start(store: Etcd, directory: PathBuf, options: Options) -> Self {
+    /// Keeps the history of a store in a directory, from [`Recorded::begin`] on. What the embedded store keeps of itself by
+    /// the same options is kept of this one. Needs the runtime of tokio.
+    pub fn new(store: Etcd, directory: PathBuf, options: Options) -> Self {
         let (state, known) = watch::channel(State::default());
-        let (stop, stopped) = watch::channel(false);
-        let recorder = Recorder::new(store.clone(), directory, options, state, stopped);
-        let task = Mutex::new(Some(tokio::spawn(recorder.run())));
-        Self { store, recording: Arc::new(Recording { state: known, stop, task }) }
+        let (stop, mut stopped) = watch::channel(false);
+        let (begin, mut begun) = watch::channel(false);
+        let recorder = Recorder::new(store.clone(), directory.clone(), options, state, stopped.clone());
+        let task = Mutex::new(Some(tokio::spawn(async move {
+            let is_begun = tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stopped| *stopped) => false,
+                begun = begun.wait_for(|begun| *begun) => begun.is_ok(),
+            };
+            if is_begun {
+                recorder.run().await;
+            }
+        })));
+        Self { store, recording: Arc::new(Recording { directory, state: known, begin, stop, task }) }
+    }
+
+    /// Every later answer of etcd must have reached what was recorded of the store before. An etcd that has not was put
+    /// back to an earlier state, which the next load says to everybody.
+    pub async fn recall(&self) {
+        let Some(instance) = self.store.instance() else { return };
+        let directory = self.recording.directory.clone();
+        match spawn_blocking(move || recorded_to(&directory, instance)).await {
+            Ok(Ok(end)) => end.into_iter().for_each(|end| self.store.reached(end)),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "whether etcd was put back is not known: the history cannot be read");
+            }
+            Err(_) => tracing::error!("whether etcd was put back is not known: reading the history ended by itself"),
+        }
+    }
+
+    /// Begins to record, in a directory that is created if it is not there. Not to be called before it is sure that this
+    /// is the store that was meant.
+    pub fn begin(&self) {
+        self.recording.begin.send_replace(true);
     }
 
     /// Ends the recording in good order: the next start goes on where it ends.

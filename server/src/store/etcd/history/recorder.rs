@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -38,6 +39,10 @@ const BATCH_BYTES: usize = 1 << 20;
 /// How often it is looked what is too old.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
 
+/// How far a time may be ahead of this server's clock. What is later is taken for this: one clock that is wrong must not put
+/// all that comes after it into the future.
+const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// What the task owns.
 pub(super) struct Recorder {
     store: Etcd,
@@ -57,6 +62,7 @@ struct Trouble(String);
 struct Before {
     position: Position,
     time: Millis,
+    instance: Option<[u8; 16]>,
 }
 
 impl From<Error> for Trouble {
@@ -117,7 +123,7 @@ impl Recorder {
                 None => self.begin(&runs, before).await?,
             };
             self.follow(&runs, &run).await?;
-            before = Some(Before { position: run.position(), time: run.time() });
+            before = Some(Before { position: run.position(), time: run.time(), instance: Some(run.instance()) });
             self.close().await;
         }
     }
@@ -147,10 +153,13 @@ impl Recorder {
             Err(error @ (OpenError::InUse(_) | OpenError::Io { .. })) => return Err(error.into()),
             Err(error) => {
                 tracing::error!(%error, "the history cannot go on here; another run begins, and this one is left as it is");
-                return Ok((None, Some(Before { position: listed.position, time: Millis(0) })));
+                return Ok((
+                    None,
+                    Some(Before { position: listed.position, time: Millis(0), instance: Runs::instance(&listed) }),
+                ));
             }
         };
-        let before = Before { position: run.position(), time: run.time() };
+        let before = Before { position: run.position(), time: run.time(), instance: Some(run.instance()) };
         if Some(run.instance()) != self.store.instance() {
             blocking(move || run.close()).await?;
             return Ok((None, Some(before)));
@@ -164,7 +173,11 @@ impl Recorder {
     async fn begin(&self, runs: &Arc<Runs>, before: Option<Before>) -> Result<Arc<Run>, Trouble> {
         let mut pages = self.store.pages().await?;
         let position = pages.position();
-        if let Some(before) = before.filter(|before| before.position > position) {
+        if let Some(before) = before.filter(|before| {
+            // A restore raises the epoch; what else has another instance is another store.
+            let is_foreign = before.instance.is_some_and(|instance| instance != pages.stored.instance);
+            before.position > position || is_foreign && before.position.epoch >= position.epoch
+        }) {
             return Err(Trouble(format!(
                 "{}: it goes on to {}, and the store stands at {position}: this is another store's history, so give \
                  `etcd.history` another directory",
@@ -172,7 +185,7 @@ impl Recorder {
                 before.position
             )));
         }
-        let time = before.map_or(Millis(0), |before| before.time).max(pages.head.time);
+        let time = before.map_or(Millis(0), |before| before.time).max(self.no_later(pages.head.time));
         let begin = Begin { instance: pages.stored.instance, position, time };
         let (runs, cancelled, runtime) = (Arc::clone(runs), Arc::clone(&self.cancelled), Handle::current());
         let begun = blocking(move || {
@@ -212,7 +225,7 @@ impl Recorder {
             let mut bytes = 0;
             while let Some(Ok(Some((commit, head)))) = told {
                 bytes += commit.changes.iter().map(Change::bytes).sum::<usize>();
-                batch.push(recorded(commit, &head));
+                batch.push(self.recorded(commit, &head));
                 told = match batch.len() < BATCH_COMMITS_MAX && bytes < BATCH_BYTES {
                     // What has come already, without waiting for more.
                     true => timeout(Duration::ZERO, follower.told()).await.ok(),
@@ -272,6 +285,18 @@ impl Recorder {
         }
     }
 
+    fn recorded(&self, commit: Commit, head: &Head) -> Recorded {
+        let Commit { position, changes } = commit;
+        let commit = Logged { id: head.id, revision: position.revision, changes };
+        Recorded { time: self.no_later(head.time), commit }
+    }
+
+    /// A time of somebody's clock, as far as this server's bears it out.
+    fn no_later(&self, time: Millis) -> Millis {
+        let now = self.store.0.clock.now();
+        time.min(now.checked_add(AHEAD_MAX).unwrap_or(now).into())
+    }
+
     /// Says what is wrong, once; or that nothing is any more.
     fn say(&self, problem: Option<String>) {
         let directory = self.directory.display();
@@ -288,9 +313,12 @@ impl Recorder {
     }
 }
 
-fn recorded(commit: Commit, head: &Head) -> Recorded {
-    let Commit { position, changes } = commit;
-    Recorded { time: head.time, commit: Logged { id: head.id, revision: position.revision, changes } }
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.say(Some("recording ended by itself; restart the server to go on".into()));
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {

@@ -53,7 +53,10 @@ impl Real {
             With::Faults => Arc::new(Faulty::new(store).0),
             With::History => {
                 let number = self.histories.fetch_add(1, Ordering::Relaxed);
-                Arc::new(Recorded::start(store, self.home.path().join(number.to_string()), Options::default()))
+                let directory = self.home.path().join(number.to_string());
+                let recorded = Recorded::new(store, directory, Options::default());
+                recorded.begin();
+                Arc::new(recorded)
             }
         }
     }

@@ -65,7 +65,14 @@ impl Home {
     }
 
     fn record(&self, store: &Etcd) -> Recorded {
-        Recorded::start(store.clone(), self.history(), Options::default())
+        let recorded = self.waiting(store);
+        recorded.begin();
+        recorded
+    }
+
+    /// Not begun yet.
+    fn waiting(&self, store: &Etcd) -> Recorded {
+        Recorded::new(store.clone(), self.history(), Options::default())
     }
 
     /// The positions at which runs begin.
@@ -315,6 +322,70 @@ async fn a_directory_that_fails_stops_nothing_else_and_is_tried_again() {
     caught_up(&recorded, &store).await;
     soon(recorded.close()).await;
     check(&home, &store).await;
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_before_it_is_begun_and_what_was_recorded_counts_before() {
+    let mut server = Server::start();
+    let store = server.create(PREFIX).await;
+    let home = Home::new();
+    let waiting = home.waiting(&store);
+    waiting.recall().await;
+    soon(waiting.close()).await;
+    assert!(!home.history().exists());
+
+    let copy = server.copy();
+    let recorded = home.record(&store);
+    commit(&store, [put("lost", "")]).await;
+    caught_up(&recorded, &store).await;
+    soon(recorded.close()).await;
+    drop((store, waiting, recorded));
+    server.put_back(&copy);
+    let store = server.open(PREFIX).await;
+    let waiting = home.waiting(&store);
+    waiting.recall().await;
+    assert_eq!(waiting.load().await.expect("load").position().epoch, Epoch(2), "the first load says it");
+    soon(waiting.close()).await;
+}
+
+#[tokio::test]
+async fn another_store_that_has_come_further_is_not_recorded_in_its_place() {
+    let server = Server::start();
+    let one = server.create("one/").await;
+    let home = Home::new();
+    let recorded = home.record(&one);
+    caught_up(&recorded, &one).await;
+    soon(recorded.close()).await;
+    let before = home.runs();
+    let two = server.create("two/").await;
+    commit(&two, [put("a", "")]).await;
+    let recorded = home.record(&two);
+    soon(async { while recorded.condition().await.history_problem.is_none() {} }).await;
+    let problem = recorded.condition().await.history_problem.expect("it stays");
+    assert!(problem.contains("another store's history"), "{problem}");
+    assert_eq!(home.runs(), before);
+    soon(recorded.close()).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_does_not_put_the_history_into_the_future() {
+    let server = Server::start();
+    Etcd::create(server.options(PREFIX)).await.expect("create");
+    let [ahead, right] = [100_000, 10_000].map(|seconds| {
+        let clock = Arc::new(Set::default());
+        clock.to(seconds);
+        clock
+    });
+    let wrong = Etcd::open_with(server.options(PREFIX), ahead).await.expect("open");
+    let store = Etcd::open_with(server.options(PREFIX), right).await.expect("open");
+    let home = Home::new();
+    let recorded = home.record(&store);
+    caught_up(&recorded, &store).await;
+    commit(&wrong, [put("a", "")]).await;
+    caught_up(&recorded, &store).await;
+    let snapshot = soon(recorded.snapshot()).await.expect("a snapshot");
+    assert_eq!(snapshot.time, Some(time(10_300)));
+    soon(recorded.close()).await;
 }
 
 #[tokio::test]

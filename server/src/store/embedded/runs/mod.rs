@@ -15,6 +15,7 @@ mod run;
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -117,6 +118,20 @@ fn position(name: &str) -> Option<Position> {
     (position.to_string() == name).then_some(position)
 }
 
+/// Whoever else may write there may make a history up: its logs have checksums, and no proof of who wrote them.
+fn check_owner(dir: &Path) -> Result<(), OpenError> {
+    let metadata = fs::metadata(dir).map_err(OpenError::at(dir))?;
+    let is_own = [rustix::process::geteuid().as_raw(), 0].contains(&metadata.uid());
+    // A volume of Kubernetes is its group's (fsGroup), which is that of the server alone.
+    let is_own_group = metadata.gid() == rustix::process::getegid().as_raw();
+    let others = if is_own_group { 0o002 } else { 0o022 };
+    if is_own && metadata.mode() & others == 0 {
+        return Ok(());
+    }
+    let why = "others can write to it: chmod go-w it, or give a directory of this server's own";
+    Err(OpenError::at(dir)(io::Error::new(io::ErrorKind::PermissionDenied, why)))
+}
+
 impl Runs {
     /// Opens the history in a directory, which is created if it is not there.
     pub(in crate::store) fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
@@ -125,6 +140,7 @@ impl Runs {
 
     pub(super) fn open_on(dir: &Path, options: Options, ground: Ground) -> Result<Self, OpenError> {
         create_directory(dir)?;
+        check_owner(dir)?;
         let layout = Layout::new(dir.into());
         if layout.format().exists() {
             return Err(OpenError::Exists(dir.into()));

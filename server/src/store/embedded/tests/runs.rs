@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
@@ -119,6 +120,17 @@ fn every_position_and_time_of_a_run_is_restored() {
     assert!(none.contains("it ends at 3.91"), "{none}");
     let none = refused(&history, Target::Time(time(0) - Duration::from_millis(1)));
     assert!(none.contains("does not reach back so far: it begins at 3.40"), "{none}");
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_refused() {
+    let home = tempfile::tempdir().expect("a directory");
+    let set = |mode| fs::set_permissions(home.path(), fs::Permissions::from_mode(mode)).expect("its own directory");
+    set(0o777);
+    let refused = Runs::open(home.path(), Options::default()).map(drop).expect_err("anybody could make a history up");
+    assert!(refused.to_string().contains("others can write to it"), "{refused}");
+    set(0o755);
+    Runs::open(home.path(), Options::default()).map(drop).expect("nobody else can");
 }
 
 #[test]

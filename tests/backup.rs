@@ -1,27 +1,14 @@
 //! An operator backs up, loses, restores and goes on, with the commands of the README and nothing else.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, path::Path};
 
 use coffer_proto::v1;
 use tonic::Code;
 
-use crate::harness::{Server, holds, refused, secret};
+use crate::harness::{Server, holds, refused, secret, server_command, text};
 
 const SCOPE: &str = "projects/shop";
 const WORKLOAD: &str = "projects/shop/servers/web";
-
-/// Runs `coffer-server` to its end.
-fn server_command(args: &[&str], paths: &[(&str, &Path)]) -> Output {
-    let mut command = Server::command(args);
-    for (flag, path) in paths {
-        command.arg(flag).arg(path);
-    }
-    command.output().expect("coffer-server starts")
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
-}
 
 /// A server with some history: three positions that a restore can tell apart.
 struct History {

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Output,
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +17,7 @@ use coffer_server::store::{
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::harness::{Etcd, Ledger, Server, refused, secret, until, until_async};
+use crate::harness::{Etcd, Ledger, Server, refused, secret, server_command, text, until, until_async};
 
 const SCOPE: &str = "projects/shop";
 const WORKLOAD: &str = "projects/shop/servers/web";
@@ -41,18 +40,6 @@ async fn snapshot(server: &Server) -> Result<v1::Snapshot, tonic::Status> {
     let mut made = server.operator().operations().create_snapshot(v1::CreateSnapshotRequest {}).await?.into_inner();
     let made = made.message().await?.expect("one message");
     Ok(made.snapshot.expect("a snapshot"))
-}
-
-fn server_command(args: &[&str], paths: &[(&str, &Path)]) -> Output {
-    let mut command = Server::command(args);
-    for (flag, path) in paths {
-        command.arg(flag).arg(path);
-    }
-    command.output().expect("coffer-server starts")
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 /// Everything at the end of a run or backup, as it is stored.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Command,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,14 +11,10 @@ use coffer_client::Client;
 use coffer_proto::v1::{self, SecretKind};
 use tonic::Code;
 
-use crate::harness::{Etcd, Server, refused, secret, until};
+use crate::harness::{Etcd, Server, refused, secret, text, until};
 
 const SCOPE: &str = "projects/shop";
 const WORKLOAD: &str = "projects/shop/servers/web";
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
-}
 
 /// A verb that must do what it says; what it tells.
 fn done(command: &mut Command) -> String {

@@ -20,7 +20,7 @@ pub(crate) use ledger::{Ledger, environment};
 pub(crate) use people::{again, client_at, secret};
 pub(crate) use raw::Raw;
 pub(crate) use scan::{Planted, forms_of, holds, occurrences};
-pub(crate) use server::Server;
+pub(crate) use server::{Server, server_command, text};
 pub(crate) use status::{Refusal, refused};
 pub(crate) use strace::strace;
 pub(crate) use wait::{until, until_async, until_within};

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -241,6 +241,20 @@ impl Server {
     pub(crate) fn socket(&self) -> String {
         self.addresses().into_iter().find(|a| a.starts_with("unix:")).expect("a unix listener")
     }
+}
+
+/// Runs `coffer-server` to its end, with flags that name paths.
+pub(crate) fn server_command(args: &[&str], paths: &[(&str, &Path)]) -> Output {
+    let mut command = Server::command(args);
+    for (flag, path) in paths {
+        command.arg(flag).arg(path);
+    }
+    command.output().expect("coffer-server starts")
+}
+
+/// All that a command printed.
+pub(crate) fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 impl Drop for Server {

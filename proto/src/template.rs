@@ -172,24 +172,26 @@ mod tests {
         }
 
         #[test]
-        fn only_doubled_braces_are_lost(text in "([{} A]|\\{\\{A\\}\\}){0,40}") {
-            let mut length = 0;
-            let mut at = 0;
+        fn pieces_are_the_text_as_it_was_written(text in "([{} A]|\\{\\{A{1,2}\\}\\}|\\{\\{ A \\}\\}){0,40}") {
+            let mut rest = text.as_str();
             for piece in pieces(&text) {
-                match piece {
+                let written = match piece {
+                    Piece::Text(piece) if rest.starts_with("{{{{") => {
+                        prop_assert_eq!(piece, "{{");
+                        "{{{{".to_owned()
+                    }
                     Piece::Text(piece) => {
-                        at += if text[at..].starts_with("{{{{") { 4 } else { piece.len() };
                         prop_assert!(!piece.is_empty());
-                        length += piece.len();
+                        prop_assert!(!["{{{{", "{{A}}", "{{AA}}", "{{ A }}"].iter().any(|special| piece.contains(special)));
+                        piece.to_owned()
                     }
-                    Piece::Placeholder(name) => {
-                        prop_assert_eq!(name, "A");
-                        at += if text[at..].starts_with("{{ ") { 7 } else { 5 };
-                    }
-                }
+                    Piece::Placeholder(name) if rest.starts_with("{{ ") => format!("{{{{ {name} }}}}"),
+                    Piece::Placeholder(name) => format!("{{{{{name}}}}}"),
+                };
+                prop_assert!(rest.starts_with(&written), "{rest:?} does not begin with {written:?}");
+                rest = &rest[written.len()..];
             }
-            prop_assert_eq!(at, text.len());
-            prop_assert!(length <= text.len());
+            prop_assert_eq!(rest, "");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, future::Future, path::PathBuf};
 
-use coffer_client::{Addresses, Client, Config, Credential};
+use coffer_client::{Address, Addresses, Client, Config, Credential};
 use coffer_proto::{limits, token::Token};
 use zeroize::Zeroizing;
 
@@ -44,11 +44,6 @@ impl Session {
         Ok(Self { config, output: global.output, terminal })
     }
 
-    /// The server's address.
-    pub(crate) fn addresses(&self) -> &Addresses {
-        &self.config.addresses
-    }
-
     /// Whether programs read the output.
     pub(crate) fn is_json(&self) -> bool {
         self.output == Output::Json
@@ -72,9 +67,11 @@ impl Session {
         Ok((self.config.clone(), credential.ok_or_else(missing)?))
     }
 
-    /// Connects as nobody: for health checks.
-    pub(crate) async fn connect_anonymously(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(Config { credential: None, ..self.config.clone() }).await?)
+    /// How to reach each of the servers as nobody: for health checks.
+    pub(crate) fn anonymous(&self) -> impl Iterator<Item = (&Address, Config)> {
+        let of =
+            |address: &Address| Config { addresses: address.clone().into(), credential: None, ..self.config.clone() };
+        self.config.addresses.iter().map(move |address| (address, of(address)))
     }
 
     /// The view as it was asked for.

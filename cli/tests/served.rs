@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use coffer_client::health::health_check_response::ServingStatus;
 use coffer_proto::v1::import_secrets_request::Conflict;
 use fake::Fake;
 use operations::Ending;
@@ -208,4 +209,53 @@ fn a_rotation_is_told_when_it_is_done_and_not_before() {
     let (code, stdout, stderr) = coffer(&Fake::ending(Ending::Early), &rotate, "");
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert_eq!(stderr, "error: the server's answer ends before the rotation does\n");
+}
+
+/// Nobody may listen there.
+const NOBODY: &str = "unix:///nonexistent/coffer.sock";
+
+#[test]
+fn each_of_several_servers_says_whether_it_serves() {
+    let (serving, waiting) = (Fake::start(), Fake::saying(ServingStatus::NotServing));
+    let status = |addresses: &[&str], options: &[&str]| {
+        coffer(&serving, &[&["status", "--address", &addresses.join(",")], options].concat(), "")
+    };
+    let (up, down) = (serving.address.as_str(), waiting.address.as_str());
+    let (code, stdout, stderr) = status(&[NOBODY, down, up], &[]);
+    let expected = format!(
+        "no answer at {NOBODY}: No such file or directory (os error 2)\nnot serving at {down}\nserving at {up}\n"
+    );
+    assert_eq!((code, stdout, stderr.as_str()), (Some(1), expected, ""));
+    let (code, stdout, stderr) = status(&[up, up], &[]);
+    assert_eq!((code, stdout, stderr.as_str()), (Some(0), format!("serving at {up}\n").repeat(2), ""));
+    let (code, stdout, stderr) = status(&[down, NOBODY], &["--output", "json"]);
+    assert_eq!((code, stderr.lines().next()), (Some(69), Some("error: none of 2 servers serves now")));
+    assert!(stderr.contains("hint: is the server running there"), "{stderr}");
+    let shown: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    let expected = serde_json::json!({"servers": [
+        {"address": down, "status": "not serving", "problem": null},
+        {"address": NOBODY, "status": "no answer", "problem": "No such file or directory (os error 2)"},
+    ]});
+    assert_eq!(shown, expected);
+    let (code, stdout, stderr) = status(&[down], &[]);
+    assert_eq!((code, stdout.as_str()), (Some(69), ""));
+    assert_eq!(stderr, format!("error: the server at {down} does not serve now\n"));
+    // What is wrong here is no server's fault.
+    let (code, stdout, stderr) = status(&["https://127.0.0.1:1", up], &["--ca-file", "/nonexistent"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.starts_with("error: CA file /nonexistent: "), "{stderr}");
+}
+
+#[test]
+fn an_operator_sees_which_of_several_servers_answered() {
+    let server = Fake::start();
+    let addresses = [NOBODY, &server.address].join(",");
+    let asked = ["store", "status", "--address", &addresses];
+    let (code, stdout, stderr) = coffer(&server, &asked, "");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let line = stdout.lines().next().unwrap_or_default();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["Server", &server.address]);
+    let (_, stdout, _) = coffer(&server, &[&asked[..], &["--output", "json"]].concat(), "");
+    let shown: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(shown["address"], server.address.as_str());
 }

@@ -14,12 +14,13 @@ use coffer_proto::{
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Endpoint};
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::{Authorize, Channel, Config, Error, Servers, connect};
+use crate::{Address, Addresses, Authorize, Channel, Config, Error, Servers, connect};
 
 /// A connection to a server. Cloning is cheap and shares it; it reconnects by itself.
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
+    servers: Servers,
     call_timeout: Duration,
 }
 
@@ -30,13 +31,13 @@ impl Client {
         let endpoints = connect::endpoints(&config)?;
         let authorize = Authorize::new(config.credential, config.call_timeout);
         authorize.check()?;
-        let mut members: Vec<_> = endpoints.iter().map(Endpoint::connect_lazy).collect();
+        let mut members = lazy(&config.addresses, &endpoints);
         let mut last = Error::deadline("no address to connect to");
         for (at, (address, endpoint)) in config.addresses.iter().zip(&endpoints).enumerate() {
             // The endpoint's own limit does not cover resolving the host's name.
             match tokio::time::timeout(config.connect_timeout, endpoint.connect()).await {
                 Ok(Ok(channel)) => {
-                    members[at] = channel;
+                    members[at].1 = channel;
                     return Ok(Self::new(Servers::new(members, at), authorize));
                 }
                 Ok(Err(error)) => last = Error::not_connected(address, &error),
@@ -48,12 +49,19 @@ impl Client {
 
     /// Connects at the first call. Fails on a bad CA file. Needs a tokio runtime.
     pub fn lazy(config: Config) -> Result<Self, Error> {
-        let members = connect::endpoints(&config)?.iter().map(Endpoint::connect_lazy).collect();
+        let members = lazy(&config.addresses, &connect::endpoints(&config)?);
         Ok(Self::new(Servers::new(members, 0), Authorize::new(config.credential, config.call_timeout)))
     }
 
     fn new(servers: Servers, authorize: Authorize) -> Self {
-        Self { call_timeout: authorize.call_timeout(), channel: InterceptedService::new(servers, authorize) }
+        let call_timeout = authorize.call_timeout();
+        Self { channel: InterceptedService::new(servers.clone(), authorize), servers, call_timeout }
+    }
+
+    /// The server that answered last; before any has, and after one that did not answer, the one that the next call goes
+    /// to first.
+    pub fn server(&self) -> &Address {
+        self.servers.preferred()
     }
 
     /// Makes one call, the time limit over all of it: tonic's own ends with the first bytes of the answer.
@@ -130,10 +138,15 @@ impl Client {
     }
 }
 
+/// Connections that are made when they are needed.
+fn lazy(addresses: &Addresses, endpoints: &[Endpoint]) -> Vec<(Address, tonic::transport::Channel)> {
+    addresses.iter().cloned().zip(endpoints.iter().map(Endpoint::connect_lazy)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, Credential};
+    use crate::Credential;
     use std::net::{Ipv4Addr, TcpListener};
     use tonic::Code;
 

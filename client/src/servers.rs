@@ -18,6 +18,8 @@ use std::{
 use http_body_util::BodyExt as _;
 use tonic::{GrpcMethod, body::Body, codegen::Service, transport};
 
+use crate::Address;
+
 /// The methods whose request is a stream, which cannot be sent again; a test holds them against the contract.
 const STREAMED: [&str; 1] = ["RedactStream"];
 /// The header of an answer that is a status and nothing else, and UNAVAILABLE in it.
@@ -28,7 +30,7 @@ const DETAILS: &str = "grpc-status-details-bin";
 /// Connections to all of them.
 #[derive(Clone)]
 pub struct Servers {
-    members: Arc<[transport::Channel]>,
+    members: Arc<[(Address, transport::Channel)]>,
     /// Which one answered last, by its number; beyond the last it begins anew.
     preferred: Arc<AtomicUsize>,
 }
@@ -38,13 +40,22 @@ type Response = http::Response<Body>;
 type Answer = Pin<Box<dyn Future<Output = Result<Response, transport::Error>> + Send>>;
 
 impl Servers {
-    pub(crate) fn new(members: Vec<transport::Channel>, preferred: usize) -> Self {
+    pub(crate) fn new(members: Vec<(Address, transport::Channel)>, preferred: usize) -> Self {
         Self { members: members.into(), preferred: Arc::new(AtomicUsize::new(preferred)) }
+    }
+
+    /// Where the next call goes first.
+    pub(crate) fn preferred(&self) -> &Address {
+        &self.member(self.preferred.load(Ordering::Relaxed)).0
+    }
+
+    fn member(&self, at: usize) -> &(Address, transport::Channel) {
+        &self.members[at % self.members.len()]
     }
 
     /// A call to one of them.
     async fn send(&self, at: usize, request: Request) -> Result<Response, transport::Error> {
-        let mut channel = self.members[at % self.members.len()].clone();
+        let mut channel = self.member(at).1.clone();
         let turn = Turn { preferred: &self.preferred, at, is_over: false };
         // A connection is made here, and whether that failed the call says.
         let answer = match std::future::poll_fn(|context| channel.poll_ready(context)).await {

@@ -62,7 +62,6 @@ pub(crate) enum Command {
     /// Rotate keys; for operators
     #[command(subcommand, visible_alias = "keys")]
     Key(key::Command),
-    /// Say whether the server serves; needs no token
     Status(status::Status),
 }
 

@@ -12,6 +12,7 @@ use crate::print::{
 /// How a server is.
 #[derive(Serialize)]
 pub(crate) struct StatusView {
+    address: String,
     version: String,
     start_time: Option<String>,
     store: StoreView,
@@ -118,7 +119,8 @@ impl From<v1::Rotation> for RotationView {
 }
 
 impl StatusView {
-    pub(crate) fn new(status: v1::GetStatusResponse) -> Self {
+    /// Of the server at an address.
+    pub(crate) fn new(address: String, status: v1::GetStatusResponse) -> Self {
         let start_time = rfc3339(status.start_time.as_ref());
         let store = status.store.unwrap_or_default();
         let keys = status.keys.unwrap_or_default();
@@ -131,6 +133,7 @@ impl StatusView {
             Writes::Unspecified => "unknown",
         };
         Self {
+            address,
             version: status.version,
             start_time,
             store: StoreView {
@@ -208,6 +211,7 @@ impl View for StatusView {
         let locked = if self.process.memory_locked { "locked" } else { "not locked" };
         let yes = |on: bool| if on { "yes" } else { "no" }.to_owned();
         fields(&[
+            ("Server", self.address.clone()),
             ("Version", self.version.clone()),
             ("Serving since", short(self.start_time.as_deref())),
             ("Store", format!("{} {}", self.store.kind, self.store.uid)),
@@ -304,6 +308,8 @@ fn bytes(count: i64) -> String {
 mod tests {
     use super::*;
 
+    const ADDRESS: &str = "http://127.0.0.1:7470";
+
     fn status() -> v1::GetStatusResponse {
         v1::GetStatusResponse {
             version: "0.1.0".into(),
@@ -324,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_status_says_what_to_look_at() {
-        let well = StatusView::new(status());
+        let well = StatusView::new(ADDRESS.into(), status());
         assert!(well.is_well());
         let text = well.table(None);
         assert!(text.contains("2 secrets") && text.contains("3.4 MiB") && text.contains("c:7:d"), "{text}");
@@ -346,7 +352,7 @@ mod tests {
             (unwritten, "calls fail"),
             (unrecorded, "0 B: no such directory"),
         ] {
-            let ill = StatusView::new(ill);
+            let ill = StatusView::new(ADDRESS.into(), ill);
             assert!(!ill.is_well());
             assert!(ill.table(None).contains(word), "{}", ill.table(None));
         }

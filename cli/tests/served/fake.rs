@@ -7,6 +7,11 @@ use std::{
 };
 
 use super::operations::{self, Ending};
+use coffer_client::health::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{Health, HealthServer},
+};
 use coffer_proto::{
     reason,
     v1::{
@@ -49,6 +54,15 @@ impl Fake {
 
     /// Starts one whose streams end so.
     pub(crate) fn ending(ending: Ending) -> Self {
+        Self::with(ending, ServingStatus::Serving)
+    }
+
+    /// Starts one that says so of itself.
+    pub(crate) fn saying(status: ServingStatus) -> Self {
+        Self::with(Ending::Whole, status)
+    }
+
+    fn with(ending: Ending, status: ServingStatus) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("set");
         let address = format!("http://{}", listener.local_addr().expect("its address"));
@@ -63,6 +77,7 @@ impl Fake {
                 .add_service(ImportsServer::new(service.clone()))
                 .add_service(TokensServer::new(service))
                 .add_service(OperationsServer::new(operations::Service(ending)))
+                .add_service(HealthServer::new(Said(status)))
                 .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener))
                 .await
         });
@@ -160,6 +175,21 @@ impl Tokens for Service {
     }
 
     async fn revoke_token(&self, _: Request<RevokeTokenRequest>) -> Result<Response<RevokeTokenResponse>, Status> {
+        unasked()
+    }
+}
+
+struct Said(ServingStatus);
+
+#[tonic::async_trait]
+impl Health for Said {
+    type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        Ok(Response::new(HealthCheckResponse { status: self.0.into() }))
+    }
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         unasked()
     }
 }

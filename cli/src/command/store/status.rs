@@ -6,7 +6,8 @@ use crate::{failure::Failure, print::Report, session::Session, view::StatusView}
 
 /// How the server is: store, history, keys, audit log, process
 ///
-/// Needs an operator's token. `coffer status` asks only whether it serves, and needs none.
+/// Of several servers of one store the first that answers; --address with one of them asks that one. Needs an operator's
+/// token. `coffer status` asks only whether they serve, and needs none.
 #[derive(clap::Args)]
 pub(crate) struct Status {
     /// End with exit code 1 if there is something to look at
@@ -18,7 +19,7 @@ impl Status {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let client = session.connect().await?;
         let status = client.call(client.operations().get_status(GetStatusRequest {})).await?;
-        let view = StatusView::new(status);
+        let view = StatusView::new(client.server().to_string(), status);
         let report = session.show(&view)?;
         Ok(Report { negative: self.exit_code && !view.is_well(), ..report })
     }

@@ -57,6 +57,7 @@ struct Plan {
     late: VecDeque<Transaction>,
     reads: Option<Error>,
     failed_reads: usize,
+    hung: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,6 +101,11 @@ impl Faults {
     /// No commit meets a fault that was planned before.
     pub fn clear(&self) {
         self.plan().next.clear();
+    }
+
+    /// How many commits hung and were answered since.
+    pub fn hung(&self) -> usize {
+        self.plan().hung
     }
 
     /// From now on, so many in a thousand commits meet a fault that this seed chooses, other than a delay or a hang.
@@ -197,7 +203,9 @@ impl<S: Store> Store for Faulty<S> {
             Some(Fault::Hang) => {
                 // The sender lives in this store: there will be news or nothing.
                 let _ = self.faults.0.released.subscribe().changed().await;
-                self.inner.commit(transaction).await
+                let outcome = self.inner.commit(transaction).await;
+                self.faults.plan().hung += 1;
+                outcome
             }
         }
     }

@@ -82,6 +82,7 @@ impl Store for Memory {
     async fn commit(&self, transaction: Transaction) -> Result<Result<Position, Conflict>, Error> {
         transaction.check()?;
         let mut state = self.state();
+        transaction.check_epoch(state.head.epoch)?;
         for (key, expect) in &transaction.expectations {
             let found = match expect {
                 Expect::NoneBelow => {

@@ -46,6 +46,9 @@ pub const RECORD_BYTES: usize = 96 * 1024;
 /// Longest key, in bytes.
 pub const KEY_BYTES: usize = 1_024;
 
+/// What a transaction is refused with whose epoch is not the store's any more.
+const RESTORED: &str = "it was restored meanwhile";
+
 /// Largest revision and epoch that are believed. Nobody counts so far, and what comes after can be computed.
 pub(crate) const NUMBER_MAX: u64 = u64::MAX >> 1;
 
@@ -114,6 +117,9 @@ pub struct TransactionId(pub [u8; 16]);
 pub struct Transaction {
     /// Its name.
     pub id: TransactionId,
+    /// Of which epoch everything is that it was decided on: a revision of another epoch may be another record's. In any
+    /// other one it is [`Error::Unavailable`]; `None` if nothing was read for it.
+    pub epoch: Option<Epoch>,
     /// What must hold, of any keys.
     pub expectations: Vec<(Key, Expect)>,
     /// What happens, in order. At least one.
@@ -251,6 +257,13 @@ impl TransactionId {
     }
 }
 
+impl Epoch {
+    /// Refuses the store's epoch where it is not this one.
+    pub(crate) fn check(self, of_store: Self) -> Result<(), Error> {
+        if self == of_store { Ok(()) } else { Err(Error::Unavailable(RESTORED.into())) }
+    }
+}
+
 impl Transaction {
     /// Checks the limits of this module.
     pub fn check(&self) -> Result<(), Error> {
@@ -281,6 +294,11 @@ impl Transaction {
             return invalid(format!("{bytes} bytes; at most {TRANSACTION_BYTES}"));
         }
         Ok(())
+    }
+
+    /// Refuses it in another epoch than that in which it was decided.
+    pub(crate) fn check_epoch(&self, epoch: Epoch) -> Result<(), Error> {
+        self.epoch.map_or(Ok(()), |decided| decided.check(epoch))
     }
 
     /// Whether it only frees room: such transactions pass when the store is full.

@@ -32,15 +32,16 @@ pub(super) async fn sweep(vault: Weak<Inner>) {
 impl Vault {
     /// Removes tokens that have ended.
     async fn remove_expired(&self) -> Result<(), super::Error> {
-        let ended: Vec<_> = {
+        let (epoch, ended) = {
             let long_ago = self.now() - CLOCK_AHEAD_MAX;
             let state = self.0.view.read();
             let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(&state, token, long_ago));
-            tokens.take(AT_ONCE).map(|(_, token)| token.at.clone()).collect()
+            (state.position().epoch, tokens.take(AT_ONCE).map(|(_, token)| token.at.clone()).collect::<Vec<_>>())
         };
         for batch in ended.chunks(BATCH) {
             let transaction = Transaction {
                 id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
+                epoch: Some(epoch),
                 expectations: batch.iter().map(|at| (at.key.clone(), Expect::At(at.revision))).collect(),
                 changes: batch.iter().map(|at| Change::Delete(at.key.clone())).collect(),
             };

@@ -89,7 +89,7 @@ pub async fn init(
     ];
     changes.extend(admitted.changes);
     let lines = Lines { audit: audit.as_ref(), method: INIT, now, operator, token: &admitted.token };
-    let committed = lines.around(store.as_ref(), vec![(header_key, Expect::Absent)], changes).await?;
+    let committed = lines.around(store.as_ref(), epoch, vec![(header_key, Expect::Absent)], changes).await?;
     committed.map_err(|_conflict| OpenError::NotEmpty)?;
     Ok(admitted.token)
 }
@@ -107,16 +107,17 @@ pub async fn admit_operator(
     let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
     audit.begin(chain).await?;
     let now = clock.now();
-    let (admitted, system) = {
+    let (admitted, system, epoch) = {
         let state = view.read();
         let system = state.system_key().ok_or(OpenError::Empty)?;
         let is_new = state.grant("", operator, Permission::Operator).is_none();
-        let moment = (now, state.position().epoch);
-        (Admitted::new(state.store(), &system.key, operator, moment, is_new)?, system.at.clone())
+        let epoch = state.position().epoch;
+        let admitted = Admitted::new(state.store(), &system.key, operator, (now, epoch), is_new)?;
+        (admitted, system.at.clone(), epoch)
     };
     let lines = Lines { audit: audit.as_ref(), method: ADMIT, now, operator, token: &admitted.token };
     let committed =
-        lines.around(store.as_ref(), vec![(system.key, Expect::At(system.revision))], admitted.changes).await?;
+        lines.around(store.as_ref(), epoch, vec![(system.key, Expect::At(system.revision))], admitted.changes).await?;
     committed.map_err(|_conflict| OpenError::NotEmpty)?;
     Ok(admitted.token)
 }
@@ -196,13 +197,14 @@ impl Lines<'_> {
     async fn around(
         &self,
         store: &dyn Store,
+        epoch: Epoch,
         expectations: Vec<(Key, Expect)>,
         changes: Vec<Change>,
     ) -> Result<Result<Position, Conflict>, OpenError> {
         let call = Uid::random()?;
         self.audit.record(self.line(call, Phase::Intent, None)).await?;
         let id = TransactionId::random().map_err(|_| NoRandomness)?;
-        let committed = store.commit(Transaction { id, expectations, changes }).await?;
+        let committed = store.commit(Transaction { id, epoch: Some(epoch), expectations, changes }).await?;
         if let Ok(position) = &committed {
             self.audit.record(self.line(call, Phase::Done, Some(position.to_string()))).await?;
         }

@@ -10,7 +10,7 @@ use crate::{
         NoRandomness, Uid, header,
         source::{self, Health, KeySource},
     },
-    store::{self, Change, Expect, Key, Record, Transaction, TransactionId},
+    store::{self, Change, Epoch, Expect, Key, Record, Transaction, TransactionId},
 };
 
 const METHOD: &str = "coffer-server/rewrap";
@@ -70,7 +70,7 @@ impl Vault {
         if self.0.keys.get().key_id == current {
             return Ok(current);
         }
-        let record = self.header().await?;
+        let (record, epoch) = self.header().await?;
         let (kind, key_id) = header::wrapped_by(&record.value)?;
         if key_id == current {
             return Ok(current);
@@ -99,7 +99,7 @@ impl Vault {
         let expectations = vec![(record.key.clone(), Expect::At(record.revision))];
         self.0.view.offer(header.clone(), keyring);
         let changes = vec![Change::Put(record.key, header)];
-        match self.0.store.commit(Transaction { id, expectations, changes }).await {
+        match self.0.store.commit(Transaction { id, epoch: Some(epoch), expectations, changes }).await {
             Ok(Ok(position)) => {
                 let done = Event { position: Some(position.to_string()), ..line(now, call, Phase::Done, details()) };
                 self.0.audit.record(done).await?;
@@ -121,11 +121,11 @@ impl Vault {
         }
     }
 
-    async fn header(&self) -> Result<Record, Error> {
+    async fn header(&self) -> Result<(Record, Epoch), Error> {
         let mut load = self.0.store.load().await?;
         while let Some(page) = load.page().await? {
             if let Some(record) = page.into_iter().find(|record| record.key == Key::new(key::HEADER)) {
-                return Ok(record);
+                return Ok((record, load.position().epoch));
             }
         }
         Err(Error::HeaderMissing)

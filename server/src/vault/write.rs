@@ -14,7 +14,7 @@ use crate::{
     identity::Caller,
     record::{self, ScopeRecord, seal_system},
     seal::{DataKey, Uid},
-    store::{self, Change, Expect, Key, Position, Transaction, TransactionId},
+    store::{self, Change, Epoch, Expect, Key, Position, Transaction, TransactionId},
     view::{At, ENTRY_BYTES, Header, ScopeState, State, SystemKey},
 };
 use coffer_proto::{
@@ -230,7 +230,7 @@ impl Vault {
             Ok(turn) => turn,
             Err(_taken) => {
                 self.fresh(call).await?;
-                let (caller, plan) = self.decide(call, &decide);
+                let (caller, _, plan) = self.decide(call, &decide);
                 if let Err(error) = plan {
                     return Err(self.refused(call, caller.as_ref(), &names, error).await);
                 }
@@ -264,7 +264,7 @@ impl Vault {
                 let caller = overtaken.flatten();
                 return Err(self.refused(call, caller.as_ref(), names, error).await);
             }
-            let (caller, plan) = self.decide(call, &decide);
+            let (caller, epoch, plan) = self.decide(call, &decide);
             let plan = match plan {
                 Ok(plan) => plan,
                 Err(error) => return Err(self.refused(call, caller.as_ref(), names, error).await),
@@ -280,6 +280,7 @@ impl Vault {
             }
             let transaction = Transaction {
                 id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
+                epoch: Some(epoch),
                 expectations: plan.expectations,
                 changes: plan.changes,
             };
@@ -310,15 +311,16 @@ impl Vault {
         &self,
         call: &Call,
         decide: &impl Fn(&Context<'_>) -> Result<Plan<T>, Error>,
-    ) -> (Option<Caller>, Result<Plan<T>, Error>) {
+    ) -> (Option<Caller>, Epoch, Result<Plan<T>, Error>) {
         let now = self.now();
         let state = self.0.view.read();
+        let epoch = state.position().epoch;
         match call.caller(&state, now) {
             Ok(caller) => {
                 let plan = decide(&Context { vault: self, state: &state, caller: &caller, now });
-                (Some(caller), plan)
+                (Some(caller), epoch, plan)
             }
-            Err(error) => (None, Err(error)),
+            Err(error) => (None, epoch, Err(error)),
         }
     }
 

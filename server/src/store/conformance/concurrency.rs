@@ -94,7 +94,7 @@ pub fn random_transaction(random: &mut Random, seen: Revision) -> Transaction {
             _ => Change::Put(key(random), vec![random.below(256) as u8; random.below(300) as usize].into()),
         })
         .collect();
-    Transaction { id: TransactionId::random().expect("randomness"), expectations, changes }
+    Transaction { id: TransactionId::random().expect("randomness"), epoch: None, expectations, changes }
 }
 
 /// Records, revisions and position survive, and history goes on from there.

@@ -61,6 +61,7 @@ macro_rules! store_conformance {
             changes_are_made_in_order
             a_prefix_deletes_what_begins_with_it_and_nothing_else
             limits_are_kept_and_reached
+            what_another_epoch_decided_is_refused
             followers_see_each_commit_once_in_order
             a_follower_waits_without_losing_anything
             what_is_not_kept_is_a_gap
@@ -117,6 +118,7 @@ pub fn transaction(changes: impl Into<Vec<Change>>) -> Transaction {
 pub fn expecting<const N: usize>(expectations: [(&str, Expect); N], changes: impl Into<Vec<Change>>) -> Transaction {
     Transaction {
         id: TransactionId::random().expect("randomness"),
+        epoch: None,
         expectations: expectations.map(|(key, expect)| (Key::new(key), expect)).into(),
         changes: changes.into(),
     }

@@ -106,6 +106,25 @@ pub async fn a_prefix_deletes_what_begins_with_it_and_nothing_else(backend: &dyn
     assert_eq!(texts(&*one).await, ["a=", "a.=", "a0=", "b=", "b/a/="]);
 }
 
+/// Revisions of another epoch may be other records', so nothing is compared with them.
+pub async fn what_another_epoch_decided_is_refused(backend: &dyn Backend) {
+    let [one, two] = backend.create().await;
+    let at = commit(&*one, transaction([put("a", "1")])).await;
+    let decided = |epoch, expect, value| Transaction {
+        epoch: Some(Epoch(epoch)),
+        ..expecting([("a", expect)], [put("a", value)])
+    };
+    for epoch in [at.epoch.0 - 1, at.epoch.0 + 1] {
+        for expect in [Expect::At(at.revision), Expect::Absent] {
+            let refused = two.commit(decided(epoch, expect, "2")).await;
+            assert!(matches!(refused, Err(Error::Unavailable(_))), "{epoch}: {refused:?}");
+        }
+    }
+    assert_eq!(texts(&*one).await, ["a=1"]);
+    commit(&*two, decided(at.epoch.0, Expect::At(at.revision), "3")).await;
+    assert_eq!(texts(&*one).await, ["a=3"]);
+}
+
 /// What breaks a limit is refused before anything happens; what reaches it is not.
 pub async fn limits_are_kept_and_reached(backend: &dyn Backend) {
     let [one, _] = backend.create().await;

@@ -193,6 +193,8 @@ impl Store for Embedded {
 
     async fn commit(&self, transaction: Transaction) -> Result<Result<Position, Conflict>, Error> {
         transaction.check()?;
+        // It is the same one as long as the store is open.
+        transaction.check_epoch(self.history.head().epoch)?;
         let (answer, answered) = oneshot::channel();
         let request = Request::Commit(Waiting { transaction, answer });
         self.requests.send(request).await.map_err(|_| self.ended())?;

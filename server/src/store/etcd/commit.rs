@@ -12,7 +12,7 @@ use super::{
     request::{Attempt, Outcome, SETTLE_MAX, Slot},
     transaction::{Around, Refusal, encode, malformed, refusal},
 };
-use crate::store::{Conflict, Error, Millis, Position, Transaction};
+use crate::store::{Conflict, Error, Millis, Position, RESTORED, Transaction};
 
 /// Until when a transaction may be sent. What comes of it is known, or that nobody knows it, within [`ANSWERED_MAX`].
 const COMMIT_MAX: Duration = Duration::from_secs(2);
@@ -66,6 +66,7 @@ impl Etcd {
                 self.0.slots.attempt(&self.0.keys, slot, transaction.id, time)
             };
             let stored = self.stored();
+            transaction.check_epoch(stored.epoch)?;
             let head = Head { instance: stored.instance, epoch: stored.epoch, id: transaction.id, time }.encode();
             let around = Around { keys: &self.0.keys, stored, attempt: &attempt, head };
             let request = encode(transaction, around)?;
@@ -102,7 +103,7 @@ impl Etcd {
                     match refusal(&answer, transaction, stored, attempt) {
                         Ok(Refusal::Conflict(conflict)) => return Ok(Ok(Err(conflict))),
                         Ok(Refusal::Restored) => {
-                            return Ok(Err(Error::Unavailable("the store was restored meanwhile".into())));
+                            return Ok(Err(Error::Unavailable(RESTORED.into())));
                         }
                         Ok(Refusal::Settled(record)) => match attempt.outcome(record) {
                             // Swept away, or of another history: this attempt was not done, and never is. Nobody

@@ -22,7 +22,7 @@ use crate::{
     audit::Phase,
     record::{RotationRecord, key, seal_system},
     seal::{self, Keyring, NoRandomness, Uid},
-    store::{Change, Expect, Key, Position, Transaction, TransactionId},
+    store::{Change, Epoch, Expect, Key, Position, Transaction, TransactionId},
     view::{At, State},
 };
 
@@ -49,15 +49,27 @@ pub(super) enum Step {
 }
 
 /// A transaction, put together.
-#[derive(Default)]
+#[derive(Clone)]
 pub(super) struct Draft {
+    pub epoch: Epoch,
     pub expectations: Vec<(Key, Expect)>,
     pub changes: Vec<Change>,
 }
 
 impl Draft {
+    /// An empty one, to be decided on a state.
+    pub fn on(state: &State) -> Self {
+        Self { epoch: state.position().epoch, expectations: Vec::new(), changes: Vec::new() }
+    }
+
     pub fn expect(&mut self, at: &At) {
         self.expectations.push((at.key.clone(), Expect::At(at.revision)));
+    }
+
+    /// The same, which also rests on this.
+    pub fn expecting(mut self, at: &At) -> Self {
+        self.expect(at);
+        self
     }
 
     pub fn put(&mut self, key: Key, bytes: Vec<u8>) {
@@ -129,22 +141,17 @@ impl Job {
         if self.rewrap(vault).await? {
             return Ok(Step::More);
         }
-        let (known, header) = {
+        let (known, header, mut draft) = {
             let state = vault.0.view.read();
-            (Keyring::clone(state.keyring()), header(&state)?.clone())
+            (Keyring::clone(state.keyring()), header(&state)?.clone(), Draft::on(&state))
         };
         let made = seal::header::without_old_root(vault.0.view.source(), &known, &header.bytes).await;
         let (keyring, alone) = made.map_err(|error| Error::KeySource(error.to_string()))?;
         let alone: Arc<[u8]> = alone.into();
         vault.0.view.offer(alone.clone(), keyring);
-        let draft = {
-            let state = vault.0.view.read();
-            let mut draft = Draft::default();
-            draft.expect(&header.at);
-            draft.changes.push(Change::Put(header.at.key, alone));
-            self.put_end(&state, vault.now(), known.has_old_root(), &mut draft)?;
-            draft
-        };
+        draft.expect(&header.at);
+        draft.changes.push(Change::Put(header.at.key, alone));
+        self.put_end(&vault.0.view.read(), vault.now(), known.has_old_root(), &mut draft)?;
         self.end_by(vault, draft).await
     }
 
@@ -251,7 +258,7 @@ impl Job {
 
 /// Puts the system's data key over the one that stands.
 fn put_system_key(state: &State, key: &seal::DataKey) -> Result<Draft, Error> {
-    let mut draft = Draft::default();
+    let mut draft = Draft::on(state);
     draft.expect(&system_key(state)?.at);
     draft.expect(&header(state)?.at);
     draft.put(Key::new(key::SYSTEM_KEY), state.keyring().wrap_data_key(key::SYSTEM_KEY, Uid::NONE, key)?);
@@ -275,6 +282,7 @@ impl Vault {
     pub(super) async fn rotate(&self, draft: Draft) -> Result<Option<Position>, Error> {
         let transaction = Transaction {
             id: TransactionId::random().map_err(|_| NoRandomness)?,
+            epoch: Some(draft.epoch),
             expectations: draft.expectations,
             changes: draft.changes,
         };

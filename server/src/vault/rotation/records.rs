@@ -25,14 +25,14 @@ const TAKEN_BYTES: usize = 16 * 1024 * 1024;
 impl Job {
     /// Wraps data keys that are under an old root key. Answers whether there were any.
     pub(super) async fn rewrap(&self, vault: &Vault) -> Result<bool, Error> {
-        let (keyring, header) = {
+        let (keyring, base) = {
             let state = vault.0.view.read();
-            (Keyring::clone(state.keyring()), header(&state)?.at.clone())
+            (Keyring::clone(state.keyring()), Draft::on(&state).expecting(&header(&state)?.at))
         };
         let is_key = |record: &Record| record.key.as_str().starts_with(key::DATA_KEYS);
-        let found =
-            vault.find_records(key::DATA_KEYS, |record| is_key(record) && !keyring.is_current(&record.value)).await?;
-        self.each(vault, &header, &found, |record| {
+        let is_old = |record: &Record| is_key(record) && !keyring.is_current(&record.value);
+        let found = vault.find_records(&base, key::DATA_KEYS, is_old).await?;
+        self.each(vault, &base, &found, |record| {
             let (data, scope) = keyring.open_data_key(record.key.as_str(), &record.value).map_err(into_damaged)?;
             Ok(keyring.wrap_data_key(record.key.as_str(), scope, &data)?)
         })
@@ -42,14 +42,18 @@ impl Job {
 
     /// Seals records of the system anew that are under an old key. Answers whether there were any.
     pub(super) async fn reseal(&self, vault: &Vault) -> Result<bool, Error> {
-        let system = system_key(&vault.0.view.read())?.clone();
+        let (system, base) = {
+            let state = vault.0.view.read();
+            let system = system_key(&state)?;
+            (system.clone(), Draft::on(&state).expecting(&system.at))
+        };
         if !system.key.has_old() {
             return Ok(false);
         }
         let is_old = |record: &Record| key::is_of_system(&record.key) && !system.key.is_current(&record.value);
-        let found = vault.find_records("", is_old).await?;
+        let found = vault.find_records(&base, "", is_old).await?;
         let store = vault.0.view.store();
-        self.each(vault, &system.at, &found, |record| {
+        self.each(vault, &base, &found, |record| {
             let plaintext = open_system(store, &system.key, &record.key, &record.value)?;
             Ok(seal_system(store, &system.key, &record.key, &plaintext)?)
         })
@@ -57,12 +61,12 @@ impl Job {
         Ok(!found.is_empty())
     }
 
-    /// Puts each record anew as it was read, while what `under` names stands. Those that somebody changed meanwhile are
+    /// Puts each record anew as it was read, as long as what `base` rests on stands. Those that somebody changed meanwhile are
     /// found again.
     async fn each(
         &self,
         vault: &Vault,
-        under: &At,
+        base: &Draft,
         records: &[Record],
         anew: impl Fn(&Record) -> Result<Vec<u8>, Error>,
     ) -> Result<(), Error> {
@@ -75,8 +79,7 @@ impl Job {
             });
             let (batch, later) = rest.split_at(fitting.count().max(1));
             rest = later;
-            let mut draft = Draft::default();
-            draft.expect(under);
+            let mut draft = base.clone();
             for record in batch {
                 draft.expect(&At { key: record.key.clone(), revision: record.revision });
                 draft.put(record.key.clone(), anew(record)?);
@@ -90,9 +93,16 @@ impl Job {
 }
 
 impl Vault {
-    /// Reads the store for records, those of a prefix if there is one, and takes as many as fit.
-    async fn find_records(&self, prefix: &str, wanted: impl Fn(&Record) -> bool) -> Result<Vec<Record>, Error> {
+    /// Reads the store for records, those of a prefix if there is one, and takes as many as fit. They are of the epoch of
+    /// what is decided on them.
+    async fn find_records(
+        &self,
+        base: &Draft,
+        prefix: &str,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Vec<Record>, Error> {
         let mut load = self.0.store.load().await?;
+        base.epoch.check(load.position().epoch)?;
         let (mut found, mut bytes) = (Vec::new(), 0);
         while let Some(page) = load.page().await? {
             // Pages come in the order of keys.

@@ -91,7 +91,7 @@ fn plan(state: &State, name: &Scope) -> Result<Option<(Draft, bool)>, Error> {
     let renewed = if is_renewed { scope.key.renewed(generation)? } else { scope.key.without_old() };
     // What opens the old records has to seal the new ones: both keys, until the last step.
     let sealing = if is_renewed { &renewed } else { scope.key.as_ref() };
-    let mut draft = Draft::default();
+    let mut draft = Draft::on(state);
     draft.expect(&scope.at);
     draft.expect(&system.at);
     draft.expect(&header(state)?.at);

@@ -62,11 +62,11 @@ impl Vault {
     /// Writes what is pending, and removes what is too old if `forget`. Also at the end of a server.
     pub async fn write_soft_state(&self, forget: bool) -> Result<(), Error> {
         let pending = self.0.soft.pending().clone();
-        let (mut writes, system) = {
+        let (mut writes, system, epoch) = {
             let state = self.0.view.read();
             let mut writes = self.starts_to_write(&state, &pending)?;
             writes.extend(self.used_to_write(&state, &pending)?);
-            (writes, system_key(&state)?.at.clone())
+            (writes, system_key(&state)?.at.clone(), state.position().epoch)
         };
         if forget {
             writes.extend(self.starts_to_forget());
@@ -78,6 +78,7 @@ impl Vault {
             expectations.dedup();
             let transaction = Transaction {
                 id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
+                epoch: Some(epoch),
                 expectations: expectations
                     .into_iter()
                     .map(|key| (key, Expect::Present))

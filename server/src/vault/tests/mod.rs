@@ -1,5 +1,6 @@
 //! Vaults over the model store: several on one store behave as one.
 
+mod decided;
 mod durable;
 mod followed;
 mod former_keys;

@@ -221,6 +221,7 @@ async fn a_reference_of_an_earlier_scope_guards_nothing() {
     vault.create_secret(&call, scope("projects/q"), Ok(new("A", "v"))).await.map(drop).expect("made again");
     let transaction = Transaction {
         id: store::TransactionId::random().expect("randomness"),
+        epoch: None,
         expectations: Vec::new(),
         changes: vec![store::Change::Put(key, record.value)],
     };

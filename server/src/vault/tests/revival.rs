@@ -160,7 +160,12 @@ async fn a_grant_or_token_that_outlives_its_scope_is_of_no_use() {
     let id = TransactionId::random().expect("randomness");
     let changes =
         vec![Change::Delete(key::scope(&scope("projects/p"))), Change::Delete(key::scope_key(&scope("projects/p")))];
-    world.store.commit(Transaction { id, expectations: Vec::new(), changes }).await.expect("stored").expect("done");
+    world
+        .store
+        .commit(Transaction { id, epoch: None, expectations: Vec::new(), changes })
+        .await
+        .expect("stored")
+        .expect("done");
     assert_eq!(list(&vault, &user, "projects/p").await.map(drop), Err(Error::Denied), "while it is gone");
     world.grant(&vault, "users/bob", Permission::SecretsManage, "projects/p").await;
     assert_eq!(list(&vault, &user, "projects/p").await.map(drop), Err(Error::Denied), "once it is made again");

@@ -409,7 +409,7 @@ async fn a_key_of_before_cannot_be_moved_to_another_scope() {
         let moved: Arc<dyn Store> = Arc::new(Memory::new());
         for chunk in changes.collect::<Vec<_>>().chunks(100) {
             let id = TransactionId::random().expect("randomness");
-            let transaction = Transaction { id, expectations: Vec::new(), changes: chunk.to_vec() };
+            let transaction = Transaction { id, epoch: None, expectations: Vec::new(), changes: chunk.to_vec() };
             moved.commit(transaction).await.expect("stored").expect("no conflict");
         }
         let limits = crate::vault::Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own };

@@ -40,7 +40,7 @@ pub(super) async fn opens(world: &World, records: &[Record]) -> bool {
     let store = Arc::new(Memory::new());
     let changes = records.iter().map(|record| Change::Put(record.key.clone(), record.value.clone())).collect();
     let id = TransactionId::random().expect("randomness");
-    let transaction = Transaction { id, expectations: Vec::new(), changes };
+    let transaction = Transaction { id, epoch: None, expectations: Vec::new(), changes };
     store.commit(transaction).await.expect("stored").expect("no conflict");
     let limits = crate::vault::Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own };
     let opened =

@@ -7,7 +7,7 @@ use super::{
     soon,
 };
 use crate::store::{
-    Epoch, Error, Next, Store as _, Writes,
+    Epoch, Error, Next, Store as _, Transaction, Writes,
     conformance::{put, transaction},
     etcd::Etcd,
 };
@@ -29,7 +29,11 @@ async fn after_the_epoch_rose_everything_is_loaded_again_before_anything_is_writ
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
     let loaded = store.load().await.expect("load").position();
     assert_eq!(loaded.epoch, epoch);
-    let position = store.commit(transaction([put("key", "")])).await.expect("commit").expect("no conflict");
+    // Whoever decided before that does not know what it was decided on now.
+    let decided = |epoch| Transaction { epoch: Some(epoch), ..transaction([put("key", "")]) };
+    let refused = store.commit(decided(start.epoch)).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let position = store.commit(decided(epoch)).await.expect("commit").expect("no conflict");
     assert_eq!(position.epoch, epoch);
 }
 

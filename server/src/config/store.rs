@@ -145,6 +145,10 @@ impl Resolver {
         let server_name = self.pick(Item::EtcdServerName, |texts| Ok(single(texts).to_owned()));
         let user = self.pick(Item::EtcdUser, |texts| match single(texts) {
             "" => Err(vec!["the name is empty".to_owned()]),
+            // As etcdctl takes them. Not repeated.
+            name if name.contains(':') => Err(vec![
+                "a name has no `:`; the password stands in the file that `etcd.password_file` names".to_owned(),
+            ]),
             name => Ok(name.to_owned()),
         });
         let password = self.path(Item::EtcdPasswordFile);
@@ -211,6 +215,12 @@ fn endpoints(texts: &[String]) -> Result<Vec<String>, Vec<String>> {
 
 /// What is wrong with an endpoint.
 fn wrong_endpoint(text: &str) -> Option<String> {
+    // Not repeated.
+    if text.contains('@') {
+        return Some(
+            "an endpoint has no user and password in it: `etcd.user` and `etcd.password_file` say them".to_owned(),
+        );
+    }
     let (is_plain, authority) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
         (Some(authority), _) => (false, authority),
         (None, Some(authority)) => (true, authority),
@@ -323,6 +333,11 @@ mod tests {
         ] {
             assert!(told.iter().any(|mistake| mistake.contains(part)), "{part}: {told:?}");
         }
+        let told = mistakes("store = 'etcd'\n[etcd]\nendpoints = ['http://u:hunter2@[::1]:1']\nuser = 'u:hunter2'");
+        for part in ["no user and password in it", "a name has no `:`"] {
+            assert!(told.iter().any(|mistake| mistake.contains(part)), "{part}: {told:?}");
+        }
+        assert!(told.iter().all(|mistake| !mistake.contains("hunter2")), "{told:?}");
         let told = mistakes("store = 'etcd'\n[etcd]\nendpoints = ['https://a:1']");
         assert_eq!(told, ["`etcd.ca` in the configuration file is needed for https:// endpoints"]);
         let told = loaded("store = 'etcd'\n[etcd]\nendpoints = ['http://[::1]:1']", Flags::default()).map(drop);

@@ -9,26 +9,18 @@ use std::{
 use coffer_proto::v1;
 use tonic::Code;
 
-use crate::harness::{Etcd, Server, secret, until_async};
+use crate::harness::{COFFER, Etcd, Server, secret, until_async};
 
 const SCOPE: &str = "projects/p";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_password_of_etcd_is_taken_while_the_server_runs() {
     let etcd = Etcd::start(1);
-    for name in ["root", "coffer"] {
-        etcd.post("auth/user/add", &format!(r#"{{"name":"{name}","password":"first-of-{name}"}}"#));
-        etcd.post("auth/role/add", &format!(r#"{{"name":"{name}"}}"#));
-        etcd.post("auth/user/grant", &format!(r#"{{"user":"{name}","role":"{name}"}}"#));
-    }
-    // All keys below `coffer/`, in base64.
-    let all = r#"{"permType":"READWRITE","key":"Y29mZmVyLw==","range_end":"Y29mZmVyMA=="}"#;
-    etcd.post("auth/role/grant", &format!(r#"{{"name":"coffer","perm":{all}}}"#));
-    etcd.post("auth/enable", "{}");
+    etcd.guard("first-of-root", "first-of-coffer", &["coffer/"]);
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("password");
     fs::write(&file, "first-of-coffer\n").expect("written");
-    let password_file = format!("user = \"coffer\"\npassword_file = \"{}\"", file.display());
+    let password_file = format!("user = \"{COFFER}\"\npassword_file = \"{}\"", file.display());
 
     let config = etcd.config(&password_file);
 
@@ -47,9 +39,7 @@ async fn a_new_password_of_etcd_is_taken_while_the_server_runs() {
     let manager = server.manager(&[SCOPE]).await;
     manager.secrets().create_secret(secret(SCOPE, "BEFORE", "v")).await.expect("created");
 
-    let login = etcd.post("auth/authenticate", r#"{"name":"root","password":"first-of-root"}"#);
-    let token = login.split_once("\"token\":\"").and_then(|(_, rest)| rest.split('"').next()).expect("a token");
-    etcd.post_as("auth/user/changepw", r#"{"name":"coffer","password":"second-of-coffer"}"#, Some(token));
+    etcd.change_password("first-of-root", "second-of-coffer");
     until_async("the first password to be of no use", async || {
         manager.secrets().list_secrets(list()).await.err().filter(|status| status.code() == Code::Unavailable)
     })

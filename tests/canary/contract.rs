@@ -193,7 +193,7 @@ fn patience(method: &str) -> Duration {
 }
 
 /// All that a caller learns of a failed call.
-fn shown(status: &Status) -> Vec<u8> {
+pub(super) fn shown(status: &Status) -> Vec<u8> {
     let headers = status.metadata().clone().into_headers();
     let headers = headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()].concat());
     [status.message().as_bytes(), status.details(), &headers.collect::<Vec<_>>()].concat()

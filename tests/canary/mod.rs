@@ -2,6 +2,7 @@
 
 mod commands;
 mod contract;
+mod etcd;
 mod offline;
 mod process;
 mod starts;

@@ -1,6 +1,8 @@
-//! An etcd cluster: its processes, started, signalled and ended. What is asked of it over the wire is in [`ask`].
+//! An etcd cluster: its processes, started, signalled and ended. What is asked of it over the wire is in [`ask`], who may
+//! ask in [`users`].
 
 mod ask;
+mod users;
 
 use std::{
     fs::{self, File},
@@ -18,6 +20,7 @@ use tempfile::TempDir;
 
 use super::until;
 pub(crate) use ask::Asked;
+pub(crate) use users::COFFER;
 
 /// In memory, where etcd need not wait for a disk that other tests keep busy.
 const MEMORY: &str = "/dev/shm";
@@ -87,6 +90,11 @@ impl Etcd {
         self.members.iter().map(|member| format!("http://127.0.0.1:{}", member.client)).collect()
     }
 
+    /// Where its members keep what they are given.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// Its members as others reach them.
     pub(crate) fn ask(&self) -> Asked {
         Asked::new(self.endpoints())
@@ -107,7 +115,7 @@ impl Etcd {
     }
 
     /// The same with a token of etcd's.
-    pub(crate) fn post_as(&self, path: &str, body: &str, token: Option<&str>) -> String {
+    fn post_as(&self, path: &str, body: &str, token: Option<&str>) -> String {
         let mut socket = TcpStream::connect(("127.0.0.1", self.members[0].client)).expect("connect");
         let length = body.len();
         let token = token.map(|token| format!("Authorization: {token}\r\n")).unwrap_or_default();

@@ -15,7 +15,7 @@ mod wait;
 
 pub(crate) use binaries::{binary, prepared};
 pub(crate) use command::{Finished, Tool};
-pub(crate) use etcd::{Asked, Etcd};
+pub(crate) use etcd::{Asked, COFFER, Etcd};
 pub(crate) use ledger::{Ledger, environment};
 pub(crate) use people::{again, client_at, secret};
 pub(crate) use raw::Raw;

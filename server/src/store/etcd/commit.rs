@@ -67,8 +67,9 @@ impl Etcd {
             };
             let stored = self.stored();
             transaction.check_epoch(stored.epoch)?;
-            let head = Head { instance: stored.instance, epoch: stored.epoch, id: transaction.id, time }.encode();
-            let around = Around { keys: &self.0.keys, stored, attempt: &attempt, head };
+            let Stored { instance, epoch } = stored;
+            let head = Head { instance, epoch, id: transaction.id, time, deletes: transaction.deletes() };
+            let around = Around { keys: &self.0.keys, stored, attempt: &attempt, head: head.encode() };
             let request = encode(transaction, around)?;
             let why = match self.send(transaction, &request, stored, &attempt, slot).await {
                 Ok(answer) => return answer,

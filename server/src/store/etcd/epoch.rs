@@ -113,7 +113,7 @@ impl Etcd {
         let epoch = Epoch(before + 1);
         let id = TransactionId::random().map_err(no_randomness)?;
         let Head { instance, .. } = seen.head;
-        let head = Head { instance, epoch, id, time: Millis::from(self.0.clock.now()) };
+        let head = Head { instance, epoch, id, time: Millis::from(self.0.clock.now()), deletes: false };
         let puts = vec![put(keys.store(), Stored { instance, epoch }.encode()), put(keys.head(), head.encode())];
         let request = TxnRequest {
             compare: vec![

@@ -1,7 +1,7 @@
 //! The two records that a store keeps of itself. Numbers are little-endian.
 //!
 //! ```text
-//! head:   format 1 | instance 16 | epoch 8 | id of the last transaction 16 | its time in milliseconds 8
+//! head:   format 1 | instance 16 | epoch 8 | id of the last transaction 16 | its time in milliseconds 8 | deletes 1
 //! store:  magic 6 | format 1 | instance 16 | epoch 8
 //! ```
 
@@ -10,7 +10,7 @@ use coffer_proto::etcd::KeyValue;
 use crate::store::{Epoch, Error, Millis, NUMBER_MAX, Position, Revision, TransactionId};
 
 const HEAD_FORMAT: u8 = 1;
-const HEAD_BYTES: usize = 49;
+const HEAD_BYTES: usize = 50;
 const MAGIC: &[u8; 6] = b"coffer";
 const STORE_FORMAT: u8 = 1;
 const STORE_BYTES: usize = 31;
@@ -24,6 +24,8 @@ pub(super) struct Head {
     /// Tells apart two histories that have the same revision, as after etcd itself was put back to an earlier state.
     pub(super) id: TransactionId,
     pub(super) time: Millis,
+    /// Whether it was to delete anything. etcd may keep a transaction's puts and forget its deletes, which this tells.
+    pub(super) deletes: bool,
 }
 
 /// Whose store it is.
@@ -37,13 +39,13 @@ pub(super) struct Stored {
 impl Head {
     pub(super) fn encode(&self) -> Vec<u8> {
         let (epoch, time) = (self.epoch.0.to_le_bytes(), self.time.0.to_le_bytes());
-        [&[HEAD_FORMAT][..], &self.instance, &epoch, &self.id.0, &time].concat()
+        [&[HEAD_FORMAT][..], &self.instance, &epoch, &self.id.0, &time, &[self.deletes.into()]].concat()
     }
 
     /// The head in a key's value, and its position.
     pub(super) fn of(key: &KeyValue) -> Result<(Self, Position), Error> {
         let bytes: &[u8; HEAD_BYTES] = key.value.as_slice().try_into().map_err(|_| foreign(key))?;
-        if bytes[0] != HEAD_FORMAT {
+        if bytes[0] != HEAD_FORMAT || bytes[49] > 1 {
             return Err(foreign(key));
         }
         let head = Self {
@@ -51,6 +53,7 @@ impl Head {
             epoch: epoch(key, &bytes[17..])?,
             id: TransactionId(array(&bytes[25..])),
             time: Millis(u64::from_le_bytes(array(&bytes[41..]))),
+            deletes: bytes[49] == 1,
         };
         Ok((head, Position { epoch: head.epoch, revision: revision(key.mod_revision) }))
     }
@@ -117,11 +120,17 @@ mod tests {
         KeyValue { key: b"coffer/x".to_vec(), value, mod_revision: 7, ..KeyValue::default() }
     }
 
+    fn head(epoch: Epoch) -> Head {
+        Head { instance: [8; 16], epoch, id: TransactionId([5; 16]), time: Millis(9), deletes: true }
+    }
+
     #[test]
     fn what_is_written_is_read() {
-        let head = Head { instance: [8; 16], epoch: Epoch(3), id: TransactionId([5; 16]), time: Millis(9) };
-        let position = Position { epoch: Epoch(3), revision: Revision(7) };
-        assert_eq!(Head::of(&key(head.encode())), Ok((head, position)));
+        for deletes in [false, true] {
+            let head = Head { deletes, ..head(Epoch(3)) };
+            let position = Position { epoch: Epoch(3), revision: Revision(7) };
+            assert_eq!(Head::of(&key(head.encode())), Ok((head, position)));
+        }
         let stored = Stored { instance: [8; 16], epoch: Epoch(3) };
         assert_eq!(Stored::of(&key(stored.encode())), Ok(stored));
         let (above, below) = Stored::of_instance([8; 16]);
@@ -134,15 +143,16 @@ mod tests {
 
     #[test]
     fn what_another_wrote_is_refused() {
-        let head = Head { instance: [8; 16], epoch: Epoch(3), id: TransactionId([5; 16]), time: Millis(9) }.encode();
+        let good = head(Epoch(3)).encode();
         let stored = Stored { instance: [8; 16], epoch: Epoch(3) }.encode();
-        let endless = |epoch| Head { instance: [8; 16], epoch, id: TransactionId([5; 16]), time: Millis(9) }.encode();
-        assert!(Head::of(&key(endless(Epoch(NUMBER_MAX)))).is_ok());
-        let endless = endless(Epoch(NUMBER_MAX + 1));
-        for bytes in [&b""[..], &head[1..], &[&[2][..], &head[1..]].concat(), &stored, &endless] {
+        assert!(Head::of(&key(head(Epoch(NUMBER_MAX)).encode())).is_ok());
+        let endless = head(Epoch(NUMBER_MAX + 1)).encode();
+        let other_format = [&[2][..], &good[1..]].concat();
+        let neither = [&good[..HEAD_BYTES - 1], &[2]].concat();
+        for bytes in [&b""[..], &good[1..], &other_format, &neither, &stored, &endless] {
             assert!(matches!(Head::of(&key(bytes.to_vec())), Err(Error::Failed(_))));
         }
-        for bytes in [&b""[..], &stored[1..], &[&b"coffee"[..], &stored[6..]].concat(), &head] {
+        for bytes in [&b""[..], &stored[1..], &[&b"coffee"[..], &stored[6..]].concat(), &good] {
             assert!(matches!(Stored::of(&key(bytes.to_vec())), Err(Error::Failed(_))));
         }
     }

@@ -90,6 +90,17 @@ async fn a_delete_that_becomes_the_first_revision_kept_while_a_watch_begins_is_n
 }
 
 #[tokio::test]
+async fn deletes_of_nothing_are_no_gap() {
+    let server = Server::start();
+    let store = server.create(PREFIX).await;
+    let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
+    for _ in 0..2 {
+        store.commit(transaction([delete_prefix("none"), put("one", "")])).await.expect("commit").expect("no conflict");
+        assert_eq!(keys_of(&commit_of(&mut follower).await), ["one"]);
+    }
+}
+
+#[tokio::test]
 async fn a_watch_that_falls_silent_is_found_out_within_15_seconds() {
     let (_server, proxy, store, direct) = behind_a_proxy().await;
     let mut follower = store.changes(direct.latest().await.expect("latest")).await.expect("a follower");

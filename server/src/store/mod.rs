@@ -265,6 +265,15 @@ impl Epoch {
 }
 
 impl Transaction {
+    /// What was decided in an epoch, by a new name.
+    pub fn decided(
+        epoch: Epoch,
+        expectations: Vec<(Key, Expect)>,
+        changes: Vec<Change>,
+    ) -> Result<Self, getrandom::Error> {
+        Ok(Self { id: TransactionId::random()?, epoch: Some(epoch), expectations, changes })
+    }
+
     /// Checks the limits of this module.
     pub fn check(&self) -> Result<(), Error> {
         let invalid = |what: String| Err(Error::Invalid(what));

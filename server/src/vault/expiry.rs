@@ -6,7 +6,7 @@
 use std::{sync::Weak, time::Duration};
 
 use super::{Inner, Vault, tokens::has_ended};
-use crate::store::{Change, Expect, Transaction, TransactionId};
+use crate::store::{Change, Expect, Transaction};
 
 /// How often expired tokens are looked for.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -39,12 +39,10 @@ impl Vault {
             (state.position().epoch, tokens.take(AT_ONCE).map(|(_, token)| token.at.clone()).collect::<Vec<_>>())
         };
         for batch in ended.chunks(BATCH) {
-            let transaction = Transaction {
-                id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
-                epoch: Some(epoch),
-                expectations: batch.iter().map(|at| (at.key.clone(), Expect::At(at.revision))).collect(),
-                changes: batch.iter().map(|at| Change::Delete(at.key.clone())).collect(),
-            };
+            let expectations = batch.iter().map(|at| (at.key.clone(), Expect::At(at.revision))).collect();
+            let changes = batch.iter().map(|at| Change::Delete(at.key.clone())).collect();
+            let transaction = Transaction::decided(epoch, expectations, changes);
+            let transaction = transaction.map_err(|_| crate::seal::NoRandomness)?;
             match self.0.store.commit(transaction).await? {
                 Ok(position) => {
                     self.0.view.reached(position).await?;

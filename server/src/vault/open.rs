@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     record::{GrantRecord, TokenRecord, TokenSecretHash, key, seal_system},
     seal::{DataKey, NoRandomness, Uid, chain::Chain, digest::DigestKey, header, hex, source::KeySource},
-    store::{self, Change, Conflict, Epoch, Expect, Key, Position, Store, Transaction, TransactionId},
+    store::{self, Change, Conflict, Epoch, Expect, Key, Position, Store, Transaction},
     view::{self, LoadError},
 };
 
@@ -203,8 +203,8 @@ impl Lines<'_> {
     ) -> Result<Result<Position, Conflict>, OpenError> {
         let call = Uid::random()?;
         self.audit.record(self.line(call, Phase::Intent, None)).await?;
-        let id = TransactionId::random().map_err(|_| NoRandomness)?;
-        let committed = store.commit(Transaction { id, epoch: Some(epoch), expectations, changes }).await?;
+        let transaction = Transaction::decided(epoch, expectations, changes).map_err(|_| NoRandomness)?;
+        let committed = store.commit(transaction).await?;
         if let Ok(position) = &committed {
             self.audit.record(self.line(call, Phase::Done, Some(position.to_string()))).await?;
         }

@@ -10,7 +10,7 @@ use crate::{
         NoRandomness, Uid, header,
         source::{self, Health, KeySource},
     },
-    store::{self, Change, Epoch, Expect, Key, Record, Transaction, TransactionId},
+    store::{self, Change, Epoch, Expect, Key, Record, Transaction},
 };
 
 const METHOD: &str = "coffer-server/rewrap";
@@ -95,11 +95,11 @@ impl Vault {
                 .collect()
         };
         self.0.audit.record(line(now, call, Phase::Intent, details())).await?;
-        let id = TransactionId::random().map_err(|_| NoRandomness)?;
         let expectations = vec![(record.key.clone(), Expect::At(record.revision))];
-        self.0.view.offer(header.clone(), keyring);
-        let changes = vec![Change::Put(record.key, header)];
-        match self.0.store.commit(Transaction { id, epoch: Some(epoch), expectations, changes }).await {
+        let changes = vec![Change::Put(record.key, header.clone())];
+        let transaction = Transaction::decided(epoch, expectations, changes).map_err(|_| NoRandomness)?;
+        self.0.view.offer(header, keyring);
+        match self.0.store.commit(transaction).await {
             Ok(Ok(position)) => {
                 let done = Event { position: Some(position.to_string()), ..line(now, call, Phase::Done, details()) };
                 self.0.audit.record(done).await?;

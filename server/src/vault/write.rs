@@ -14,7 +14,7 @@ use crate::{
     identity::Caller,
     record::{self, ScopeRecord, seal_system},
     seal::{DataKey, Uid},
-    store::{self, Change, Epoch, Expect, Key, Position, Transaction, TransactionId},
+    store::{self, Change, Epoch, Expect, Key, Position, Transaction},
     view::{At, ENTRY_BYTES, Header, ScopeState, State, SystemKey},
 };
 use coffer_proto::{
@@ -278,12 +278,8 @@ impl Vault {
             if overtaken.is_none() {
                 self.record(call, Phase::Intent, about.clone()).await?;
             }
-            let transaction = Transaction {
-                id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
-                epoch: Some(epoch),
-                expectations: plan.expectations,
-                changes: plan.changes,
-            };
+            let transaction = Transaction::decided(epoch, plan.expectations, plan.changes);
+            let transaction = transaction.map_err(|_| crate::seal::NoRandomness)?;
             match self.0.store.commit(transaction).await {
                 Ok(Ok(position)) => {
                     self.done(call, about, position).await?;

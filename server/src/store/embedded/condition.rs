@@ -36,7 +36,7 @@ pub(super) fn of(store: &Embedded) -> Condition {
         oldest: oldest(&store.layout, store.history.head().epoch),
         history_bytes: bytes(&store.layout),
         history_problem: None,
-        free_bytes: store.space.disk.room(store.layout.dir()).ok().map(|room| room.free_bytes),
+        free_bytes: store.space.free_bytes(),
     }
 }
 

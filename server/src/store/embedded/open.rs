@@ -82,13 +82,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
         let (records, progress) = (Arc::clone(&records), Arc::clone(&progress));
         move || applier::run(records, &work, &progress)
     })?;
-    let space = Space {
-        disk: Arc::clone(&disk),
-        dir: layout.dir().into(),
-        reserve_bytes: options.reserve_bytes,
-        floor_bytes: options.floor_bytes,
-        warned: false,
-    };
+    let space = Space::new(Arc::clone(&disk), layout.dir(), &options);
     let keeper = Keeper::start(KeeperParts {
         layout: layout.clone(),
         disk: Arc::clone(&disk),

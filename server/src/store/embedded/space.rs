@@ -4,9 +4,12 @@
 //! the file system says, less what has been acknowledged and is still on its way to sled; and the reserve leaves room
 //! for sled to grow its file, and for deletes, which need room in the log before they free any. Reads never need room.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use super::disk::Disk;
+use super::{Options, disk::Disk};
 
 /// The reserve is this share of the file system, unless configured, in percent, within the bounds below.
 const RESERVE_PERCENT: u64 = 5;
@@ -31,17 +34,28 @@ pub(super) enum Passing {
 /// The free space, asked now and then.
 #[derive(Clone, Debug)]
 pub(super) struct Space {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
     /// Below this many free bytes only deletes pass; by default 5 %, but 20 MiB at least and 64 MiB at most.
-    pub(super) reserve_bytes: Option<u64>,
+    reserve_bytes: Option<u64>,
     /// Below this many none do; by default a quarter of the reserve.
-    pub(super) floor_bytes: Option<u64>,
+    floor_bytes: Option<u64>,
     /// It was said that only some pass.
-    pub(super) warned: bool,
+    warned: bool,
 }
 
 impl Space {
+    /// Of a store in this directory.
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Self {
+        let Options { reserve_bytes, floor_bytes, .. } = *options;
+        Self { disk, dir: dir.into(), reserve_bytes, floor_bytes, warned: false }
+    }
+
+    /// How many bytes the file system says are free, if it tells.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        self.disk.room(&self.dir).ok().map(|room| room.free_bytes)
+    }
+
     /// What passes now, while sled has still so many bytes to write. Asking takes 1 µs, and a sync a hundred times that.
     pub(super) fn passing(&mut self, behind_bytes: u64) -> Passing {
         let passing = self.ask(behind_bytes);

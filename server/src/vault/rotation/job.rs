@@ -22,7 +22,7 @@ use crate::{
     audit::Phase,
     record::{RotationRecord, key, seal_system},
     seal::{self, Keyring, NoRandomness, Uid},
-    store::{Change, Epoch, Expect, Key, Position, Transaction, TransactionId},
+    store::{Change, Epoch, Expect, Key, Position, Transaction},
     view::{At, State},
 };
 
@@ -280,12 +280,8 @@ fn is_passing(error: &Error) -> bool {
 impl Vault {
     /// One transaction of a rotation. `None` if somebody overtook it: the view shows by then what they did.
     pub(super) async fn rotate(&self, draft: Draft) -> Result<Option<Position>, Error> {
-        let transaction = Transaction {
-            id: TransactionId::random().map_err(|_| NoRandomness)?,
-            epoch: Some(draft.epoch),
-            expectations: draft.expectations,
-            changes: draft.changes,
-        };
+        let Draft { epoch, expectations, changes } = draft;
+        let transaction = Transaction::decided(epoch, expectations, changes).map_err(|_| NoRandomness)?;
         match self.0.store.commit(transaction).await? {
             Ok(position) => {
                 self.0.view.reached(position).await?;

@@ -17,7 +17,7 @@ use super::{super::Inner, Pending, Vault, pending::without_old};
 use crate::{
     record::{StartRecord, StartsRecord, UsedRecord, UsedSecretRecord, key, seal_system},
     seal::Uid,
-    store::{Change, Expect, Key, Transaction, TransactionId},
+    store::{Change, Expect, Key, Transaction},
     vault::{Error, write::system_key},
     view::{Starts, State, Used},
 };
@@ -76,16 +76,14 @@ impl Vault {
             let mut expectations: Vec<_> = batch.iter().filter_map(|write| write.scope.clone()).collect();
             expectations.sort();
             expectations.dedup();
-            let transaction = Transaction {
-                id: TransactionId::random().map_err(|_| crate::seal::NoRandomness)?,
-                epoch: Some(epoch),
-                expectations: expectations
-                    .into_iter()
-                    .map(|key| (key, Expect::Present))
-                    .chain([(system.key.clone(), Expect::At(system.revision))])
-                    .collect(),
-                changes: batch.into_iter().map(|write| write.change).collect(),
-            };
+            let expectations = expectations
+                .into_iter()
+                .map(|key| (key, Expect::Present))
+                .chain([(system.key.clone(), Expect::At(system.revision))])
+                .collect();
+            let changes = batch.into_iter().map(|write| write.change).collect();
+            let transaction = Transaction::decided(epoch, expectations, changes);
+            let transaction = transaction.map_err(|_| crate::seal::NoRandomness)?;
             match self.0.store.commit(transaction).await? {
                 Ok(position) => self.0.view.reached(position).await?,
                 // A scope was deleted meanwhile, or the key changed; the next round does without it.

@@ -206,7 +206,7 @@ impl Runs {
         let first = Revision(position.revision.0 + 1);
         let log = segment::Header { origin: Origin::Recorded, instance, epoch: position.epoch, first, time, chain: 0 };
         let dir = layout.snapshots();
-        let space = self.space(layout);
+        let space = Space::new(Arc::clone(&self.ground.disk), layout.dir(), &self.options);
         let fill = || {
             snapshots::write(&dir, disk, Header { instance, position, time, chain: 0 }, |writer| {
                 while let Some(records) = page()? {
@@ -224,16 +224,6 @@ impl Runs {
             .map(drop)
         };
         layout.create_with(&log, disk, fill)
-    }
-
-    fn space(&self, layout: &Layout) -> Space {
-        Space {
-            disk: Arc::clone(&self.ground.disk),
-            dir: layout.dir().into(),
-            reserve_bytes: self.options.reserve_bytes,
-            floor_bytes: self.options.floor_bytes,
-            warned: false,
-        }
     }
 
     /// Removes what an interruption left of a run that was made or removed.

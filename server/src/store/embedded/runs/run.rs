@@ -75,13 +75,7 @@ impl Run {
         let at = Checkpoint { instance, position, digest: Digest::default() };
         let acknowledged = Acknowledged::begin(&layout, &*disk, &at);
         let progress = Arc::new(Progress::new(position.revision));
-        let space = Space {
-            disk: Arc::clone(&disk),
-            dir: layout.dir().into(),
-            reserve_bytes: options.reserve_bytes,
-            floor_bytes: options.floor_bytes,
-            warned: false,
-        };
+        let space = Space::new(Arc::clone(&disk), layout.dir(), &options);
         let end = End { log, acknowledged, last_id: recovered.last_id(), is_closed: false };
         let shared = Arc::new(Shared { instance, space, progress: Arc::clone(&progress), end: Mutex::new(end) });
         let keeper = Keeper::start(KeeperParts {

@@ -1,6 +1,7 @@
 //! What opens the store: a KMS plugin that comes, goes, changes its key and lies; a credential of systemd; and a server
 //! that is sealed until its key is there.
 
+mod former;
 mod home;
 
 use std::{

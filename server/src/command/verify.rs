@@ -2,18 +2,19 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
 use super::{Failure, print, progress::Progress};
 use crate::{
-    config::{EtcdSetting, FileFlag, KeyFlags, KeySetting},
+    config::{EtcdSetting, FileFlag, KeyFlags},
     record,
-    seal::header,
+    seal::{header, source::KeySource},
     server::{self, key, place},
     store::{
-        self, Moment, Record,
-        embedded::{OpenError, Verified, runs_in, verify},
+        self, Epoch, Key, Moment, Position, Record,
+        embedded::{OpenError, Verified, formerly, runs_in, verify},
         etcd::{self, Etcd},
     },
     view::Examiner,
@@ -37,31 +38,45 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { source, without_key, key, config } = self;
-        let setting = || Ok::<_, Failure>(config.read()?.key(&key)?);
+        let open = || -> Result<Option<Arc<dyn KeySource>>, Failure> {
+            if without_key {
+                return Ok(None);
+            }
+            let setting = config.read()?.key(&key)?;
+            Ok(Some(key::open(&setting).map_err(server::Error::from)?))
+        };
         if let Some(source) = source {
-            let key = if without_key { None } else { Some(setting()?) };
-            return every(&source, key.as_ref()).await;
+            return every(&source, open()?.as_deref()).await;
         }
         let Some(etcd) = config.read()?.etcd else {
             let error =
                 "SOURCE is needed: a backup's file or a store's directory; or --config, which names a store in etcd";
             return Err(Failure::usage(vec![error.to_owned()]));
         };
-        let key = if without_key { None } else { Some(setting()?) };
-        in_etcd(&etcd, key.as_ref()).await
+        in_etcd(&etcd, open()?.as_deref()).await
     }
 }
 
-/// Of a history, each of its runs.
-async fn every(source: &Path, key: Option<&KeySetting>) -> Result<(), Failure> {
+/// Of a history, each of its runs, whatever is wrong with the others.
+async fn every(source: &Path, key: Option<&dyn KeySource>) -> Result<(), Failure> {
     let runs = if source.is_dir() { runs_in(source).map_err(|error| failure(error, true))? } else { Vec::new() };
-    for run in &runs {
-        in_files(run, key, "a run of the history: ").await?;
+    if runs.is_empty() {
+        return in_files(source, key, "").await;
     }
-    if runs.is_empty() { in_files(source, key, "").await } else { Ok(()) }
+    let mut bad = 0;
+    for run in &runs {
+        if let Err(failure) = in_files(run, key, "a run of the history: ").await {
+            print::failure(&failure);
+            bad += 1;
+        }
+    }
+    match bad {
+        0 => Ok(()),
+        _ => Err(Failure::new(format!("{}: {bad} of {} runs are not good", source.display(), runs.len()))),
+    }
 }
 
-async fn in_files(source: &Path, key: Option<&KeySetting>, what: &str) -> Result<(), Failure> {
+async fn in_files(source: &Path, key: Option<&dyn KeySource>, what: &str) -> Result<(), Failure> {
     let examiner = match key {
         None => None,
         Some(key) => {
@@ -86,7 +101,35 @@ async fn in_files(source: &Path, key: Option<&KeySetting>, what: &str) -> Result
     if let Some(wrong) = wrong {
         return Err(Failure::new(format!("{}: {wrong}", source.display())));
     }
-    tell(&verified, without_key, what)
+    tell(&verified, without_key, what)?;
+    match key {
+        Some(key) if source.is_dir() => former_keys(source, key, verified.position.epoch).await,
+        _ => Ok(()),
+    }
+}
+
+/// What can be restored of before the source's key changed must open, too: each header that it had meanwhile.
+async fn former_keys(source: &Path, key: &dyn KeySource, epoch: Epoch) -> Result<(), Failure> {
+    let path = source.to_owned();
+    let found = tokio::task::spawn_blocking(move || formerly(&path, &Key::new(record::key::HEADER))).await;
+    let found = found.map_err(|_| Failure::new("the verification ended by itself"))?;
+    let headers: Vec<_> = found.map_err(|error| failure(error, true))?.into_iter().collect();
+    let mut failed: Option<Failure> = None;
+    for pair in headers.windows(2) {
+        let [(_, before), (revision, after)] = pair else { continue };
+        // One of each stretch: what its key opens, it opens to the end of that.
+        if header::wrapped_by(before).ok() == header::wrapped_by(after).ok() {
+            continue;
+        }
+        if let Err(error) = header::open(key, before).await {
+            let until = Position { epoch, revision: *revision };
+            let what = format!("{}: what is before {until} does not open", source.display());
+            let mut failure = unopened_header(&what, error);
+            failure.errors.splice(..0, failed.into_iter().flat_map(|failed| failed.errors));
+            failed = Some(failure);
+        }
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 async fn keys_in_files(source: PathBuf) -> Result<Vec<Record>, Failure> {
@@ -106,7 +149,7 @@ async fn keys_in_files(source: PathBuf) -> Result<Vec<Record>, Failure> {
 }
 
 /// All of one revision: servers may go on writing meanwhile.
-async fn in_etcd(etcd: &EtcdSetting, key: Option<&KeySetting>) -> Result<(), Failure> {
+async fn in_etcd(etcd: &EtcdSetting, key: Option<&dyn KeySource>) -> Result<(), Failure> {
     let name = etcd.place();
     let moment = Etcd::moment(place::options(etcd)?).await.map_err(server::Error::from)?;
     let examiner = match key {
@@ -160,31 +203,33 @@ async fn each(
 /// What opens the records: their keys are read first, because some records stand before them.
 async fn examiner(
     source: &str,
-    setting: &KeySetting,
+    key: &dyn KeySource,
     keys: impl AsyncFnOnce() -> Result<Vec<Record>, Failure>,
 ) -> Result<Examiner, Failure> {
-    let key = key::open(setting).map_err(server::Error::from)?;
     let keys = keys().await?;
     let header = keys.iter().find(|record| record.key.as_str() == record::key::HEADER);
     let header =
         header.ok_or_else(|| Failure::new(format!("{source}: there is no header: nothing in it can be opened")))?;
-    let opened = header::open(key.as_ref(), &header.value).await;
-    let keyring = opened.map_err(|error| {
-        let failure = Failure::new(format!("{source}: {error}"));
-        match error {
-            // The key is another matter than the bytes.
-            header::Error::Source(_) => failure.hint(
-                "its bytes are whole; it opens with the key that the store had then, which is not available here",
-            ),
-            _ => failure,
-        }
-    })?;
+    let keyring = header::open(key, &header.value).await.map_err(|error| unopened_header(source, error))?;
     let mut examiner = Examiner::new(keyring);
     for record in &keys {
         examiner.learn(record).map_err(|error| Failure::new(format!("{source}: {error}")))?;
     }
     examiner.check_keys().map_err(|error| Failure::new(format!("{source}: {error}")))?;
     Ok(examiner)
+}
+
+/// The key is another matter than the bytes.
+fn unopened_header(source: &str, error: header::Error) -> Failure {
+    let failure = Failure::new(format!("{source}: {error}"));
+    match error {
+        header::Error::Source(error) if error.cause().is_some() => {
+            failure.hint("its bytes are whole; whether it opens is known once the key source is well")
+        }
+        header::Error::Source(_) => failure
+            .hint("its bytes are whole; it opens with the key that the store had then, which is not available here"),
+        _ => failure,
+    }
 }
 
 fn tell(verified: &Verified, without_key: bool, what: &str) -> Result<(), Failure> {

@@ -201,7 +201,8 @@ impl KeySource for Kms {
             annotations: wrapped.annotations.iter().cloned().collect(),
         };
         let ask = |mut client: Client| async move { client.decrypt(request).await };
-        let plaintext = Zeroizing::new(self.call("Decrypt", ask).await?.plaintext);
+        let answer = self.call("Decrypt", ask).await.map_err(|error| naming_key(error, wrapped))?;
+        let plaintext = Zeroizing::new(answer.plaintext);
         let (told, key) = match plaintext.split_at_checked(MAGIC.len()) {
             Some((magic, rest)) if rest.len() > CONTEXT && bool::from(magic.ct_eq(MAGIC)) => rest.split_at(CONTEXT),
             _ => return Err(self.refused("wrong key: what it unwraps is no key of coffer's")),
@@ -216,6 +217,16 @@ impl KeySource for Kms {
 impl std::fmt::Debug for Kms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Kms({})", self.name)
+    }
+}
+
+/// Says which of the plugin's keys it would have to have.
+fn naming_key(error: Error, wrapped: &WrappedKey) -> Error {
+    let naming = |reason: String| format!("{reason} (wrapped by {})", wanted(wrapped));
+    match error {
+        Error::Refused { name, reason } => Error::Refused { name, reason: naming(reason) },
+        Error::Unhealthy { name, reason } => Error::Unhealthy { name, reason: naming(reason) },
+        error => error,
     }
 }
 

@@ -14,6 +14,7 @@ mod applier;
 mod checkpoint;
 mod condition;
 mod disk;
+mod formerly;
 mod index;
 mod layout;
 mod load;
@@ -54,6 +55,7 @@ use self::{
     writer::{Request, SLED_PATIENCE, Waiting},
 };
 pub use self::{
+    formerly::formerly,
     layout::OpenError,
     past::{Past, RestoreError, Target},
     peek::peek,

@@ -1,7 +1,7 @@
 //! Verifying: what is whole is said to be, what is not is found, and nothing is changed.
 
 use super::{
-    super::{Target, restore, verify},
+    super::{Target, formerly, restore, verify},
     opening::bytes,
     *,
 };
@@ -252,4 +252,29 @@ async fn what_is_no_file_of_a_store_is_neither_waited_for_nor_read_to_its_end() 
         );
         file.set_len(length).expect("as it was");
     }
+}
+
+#[tokio::test]
+async fn every_value_of_before_that_is_kept_is_found() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = create(dir.path()).await;
+    let found = || {
+        let found = formerly(dir.path(), &Key::new("key-2")).expect("whole");
+        found.into_values().map(|value| String::from_utf8(value).expect("text")).collect::<Vec<_>>()
+    };
+    for (at, value) in ["one", "two", "three"].into_iter().enumerate() {
+        commit(&store, transaction([put("key-1", "beside it"), put("key-2", value), put("key-3", "after it")])).await;
+        commit(&store, transaction([put("key-1", &format!("another {at}"))])).await;
+        store.snapshot().await.expect("snapshot");
+    }
+    commit(&store, transaction([put("key-2", "four")])).await;
+    assert!(matches!(formerly(dir.path(), &Key::new("key-2")), Err(OpenError::InUse(_))));
+    store.close().await.expect("close");
+    assert_eq!(found(), ["one", "two", "three", "four"]);
+    // As retention does: the snapshots say what the log said before.
+    let mut segments: Vec<_> =
+        fs::read_dir(dir.path().join("log")).expect("a log").map(|entry| entry.expect("an entry").path()).collect();
+    segments.sort();
+    segments[..segments.len() - 1].iter().for_each(|segment| fs::remove_file(segment).expect("removed"));
+    assert_eq!(found(), ["one", "two", "three", "four"]);
 }

@@ -43,12 +43,13 @@ impl Failure {
             (Code::Unauthenticated, _)
             | (Code::InvalidArgument, "revision of auth store is old" | "user name is empty") => Self::Unauthenticated,
             // All of this can be mended at etcd while the server runs.
-            (Code::PermissionDenied | Code::FailedPrecondition, _) => Self::Refused(Error::Unavailable(text)),
+            (Code::PermissionDenied | Code::FailedPrecondition | Code::DataLoss, _) => {
+                Self::Refused(Error::Unavailable(text))
+            }
             (Code::InvalidArgument, etcd) if etcd.starts_with("authentication failed") => {
                 Self::Refused(Error::Unavailable(text))
             }
             (Code::InvalidArgument, _) => Self::Refused(Error::Invalid(text)),
-            (Code::DataLoss, _) => Self::Refused(Error::Failed(text)),
             _ => Self::Lost(text),
         }
     }

@@ -1,5 +1,6 @@
-//! When etcd has no room.
+//! When etcd has no room, or takes no writes at all.
 
+use coffer_proto::etcd::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 use tokio::task::JoinSet;
 
 use super::{commit_of, keys_of, server::Server};
@@ -39,6 +40,29 @@ async fn without_room_only_deletes_pass_and_are_seen() {
         assert!(commit.position == position && keys_of(&commit).len() >= count_min);
     }
     assert_eq!(records(&store).await.1, Vec::new());
+}
+
+/// As etcd's own check of its members raises the alarm, which an operator ends once the bad one is replaced.
+#[tokio::test]
+async fn what_etcd_refuses_as_corrupt_goes_on_when_the_alarm_ends() {
+    let server = Server::start();
+    let store = server.create("coffer/").await;
+    let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
+    store.commit(transaction([put("before", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["before"]);
+    let set = async |action: AlarmAction| {
+        let alarm = AlarmRequest { action: action.into(), alarm: AlarmType::Corrupt.into(), ..AlarmRequest::default() };
+        server.maintenance().alarm(alarm).await.expect("answered");
+    };
+    set(AlarmAction::Activate).await;
+    let refused = store.commit(transaction([put("refused", "")])).await;
+    assert!(matches!(&refused, Err(Error::Unavailable(why)) if why.contains("corrupt")), "{refused:?}");
+    assert_eq!(records(&store).await.1.len(), 1, "reads pass");
+    assert!(matches!(store.condition().await.writes, Writes::Nothing(why) if why.contains("CORRUPT")));
+    set(AlarmAction::Deactivate).await;
+    store.commit(transaction([put("after", "")])).await.expect("commit").expect("no conflict");
+    assert_eq!(keys_of(&commit_of(&mut follower).await), ["after"]);
+    assert_eq!(store.condition().await.writes, Writes::All);
 }
 
 /// etcd looks for room before a transaction and again once it has done it. Those that are under way when its file grows

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use coffer_proto::etcd::kv_client::KvClient;
+use coffer_proto::etcd::{kv_client::KvClient, maintenance_client::MaintenanceClient};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -86,8 +86,16 @@ impl Server {
 
     /// A client beside coffer's.
     pub(super) fn kv(&self) -> KvClient<Channel> {
-        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).expect("an address");
-        KvClient::new(endpoint.connect_lazy())
+        KvClient::new(self.channel())
+    }
+
+    /// The same of what keeps etcd going.
+    pub(super) fn maintenance(&self) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.channel())
+    }
+
+    fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).expect("an address").connect_lazy()
     }
 
     /// A new store below a prefix.

@@ -98,9 +98,12 @@ impl KeyFile {
         if metadata.len() > KEY_FILE_BYTES_MAX {
             return Err(unfit("a key file holds 64 hexadecimal digits and nothing else"));
         }
-        let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES_MAX as usize));
-        io::Read::read_to_string(&mut io::Read::take(file, KEY_FILE_BYTES_MAX), &mut text).map_err(io)?;
-        let key = parse(&text).ok_or_else(|| unfit("a key file holds 64 hexadecimal digits and nothing else"))?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize));
+        io::Read::read_to_end(&mut io::Read::take(file, KEY_FILE_BYTES_MAX), &mut bytes).map_err(io)?;
+        let key = str::from_utf8(&bytes)
+            .ok()
+            .and_then(parse)
+            .ok_or_else(|| unfit("a key file holds 64 hexadecimal digits and nothing else"))?;
         Ok(Self::new(kind, path, key))
     }
 
@@ -245,6 +248,8 @@ mod tests {
             write(bad, 0o600);
             assert!(matches!(KeyFile::open(&path), Err(Error::Unfit { .. })), "{} digits", bad.len());
         }
+        fs::write(&path, [0xff; 32]).expect("written");
+        assert!(matches!(KeyFile::open(&path), Err(Error::Unfit { .. })), "a key as it is");
         // A credential may have the mask of an access control list where a group's rights stand, and no more.
         for (mode, is_fit) in [(0o400, true), (0o440, true), (0o600, true), (0o444, false), (0o460, false)] {
             write(&good, mode);

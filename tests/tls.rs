@@ -1,41 +1,9 @@
 //! TLS by certificate files, from every client.
 
-use std::{fs, path::PathBuf};
-
 use coffer_proto::v1;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use crate::harness::{Server, client_at, secret};
-
-/// A certificate authority and a server certificate of 127.0.0.1, as files.
-struct Authority {
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Authority {
-    fn write_to(home: &TempDir, name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority =
-            CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-        let certificate = params.signed_by(&key, &authority).expect("a certificate");
-        let write = |what: &str, text: String| {
-            let path = home.path().join(format!("{name}-{what}.pem"));
-            fs::write(&path, text).expect("written");
-            path
-        };
-        Self {
-            ca: write("ca", authority.pem()),
-            certificate: write("cert", certificate.pem()),
-            key: write("key", key.serialize_pem()),
-        }
-    }
-}
+use crate::harness::{Authority, Server, client_at, secret};
 
 fn serve() -> (Server, Authority) {
     let home = TempDir::new().expect("a directory");

@@ -75,8 +75,8 @@ pub enum Error {
     Store(#[from] StoreError),
     #[error("store in etcd: {0}")]
     Etcd(#[from] etcd::OpenError),
-    #[error("{}: {why}", path.display())]
-    File { path: PathBuf, why: String },
+    #[error("`{setting}`: {}: {why}", path.display())]
+    File { setting: &'static str, path: PathBuf, why: String },
     #[error("{0}")]
     Vault(#[from] vault::OpenError),
     #[error("{0}")]

@@ -154,6 +154,10 @@ async fn a_store_in_etcd_and_its_history_tell_no_value_password_or_token() {
     assert!(server.stop().await.success());
     let backup = path(&home, "coffer.backup");
     let with_key = ["--key-file", &key];
+    told.verb(
+        &[&["check-config", "--config", &plain, "--audit-file", "a"], &with_key[..]].concat(),
+        "password_file = ",
+    );
     told.verb(&[&["verify", "--config", &plain], &with_key[..]].concat(), "all open; in etcd");
     told.verb(&[&["verify", &history], &with_key[..]].concat(), "all open; a run of the history");
     told.verb(&["restore", "--config", &again, &history], "records were read again");
@@ -253,12 +257,11 @@ fn refused_by_etcd(told: &mut Told, wrong: &str, home: &Path) {
     let [key, audit] = ["root.key", "other-audit.log"].map(|name| path(home, name));
     let with_key = ["--config", wrong, "--key-file", &key];
     let with_audit = [&with_key[..], &["--audit-file", &audit]].concat();
-    told.verb(&[&["check-config"], &with_audit[..]].concat(), "password_file = ");
     for verb in [&["verify"][..], &["restore", &path(home, "coffer.backup")]] {
         let with = if verb[0] == "verify" { &with_key[..] } else { &with_key[..2] };
         told.verb(&[verb, with].concat(), "error: ");
     }
-    for verb in ["run", "operator", "raise-epoch", "init"] {
+    for verb in ["check-config", "run", "operator", "raise-epoch", "init"] {
         let output = told.verb(&[&[verb], &with_audit[..]].concat(), "error: ");
         assert!(text(&output).contains("authentication failed"), "{verb}: {}", text(&output));
     }

@@ -37,6 +37,8 @@ pub(crate) struct Etcd {
 
 struct Member {
     client: u16,
+    /// The same with TLS, where it has a certificate.
+    tls: u16,
     flags: Vec<String>,
     log: PathBuf,
     /// None while it is ended.
@@ -49,26 +51,28 @@ impl Etcd {
         Self::start_with(members, &[])
     }
 
-    /// The same with more of etcd's own flags.
+    /// The same with more of etcd's own flags. With a certificate it is reached by TLS, too.
     pub(crate) fn start_with(members: usize, more: &[&str]) -> Self {
         for _ in 0..PORTS_TRIED {
             let home = home();
-            let ports: Vec<_> = (0..members).map(|_| (free_port(), free_port())).collect();
+            let ports: Vec<_> = (0..members).map(|_| [(); 3].map(|()| free_port())).collect();
             let cluster: Vec<_> =
-                ports.iter().enumerate().map(|(at, (_, peer))| format!("m{at}=http://127.0.0.1:{peer}")).collect();
+                ports.iter().enumerate().map(|(at, [_, peer, _])| format!("m{at}=http://127.0.0.1:{peer}")).collect();
             let cluster = cluster.join(",");
-            let member = |(at, (client, peer)): (usize, &(u16, u16))| {
+            let has_tls = more.iter().any(|flag| flag.starts_with("--cert-file="));
+            let member = |(at, [client, peer, tls]): (usize, &[u16; 3])| {
+                let secure = if has_tls { format!(",https://127.0.0.1:{tls}") } else { String::new() };
                 let mut flags = vec![
                     format!("--name=m{at}"),
                     format!("--initial-cluster={cluster}"),
                     format!("--data-dir={}", data(home.path(), at).display()),
-                    format!("--listen-client-urls=http://127.0.0.1:{client}"),
+                    format!("--listen-client-urls=http://127.0.0.1:{client}{secure}"),
                     format!("--advertise-client-urls=http://127.0.0.1:{client}"),
                     format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
                     format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
                 ];
                 flags.extend(more.iter().map(|flag| (*flag).to_owned()));
-                Member { client: *client, flags, log: home.path().join(format!("m{at}.log")), child: None }
+                Member { client: *client, tls: *tls, flags, log: home.path().join(format!("m{at}.log")), child: None }
             };
             let members = ports.iter().enumerate().map(member).collect();
             let mut etcd = Self { home, members };
@@ -93,6 +97,11 @@ impl Etcd {
     /// Where its members keep what they are given.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
+    }
+
+    /// Where its first member is reached by TLS.
+    pub(crate) fn tls_endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.members[0].tls)
     }
 
     /// Its members as others reach them.

@@ -1,5 +1,6 @@
 //! What every test stands on: the real binaries, started in a directory of their own and cleaned up after.
 
+mod authority;
 mod binaries;
 mod command;
 mod etcd;
@@ -13,6 +14,7 @@ mod status;
 mod strace;
 mod wait;
 
+pub(crate) use authority::Authority;
 pub(crate) use binaries::{binary, prepared};
 pub(crate) use command::{Finished, Tool};
 pub(crate) use etcd::{Asked, COFFER, Etcd};

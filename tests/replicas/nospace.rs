@@ -43,8 +43,9 @@ async fn an_etcd_without_room_is_read_and_deleted_from_and_written_to_once_there
     assert_eq!(told.code, Some(1), "{}", told.stderr);
     assert!(told.text().contains("etcd has reached its quota (alarm NOSPACE)"), "{}", told.text());
 
-    // Reads go on, and whatever takes something away.
+    // Reads go on, and whatever takes something away; and a server starts.
     assert_eq!(names(&manager).await, ["KEY"]);
+    drop(Server::builder().beside(&server));
     let fetched = workload.workloads().fetch_environment(fetch()).await.expect("fetched").into_inner();
     assert_eq!((fetched.variables.len(), fetched.stale_since), (1, None));
     let name = format!("tokens/{}", Token::parse(&revoked).expect("a token").id());

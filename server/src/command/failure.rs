@@ -70,6 +70,10 @@ impl From<server::Error> for Failure {
             server::Error::Etcd(EtcdError::Unfinished(_)) => {
                 failure.hint("if that restore was interrupted, run it again: it begins anew")
             }
+            server::Error::Etcd(error) => match error.advice() {
+                Some(advice) => failure.hint(advice),
+                None => failure,
+            },
             server::Error::Audit(error) if error.is_in_use() => failure.hint(
                 "a server writes it: give this command a log of its own with --audit-file, and check both together later",
             ),

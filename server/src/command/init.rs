@@ -263,7 +263,7 @@ mod tests {
         assert!(!is_unused(&server::Error::Vault(vault::OpenError::Audit(Unavailable))), "maybe of what was done");
         assert!(is_unused(&of_store(store::Error::Unavailable(lost()))));
         assert!(is_unused(&server::Error::Vault(vault::OpenError::NotEmpty)));
-        assert!(is_unused(&server::Error::File { path: "ca.pem".into(), why: "is empty".into() }));
+        assert!(is_unused(&server::Error::File { setting: "etcd.ca", path: "ca.pem".into(), why: "is empty".into() }));
     }
 
     #[tokio::test]

@@ -9,8 +9,6 @@ use super::{
 
 /// Most endpoints of one etcd cluster: it has 3 or 5 members, seldom 7.
 const ENDPOINTS_MAX: usize = 16;
-/// Longest prefix, in bytes.
-const PREFIX_BYTES_MAX: usize = 256;
 /// Longest time for which something stale can be asked for.
 const MAX_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -49,6 +47,8 @@ impl EtcdSetting {
     pub const PREFIX_DEFAULT: &str = "coffer/";
     /// [`EtcdSetting::max_stale`] when nothing says otherwise: 10 minutes.
     pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(10 * 60);
+    /// Longest [`EtcdSetting::prefix`], in bytes: what the store takes.
+    pub const PREFIX_BYTES_MAX: usize = 64;
 
     /// Where the store is, for people.
     pub fn place(&self) -> String {
@@ -238,13 +238,14 @@ fn wrong_endpoint(text: &str) -> Option<String> {
 
 fn prefix(text: &str) -> Result<String, Vec<String>> {
     let is_good = text.len() > 1
-        && text.len() <= PREFIX_BYTES_MAX
+        && text.len() <= EtcdSetting::PREFIX_BYTES_MAX
         && text.ends_with('/')
         && text.bytes().all(|byte| byte.is_ascii_graphic());
     match is_good {
         true => Ok(text.to_owned()),
         false => Err(vec![format!(
-            "{text:?} is no prefix: printable ASCII that ends with /, at most {PREFIX_BYTES_MAX} bytes"
+            "{text:?} is no prefix: printable ASCII that ends with /, at most {} bytes",
+            EtcdSetting::PREFIX_BYTES_MAX
         )]),
     }
 }

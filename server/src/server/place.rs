@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use zeroize::Zeroizing;
 
 use super::Error;
@@ -16,13 +17,16 @@ use crate::{
     store::{
         self, Store,
         embedded::{Embedded, Options},
-        etcd::{Etcd, EtcdOptions, Identity, Recorded, Tls, User},
+        etcd::{Etcd, EtcdOptions, Identity, OpenError, PREFIX_BYTES_MAX, Recorded, Tls, User},
     },
     vault::Sharing,
 };
 
 /// Largest file of a certificate, key or password, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// What a configuration may say, the store takes.
+const _: () = assert!(EtcdSetting::PREFIX_BYTES_MAX == PREFIX_BYTES_MAX);
 
 /// A store that is open.
 #[derive(Clone)]
@@ -42,6 +46,7 @@ impl Place {
             StoreSetting::Embedded(data) => Self::Embedded(Embedded::open(data, kept).await?),
             StoreSetting::Etcd(etcd) => {
                 let store = Etcd::open(options(etcd)?).await?;
+                store.may_write().await.map_err(OpenError::from)?;
                 let start = |directory: &PathBuf| Recorded::new(store.clone(), directory.clone(), kept);
                 let recorded = etcd.history.as_ref().map(start);
                 Self::Etcd(store, recorded)
@@ -93,7 +98,7 @@ pub(crate) fn sharing(setting: &StoreSetting) -> Sharing {
     }
 }
 
-/// Reads the files.
+/// Reads the files, each of which is good by itself.
 pub(crate) fn options(setting: &EtcdSetting) -> Result<EtcdOptions, Error> {
     let tls = match &setting.ca {
         None => None,
@@ -101,17 +106,18 @@ pub(crate) fn options(setting: &EtcdSetting) -> Result<EtcdOptions, Error> {
             let identity = match &setting.identity {
                 None => None,
                 Some((certificate, key)) => {
-                    Some(Identity { certificate: read(certificate, false)?.to_vec(), key: read(key, true)? })
+                    let certificate = pem("etcd.cert", certificate)?;
+                    Some(Identity { certificate, key: read("etcd.key", key, true)? })
                 }
             };
-            Some(Tls { ca: read(ca, false)?.to_vec(), identity, name: setting.server_name.clone() })
+            Some(Tls { ca: pem("etcd.ca", ca)?, identity, name: setting.server_name.clone() })
         }
     };
     let user = match &setting.user {
         None => None,
         Some((name, file)) => {
-            let bytes = read(file, true)?;
-            let text = std::str::from_utf8(&bytes).map_err(|_| wrong(file, "is no text"))?;
+            let bytes = read(PASSWORD, file, true)?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| wrong(PASSWORD, file, "is no text"))?;
             let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
             Some(User { name: name.clone(), password })
         }
@@ -119,27 +125,40 @@ pub(crate) fn options(setting: &EtcdSetting) -> Result<EtcdOptions, Error> {
     Ok(EtcdOptions { endpoints: setting.endpoints.clone(), prefix: setting.prefix.clone(), tls, user })
 }
 
-fn wrong(path: &Path, why: impl ToString) -> Error {
-    Error::File { path: path.to_owned(), why: why.to_string() }
+const PASSWORD: &str = "etcd.password_file";
+
+/// A file of certificates. rustls would ignore what is none, and then trust nobody without saying why.
+fn pem(setting: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    let pem = read(setting, path, false)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(found) if !found.is_empty() => Ok(pem.to_vec()),
+        _ => Err(wrong(setting, path, "must hold certificates in PEM")),
+    }
+}
+
+fn wrong(setting: &'static str, path: &Path, why: impl ToString) -> Error {
+    Error::File { setting, path: path.to_owned(), why: why.to_string() }
 }
 
 /// A file; one that is secret must not be everyone's. A group of its own may read it, as of mounted secrets.
-fn read(path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn read(setting: &'static str, path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let wrong = |path, why: &dyn ToString| wrong(setting, path, why.to_string());
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let open = File::options().read(true).custom_flags(flags).open(path);
-    let file = open.map_err(|error| wrong(path, error))?;
-    let metadata = file.metadata().map_err(|error| wrong(path, error))?;
+    let file = open.map_err(|error| wrong(path, &error))?;
+    let metadata = file.metadata().map_err(|error| wrong(path, &error))?;
     if !metadata.is_file() {
-        return Err(wrong(path, "is no regular file"));
+        return Err(wrong(path, &"is no regular file"));
     }
     if is_secret && metadata.mode() & 0o007 != 0 {
-        return Err(wrong(path, "can be read by everyone: its mode must be 0600, or 0640 for a group of its own"));
+        return Err(wrong(path, &"can be read by everyone: its mode must be 0600, or 0640 for a group of its own"));
     }
     if metadata.len() == 0 || metadata.len() > FILE_BYTES_MAX {
-        return Err(wrong(path, format!("is empty, or longer than {} KiB", FILE_BYTES_MAX / 1024)));
+        return Err(wrong(path, &format!("is empty, or longer than {} KiB", FILE_BYTES_MAX / 1024)));
     }
     let room = usize::try_from(metadata.len()).unwrap_or_default() + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| wrong(path, error))?;
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| wrong(path, &error))?;
     Ok(bytes)
 }

@@ -10,19 +10,23 @@ pub(crate) const COFFER: &str = "coffer";
 impl Etcd {
     /// From now on only two may do anything: root, and coffer below these prefixes.
     pub(crate) fn guard(&self, root_password: &str, password: &str, prefixes: &[&str]) {
-        for (name, password) in [("root", root_password), (COFFER, password)] {
-            self.post("auth/user/add", &format!(r#"{{"name":"{name}","password":"{password}"}}"#));
-            self.post("auth/role/add", &format!(r#"{{"name":"{name}"}}"#));
-            self.post("auth/user/grant", &format!(r#"{{"user":"{name}","role":"{name}"}}"#));
-        }
+        self.add_user("root", root_password, "READ", &[]);
+        self.add_user(COFFER, password, "READWRITE", prefixes);
+        self.post("auth/enable", "{}");
+    }
+
+    /// One who may do so much, `READ` or `READWRITE`, below these prefixes, once only few may do anything.
+    pub(crate) fn add_user(&self, name: &str, password: &str, permission: &str, prefixes: &[&str]) {
+        self.post("auth/user/add", &format!(r#"{{"name":"{name}","password":"{password}"}}"#));
+        self.post("auth/role/add", &format!(r#"{{"name":"{name}"}}"#));
+        self.post("auth/user/grant", &format!(r#"{{"user":"{name}","role":"{name}"}}"#));
         for prefix in prefixes {
             // `0` follows `/`.
             let end = format!("{}0", prefix.strip_suffix('/').expect("a prefix ends with /"));
             let (key, end) = (STANDARD.encode(prefix), STANDARD.encode(end));
-            let all = format!(r#"{{"permType":"READWRITE","key":"{key}","range_end":"{end}"}}"#);
-            self.post("auth/role/grant", &format!(r#"{{"name":"{COFFER}","perm":{all}}}"#));
+            let all = format!(r#"{{"permType":"{permission}","key":"{key}","range_end":"{end}"}}"#);
+            self.post("auth/role/grant", &format!(r#"{{"name":"{name}","perm":{all}}}"#));
         }
-        self.post("auth/enable", "{}");
     }
 
     /// Gives coffer another password.

@@ -24,10 +24,11 @@ impl Access {
         *self.0.lock().await = Login { user, token: None };
     }
 
-    /// The token, another than one that was refused. Many who ask at once make one call.
+    /// The token, another than one that was refused, of a member by its connection and name. Many who ask at once make one
+    /// call.
     pub(super) async fn token(
         &self,
-        channel: &Channel,
+        (channel, name): (&Channel, &str),
         refused: Option<&AsciiMetadataValue>,
     ) -> Result<Option<AsciiMetadataValue>, Failure> {
         let mut login = self.0.lock().await;
@@ -36,7 +37,7 @@ impl Access {
             let ask = AuthenticateRequest { name: user.name.clone(), password: user.password.to_string() };
             let answer = AuthClient::new(channel.clone()).authenticate(ask).await;
             // Nothing of the transaction was sent yet, whatever became of this call.
-            let answer = answer.map_err(|status| match Failure::of("authenticating", &status) {
+            let answer = answer.map_err(|status| match Failure::of(name, &status) {
                 Failure::Lost(text) => Failure::Elsewhere(text),
                 failure => failure,
             })?;

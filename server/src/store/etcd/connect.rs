@@ -19,7 +19,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::{EtcdOptions, Tls, User, auth::Access, error::Failure};
+use super::{EtcdOptions, Tls, User, advice::OF_FILES, auth::Access, error::Failure};
 use crate::store::Error;
 
 /// How long connecting may take, TLS included.
@@ -153,9 +153,9 @@ impl Cluster {
         request
     }
 
-    /// The token for a connection.
-    pub(super) async fn token(&self, channel: &Channel) -> Result<Option<AsciiMetadataValue>, Failure> {
-        self.access.token(channel, None).await
+    /// The token for a connection to a member of this name.
+    pub(super) async fn token(&self, channel: &Channel, name: &str) -> Result<Option<AsciiMetadataValue>, Failure> {
+        self.access.token((channel, name), None).await
     }
 
     /// Forgets a token that etcd does not know.
@@ -178,12 +178,12 @@ impl Cluster {
         let channel = at.way().channel.clone();
         let is_sent = AtomicBool::new(false);
         let answer = async {
-            let token = self.access.token(&channel, None).await?;
+            let token = self.access.token((&channel, &at.name), None).await?;
             is_sent.store(true, Ordering::Relaxed);
             match self.send(at, &channel, message, token.as_ref(), &send).await {
                 // Tokens end, and a member that was started anew knows none.
                 Err(Failure::Unauthenticated) if token.is_some() => {
-                    let token = self.access.token(&channel, token.as_ref()).await?;
+                    let token = self.access.token((&channel, &at.name), token.as_ref()).await?;
                     self.send(at, &channel, message, token.as_ref(), &send).await
                 }
                 answer => answer,
@@ -230,9 +230,13 @@ impl Cluster {
     {
         let deadline = Instant::now() + wait.total_max;
         let mut asked = 0;
+        let mut earlier = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let failure = match self.ask(self.preferred(), wait.member_max.min(left), message, &send).await {
+                Err(failure @ (Failure::Lost(_) | Failure::Elsewhere(_))) if left < wait.member_max => {
+                    failure.after(earlier)
+                }
                 Err(failure @ (Failure::Lost(_) | Failure::Elsewhere(_))) => failure,
                 answer => return answer,
             };
@@ -243,6 +247,7 @@ impl Cluster {
             if Instant::now() >= deadline {
                 return Err(failure);
             }
+            earlier = Some(failure);
         }
     }
 
@@ -280,11 +285,18 @@ fn endpoint(name: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     match tls {
-        Some(tls) if is_tls => endpoint.tls_config(client_tls(tls)).map_err(|error| invalid(&error)),
+        Some(tls) if is_tls => endpoint
+            .tls_config(client_tls(tls))
+            .map_err(|error| Error::Invalid(format!("{OF_FILES}: {}", innermost(&error)))),
         None if !is_tls => Ok(endpoint),
         Some(_) => Err(invalid(&"certificates are given, so it begins with https://")),
         None => Err(invalid(&"it needs the certificates of those who may sign etcd's")),
     }
+}
+
+/// What is at the root of it: the outer texts of tonic say less.
+fn innermost(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 fn client_tls(tls: &Tls) -> ClientTlsConfig {

@@ -54,6 +54,15 @@ impl Failure {
         }
     }
 
+    /// Of one that had no time left: that there was no answer says less than why there was none before.
+    pub(super) fn after(self, earlier: Option<Self>) -> Self {
+        match (self, earlier) {
+            (Self::Lost(_), Some(Self::Lost(text) | Self::Elsewhere(text))) => Self::Lost(text),
+            (Self::Elsewhere(_), Some(Self::Lost(text) | Self::Elsewhere(text))) => Self::Elsewhere(text),
+            (failure, _) => failure,
+        }
+    }
+
     /// For a call that changes nothing and has no answer.
     pub(super) fn unread(self) -> Error {
         self.of_read().map_or_else(|error| error, Error::Unavailable)
@@ -105,4 +114,19 @@ fn said(status: &Status) -> String {
 pub(super) fn cut(mut text: String) -> String {
     text.truncate((0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_was_no_answer_outlives_the_time_there_was_for_one() {
+        let late = || Failure::Lost("no answer within 0 ms".into());
+        let Failure::Lost(text) = late().after(Some(Failure::Elsewhere("refused".into()))) else {
+            panic!("what was asked last may have been done")
+        };
+        assert_eq!(text, "refused");
+        assert!(matches!(late().after(None), Failure::Lost(text) if text.starts_with("no answer")));
+    }
 }

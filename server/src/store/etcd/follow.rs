@@ -233,7 +233,7 @@ impl Follower {
             Failure::Unauthenticated => Ended::Broken(unauthenticated().to_string()),
             failure => Ended::Broken(failure.of_read().unwrap_or_else(|error| error.to_string())),
         };
-        let token = cluster.token(&channel).await.map_err(broken)?;
+        let token = cluster.token(&channel, member).await.map_err(broken)?;
         let range = self.store.0.keys.watched();
         let create = WatchCreateRequest { key: range.from, range_end: range.end, start_revision: from, fragment: true };
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);

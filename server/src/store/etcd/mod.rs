@@ -12,6 +12,7 @@
 //! Every wait has its limit beside what waits. Where etcd has no majority, a transaction that was not sent yet is refused
 //! within two seconds; of one that was sent, nobody can know, and that is said.
 
+mod advice;
 mod assemble;
 mod auth;
 mod backup;

@@ -12,7 +12,7 @@ use super::{
     head::{Head, Stored},
     keys::Keys,
     request::Slots,
-    transaction::{first, get, malformed, put},
+    transaction::{Is, compare, first, get, malformed, put},
     version,
 };
 use crate::{
@@ -33,8 +33,16 @@ pub enum OpenError {
     #[error("a restore below {0} was begun and is not finished: there is no store yet")]
     Unfinished(String),
     /// etcd does not answer, or not as it should.
-    #[error(transparent)]
+    #[error("{}", told(.0))]
     Store(#[from] Error),
+}
+
+/// Of a store that is not open yet no transaction was asked for, and nothing is known that could have failed.
+fn told(error: &Error) -> String {
+    match error {
+        Error::Unavailable(text) | Error::Invalid(text) | Error::Failed(text) => text.clone(),
+        error => error.to_string(),
+    }
 }
 
 impl From<OpenError> for Error {
@@ -80,6 +88,24 @@ impl Etcd {
     /// Opens a store that was created.
     pub async fn open(options: EtcdOptions) -> Result<Self, OpenError> {
         Self::open_with(options, Arc::new(SystemClock)).await
+    }
+
+    /// Whether etcd is reached so, and lets coffer read and write. Changes nothing, and there need be no store.
+    pub async fn check(options: EtcdOptions) -> Result<(), OpenError> {
+        let store = Self::connect(options, Arc::new(SystemClock)).await?;
+        Ok(store.may_write().await?)
+    }
+
+    /// Whether etcd lets coffer read and write: it looks at permissions before it looks whether anything is to be done.
+    pub async fn may_write(&self) -> Result<(), Error> {
+        let key = || self.0.keys.request("none");
+        let never = vec![compare(key(), None, Is::Absent), compare(key(), None, Is::Present)];
+        let ask = TxnRequest { compare: never, success: vec![put(key(), Vec::new())], failure: vec![get(key(), 0)] };
+        match self.0.cluster.read(SHORT, &ask, txn).await {
+            // Without room etcd says so first. It lets deletes pass.
+            Ok(_) | Err(Error::Full(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) async fn open_with(options: EtcdOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {

@@ -29,15 +29,18 @@ impl Cluster {
         F: Future<Output = Result<Response<A>, Status>>,
     {
         let deadline = Instant::now() + total_max;
+        let mut earlier = None;
         loop {
             let failure = match self.ask_all(deadline, message, &send).await {
-                Err(failure @ (Failure::Lost(_) | Failure::Elsewhere(_))) => failure,
+                // The first round had the most time.
+                Err(failure @ (Failure::Lost(_) | Failure::Elsewhere(_))) => failure.after(earlier),
                 answer => return answer.map_err(Failure::unread),
             };
             sleep(ROUND_WAIT).await;
             if Instant::now() >= deadline {
                 return Err(failure.unread());
             }
+            earlier = Some(failure);
         }
     }
 

@@ -35,6 +35,7 @@ pub mod config;
 mod draft;
 mod escape;
 pub mod identity;
+mod lock;
 pub mod process;
 pub mod record;
 pub mod seal;

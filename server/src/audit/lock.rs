@@ -3,27 +3,17 @@
 //! What is locked is a file of its own beside the log, which stays where it is when the log is rotated.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{FlockOperation, OFlags, flock},
-    io::Errno,
-};
+use rustix::fs::OFlags;
 
 use super::sink::{Problem, check_directory, is_trusted};
-
-/// How long a process that is ending may still hold it.
-const WAIT_MAX: Duration = Duration::from_secs(1);
-/// Before it is tried again.
-const AGAIN: Duration = Duration::from_millis(20);
+use crate::lock;
 
 /// The lock of a log, which ends with the file; nothing where none can be made, or the file system has none.
-#[allow(clippy::disallowed_methods, reason = "a lock can be waited for with a deadline in no other way")]
 pub(super) fn take(log: &Path) -> Result<Option<File>, Problem> {
     let is_shared = check_directory(log)?;
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -39,16 +29,12 @@ pub(super) fn take(log: &Path) -> Result<Option<File>, Problem> {
     if is_shared && file.metadata().map_or(true, |metadata| !is_trusted(metadata.uid())) {
         return Err(Problem::Strange);
     }
-    let began = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) if began.elapsed() < WAIT_MAX => thread::sleep(AGAIN),
-            Err(Errno::WOULDBLOCK) => return Err(Problem::InUse),
-            Err(error) => {
-                tracing::warn!(%error, lock = %path(log).display(), "the audit log is not locked");
-                return Ok(None);
-            }
+    match lock::take(|| file.try_lock()) {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Problem::InUse),
+        Err(error) => {
+            tracing::warn!(%error, lock = %path(log).display(), "the audit log is not locked");
+            Ok(None)
         }
     }
 }

@@ -23,7 +23,10 @@ use super::{
     disk::{Disk, DiskFile},
     log::segment::{self, Origin},
 };
-use crate::store::{Epoch, Millis, Revision, careful};
+use crate::{
+    lock,
+    store::{Epoch, Millis, Revision, careful},
+};
 
 /// The format that this version writes, and the newest it reads.
 const FORMAT: u32 = 2;
@@ -273,7 +276,7 @@ impl Layout {
         // Neither a pipe's reader is waited for nor a link followed.
         options.custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32);
         let file = options.open(&path).map_err(OpenError::at(&path))?;
-        self.locked(file.try_lock(), file)
+        self.locked(lock::take(|| file.try_lock()), file)
     }
 
     /// Locks the store for one who only reads it, which may be from a medium that nobody can write. A copy may come without
@@ -285,7 +288,7 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::at(&path)(error)),
         };
-        self.locked(file.try_lock_shared(), file).map(Some)
+        self.locked(lock::take(|| file.try_lock_shared()), file).map(Some)
     }
 
     fn locked(&self, outcome: Result<(), TryLockError>, file: File) -> Result<Lock, OpenError> {

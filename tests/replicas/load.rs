@@ -2,6 +2,7 @@
 //! and lost, and etcd forgets its history again and again.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,8 +22,10 @@ use crate::harness::{Asked, Etcd, Ledger, Server, environment, secret, until_asy
 const WRITERS: usize = 2;
 /// Steps that every writer makes before something is said to go on.
 const STEPS: u64 = 3;
-/// Far more often than anybody does, and not so often that no server comes to the end of loading what is there.
+/// Far more often than anybody does.
 const TIDY_EVERY: Duration = Duration::from_millis(300);
+/// Of so many rounds history is kept, so that a server comes to the end of loading what is there, on a slow machine too.
+const ROUNDS_KEPT: usize = 10;
 /// Longer than any server or member is stopped, so that no call is given up that happens later.
 const CALL_MAX: Duration = Duration::from_secs(60);
 
@@ -84,8 +87,14 @@ fn patient(server: &Server, token: &str) -> Client {
 
 /// Forgets history and tidies up, one member after the other, without an end.
 async fn tidy_up(etcd: Asked) {
+    let mut history = VecDeque::new();
     for at in 0.. {
-        etcd.compact(at).await;
+        history.extend(etcd.revision(at).await);
+        if history.len() > ROUNDS_KEPT
+            && let Some(oldest) = history.pop_front()
+        {
+            etcd.compact_to(at, oldest).await;
+        }
         etcd.defragment(at).await;
         tokio::time::sleep(TIDY_EVERY).await;
     }

@@ -47,12 +47,22 @@ impl Asked {
 
     /// Forgets all history, by one member.
     pub(crate) async fn compact(&self, at: usize) {
-        let mut kv = KvClient::new(self.channel(at));
+        if let Some(revision) = self.revision(at).await {
+            self.compact_to(at, revision).await;
+        }
+    }
+
+    /// Where etcd is, by one member; `None` if it does not answer.
+    pub(crate) async fn revision(&self, at: usize) -> Option<i64> {
         let ask = RangeRequest { key: b"coffer/head".to_vec(), ..RangeRequest::default() };
-        let Ok(answer) = kv.range(ask).await else { return };
-        let revision = answer.into_inner().header.expect("in every answer").revision;
+        let answer = KvClient::new(self.channel(at)).range(ask).await.ok()?;
+        Some(answer.into_inner().header.expect("in every answer").revision)
+    }
+
+    /// Forgets the history before a revision, by one member.
+    pub(crate) async fn compact_to(&self, at: usize, revision: i64) {
         // Somebody else may have compacted it.
-        let _ = kv.compact(CompactionRequest { revision, physical: true }).await;
+        let _ = KvClient::new(self.channel(at)).compact(CompactionRequest { revision, physical: true }).await;
     }
 
     /// Tidies one member's file, which does nothing else meanwhile.

@@ -310,11 +310,6 @@ impl Transaction {
         self.epoch.map_or(Ok(()), |decided| decided.check(epoch))
     }
 
-    /// Whether it deletes anything, if there is anything to delete.
-    pub(crate) fn deletes(&self) -> bool {
-        self.changes.iter().any(|change| !matches!(change, Change::Put(..)))
-    }
-
     /// Whether it only frees room: such transactions pass when the store is full.
     pub fn only_deletes(&self) -> bool {
         self.changes.iter().all(|change| !matches!(change, Change::Put(..)))

@@ -67,7 +67,8 @@ impl Vault {
     /// Answers the id of the key that wraps the root key as stored.
     async fn wrap_with_current(&self, source: &dyn KeySource) -> Result<String, Error> {
         let current = source.status().await?;
-        if self.0.keys.get().key_id == current {
+        let shown = self.0.view.read().header().map(|header| header.bytes.clone());
+        if shown.is_some_and(|header| header::wrapped_by(&header).is_ok_and(|(_, key_id)| key_id == current)) {
             return Ok(current);
         }
         let (record, epoch) = self.header().await?;

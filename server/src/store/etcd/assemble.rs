@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn head(instance: [u8; 16], epoch: u64, revision: i64) -> Event {
-        let head = Head { instance, epoch: Epoch(epoch), id: TransactionId([1; 16]), time: Millis(1), deletes: false };
+        let head = Head { instance, epoch: Epoch(epoch), id: TransactionId([1; 16]), time: Millis(1), deletes: 0 };
         event(EventType::Put, "coffer/head", head.encode(), revision)
     }
 

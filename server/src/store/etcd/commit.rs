@@ -9,6 +9,7 @@ use super::{
     Etcd,
     error::{Failure, unauthenticated},
     head::{Head, Stored, revision},
+    net::Net,
     request::{Attempt, Outcome, SETTLE_MAX, Slot},
     transaction::{Around, Refusal, encode, malformed, refusal},
 };
@@ -67,8 +68,15 @@ impl Etcd {
             };
             let stored = self.stored();
             transaction.check_epoch(stored.epoch)?;
+            self.check_not_replaced(stored.epoch)?;
             let Stored { instance, epoch } = stored;
-            let head = Head { instance, epoch, id: transaction.id, time, deletes: transaction.deletes() };
+            let head = Head {
+                instance,
+                epoch,
+                id: transaction.id,
+                time,
+                deletes: Net::of(&transaction.changes).deletes_max(),
+            };
             let around = Around { keys: &self.0.keys, stored, attempt: &attempt, head: head.encode() };
             let request = encode(transaction, around)?;
             let why = match self.send(transaction, &request, stored, &attempt, slot).await {
@@ -111,6 +119,9 @@ impl Etcd {
                             // else uses the record, so the next one takes it as it is.
                             Outcome::Unknown => {
                                 let found = record.map_or(0, |record| record.mod_revision);
+                                if (1..attempt.before).contains(&found) {
+                                    self.replaced(stored.epoch);
+                                }
                                 slot.iter_mut().for_each(|slot| slot.revision = found);
                                 return Err(NotDone("the record of its outcome is not there any more".into()));
                             }

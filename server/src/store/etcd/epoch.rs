@@ -73,6 +73,14 @@ impl Etcd {
         self.0.known.with(|known| known.replaced = Some(epoch));
     }
 
+    /// Refuses to write in an epoch whose history is not there any more, until there is a new one.
+    pub(super) fn check_not_replaced(&self, epoch: Epoch) -> Result<(), Error> {
+        if self.0.known.with(|known| known.replaced == Some(epoch)) {
+            return Err(Error::Unavailable("etcd was put back to an earlier state".into()));
+        }
+        Ok(())
+    }
+
     /// What a look shows, after raising the epoch if that is due.
     pub(super) async fn look_again(&self) -> Result<Seen, OpenError> {
         for _ in 0..RAISE_TRIES {
@@ -113,7 +121,7 @@ impl Etcd {
         let epoch = Epoch(before + 1);
         let id = TransactionId::random().map_err(no_randomness)?;
         let Head { instance, .. } = seen.head;
-        let head = Head { instance, epoch, id, time: Millis::from(self.0.clock.now()), deletes: false };
+        let head = Head { instance, epoch, id, time: Millis::from(self.0.clock.now()), deletes: 0 };
         let puts = vec![put(keys.store(), Stored { instance, epoch }.encode()), put(keys.head(), head.encode())];
         let request = TxnRequest {
             compare: vec![

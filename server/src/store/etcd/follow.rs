@@ -52,7 +52,10 @@ pub(super) struct Follower {
     watch: Option<Watching>,
     /// Whether it was said that it is interrupted.
     is_broken: bool,
+    /// What was told and is still to be told on.
     ready: VecDeque<(Commit, Head)>,
+    /// Nothing is missing of what is ready up to here.
+    whole: Position,
 }
 
 /// A watch under way.
@@ -83,7 +86,7 @@ enum Ended {
 impl Follower {
     /// After a position, at which the transaction of this name stands, if that is known.
     pub(super) fn new(store: Etcd, after: Position, id: Option<TransactionId>) -> Self {
-        Self { store, after, id, watch: None, is_broken: false, ready: VecDeque::new() }
+        Self { store, after, id, watch: None, is_broken: false, ready: VecDeque::new(), whole: after }
     }
 
     /// The next transaction and what it left of itself; `None` is a gap. Cancel-safe.
@@ -124,8 +127,8 @@ impl Follow for Follower {
 impl Follower {
     /// The next transaction, if one is ready; otherwise one thing is done so that one will be. Cancel-safe.
     async fn step(&mut self) -> Result<Option<(Commit, Head)>, Ended> {
-        if let Some(first) = self.ready.front() {
-            self.check_deletes(first).await?;
+        if !self.ready.is_empty() {
+            self.check_deletes().await?;
             let told = self.ready.pop_front();
             if let Some((commit, head)) = &told {
                 (self.after, self.id) = (commit.position, Some(head.id));
@@ -159,19 +162,25 @@ impl Follower {
     fn stop(&mut self) {
         self.watch = None;
         self.ready.clear();
+        self.whole = self.after;
     }
 
-    /// A transaction that was to delete something and of which no delete was told had nothing to delete, or etcd has
-    /// forgotten what it deleted: of the first revision that a compaction keeps it keeps the puts only, and tells no more
-    /// to a watch that is begun then, or that it serves late (etcd-io/etcd#18089, up to 3.4.32). So if the revision before
-    /// is forgotten, nobody knows.
-    async fn check_deletes(&self, (commit, head): &(Commit, Head)) -> Result<(), Ended> {
-        if !head.deletes || commit.changes.iter().any(|change| matches!(change, Change::Delete(_))) {
+    /// A transaction of which fewer deletes were told than it had to make had less to delete, or etcd has forgotten them: of
+    /// the first revision that a compaction keeps it keeps the puts, and some or none of the deletes, and tells no more to a
+    /// watch that is begun then, or that it serves late (etcd-io/etcd#18089 and #19179, until 3.5.18; while a compaction is
+    /// under way, batch by batch). So if the revision before is forgotten, nobody knows. If it is not, nor was it when what
+    /// is ready by now was told.
+    async fn check_deletes(&mut self) -> Result<(), Ended> {
+        let (Some((commit, head)), Some((last, _))) = (self.ready.front(), self.ready.back()) else { return Ok(()) };
+        let (first, last) = (commit.position, last.position);
+        let told = commit.changes.iter().filter(|change| matches!(change, Change::Delete(_))).count();
+        if first <= self.whole || u32::try_from(told).is_ok_and(|told| told >= head.deletes) {
             return Ok(());
         }
-        let before = i64::try_from(commit.position.revision.0).map_or(0, |revision| revision - 1);
-        let is_kept = self.look(vec![get(self.store.0.keys.head(), before)]).await?.is_some();
-        if is_kept { Ok(()) } else { Err(Ended::Gap) }
+        let before = i64::try_from(first.revision.0).map_or(0, |revision| revision - 1);
+        self.look(vec![get(self.store.0.keys.head(), before)]).await?.ok_or(Ended::Gap)?;
+        self.whole = last;
+        Ok(())
     }
 
     /// The revision of etcd that a watch begins with to tell what follows, if the history still is the one that was told.

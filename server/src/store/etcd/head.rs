@@ -1,7 +1,7 @@
 //! The two records that a store keeps of itself. Numbers are little-endian.
 //!
 //! ```text
-//! head:   format 1 | instance 16 | epoch 8 | id of the last transaction 16 | its time in milliseconds 8 | deletes 1
+//! head:   format 1 | instance 16 | epoch 8 | id of the last transaction 16 | its time in milliseconds 8 | deletes 4
 //! store:  magic 6 | format 1 | instance 16 | epoch 8
 //! ```
 
@@ -10,7 +10,9 @@ use coffer_proto::etcd::KeyValue;
 use crate::store::{Epoch, Error, Millis, NUMBER_MAX, Position, Revision, TransactionId};
 
 const HEAD_FORMAT: u8 = 1;
-const HEAD_BYTES: usize = 50;
+const HEAD_BYTES: usize = 53;
+/// It is not known how many deletes there are: what begins with something was deleted.
+pub(super) const DELETES_UNKNOWN: u32 = u32::MAX;
 const MAGIC: &[u8; 6] = b"coffer";
 const STORE_FORMAT: u8 = 1;
 const STORE_BYTES: usize = 31;
@@ -24,8 +26,9 @@ pub(super) struct Head {
     /// Tells apart two histories that have the same revision, as after etcd itself was put back to an earlier state.
     pub(super) id: TransactionId,
     pub(super) time: Millis,
-    /// Whether it was to delete anything. etcd may keep a transaction's puts and forget its deletes, which this tells.
-    pub(super) deletes: bool,
+    /// How many deletes there are at most among its events, or [`DELETES_UNKNOWN`]. etcd may forget some of them and keep
+    /// the rest of a transaction, which this tells.
+    pub(super) deletes: u32,
 }
 
 /// Whose store it is.
@@ -38,14 +41,15 @@ pub(super) struct Stored {
 
 impl Head {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let (epoch, time) = (self.epoch.0.to_le_bytes(), self.time.0.to_le_bytes());
-        [&[HEAD_FORMAT][..], &self.instance, &epoch, &self.id.0, &time, &[self.deletes.into()]].concat()
+        let (epoch, time, deletes) =
+            (self.epoch.0.to_le_bytes(), self.time.0.to_le_bytes(), self.deletes.to_le_bytes());
+        [&[HEAD_FORMAT][..], &self.instance, &epoch, &self.id.0, &time, &deletes].concat()
     }
 
     /// The head in a key's value, and its position.
     pub(super) fn of(key: &KeyValue) -> Result<(Self, Position), Error> {
         let bytes: &[u8; HEAD_BYTES] = key.value.as_slice().try_into().map_err(|_| foreign(key))?;
-        if bytes[0] != HEAD_FORMAT || bytes[49] > 1 {
+        if bytes[0] != HEAD_FORMAT {
             return Err(foreign(key));
         }
         let head = Self {
@@ -53,7 +57,7 @@ impl Head {
             epoch: epoch(key, &bytes[17..])?,
             id: TransactionId(array(&bytes[25..])),
             time: Millis(u64::from_le_bytes(array(&bytes[41..]))),
-            deletes: bytes[49] == 1,
+            deletes: u32::from_le_bytes(array(&bytes[49..])),
         };
         Ok((head, Position { epoch: head.epoch, revision: revision(key.mod_revision) }))
     }
@@ -121,12 +125,12 @@ mod tests {
     }
 
     fn head(epoch: Epoch) -> Head {
-        Head { instance: [8; 16], epoch, id: TransactionId([5; 16]), time: Millis(9), deletes: true }
+        Head { instance: [8; 16], epoch, id: TransactionId([5; 16]), time: Millis(9), deletes: 2 }
     }
 
     #[test]
     fn what_is_written_is_read() {
-        for deletes in [false, true] {
+        for deletes in [0, 1, DELETES_UNKNOWN] {
             let head = Head { deletes, ..head(Epoch(3)) };
             let position = Position { epoch: Epoch(3), revision: Revision(7) };
             assert_eq!(Head::of(&key(head.encode())), Ok((head, position)));
@@ -148,8 +152,7 @@ mod tests {
         assert!(Head::of(&key(head(Epoch(NUMBER_MAX)).encode())).is_ok());
         let endless = head(Epoch(NUMBER_MAX + 1)).encode();
         let other_format = [&[2][..], &good[1..]].concat();
-        let neither = [&good[..HEAD_BYTES - 1], &[2]].concat();
-        for bytes in [&b""[..], &good[1..], &other_format, &neither, &stored, &endless] {
+        for bytes in [&b""[..], &good[1..], &other_format, &stored, &endless] {
             assert!(matches!(Head::of(&key(bytes.to_vec())), Err(Error::Failed(_))));
         }
         for bytes in [&b""[..], &stored[1..], &[&b"coffee"[..], &stored[6..]].concat(), &good] {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::head::DELETES_UNKNOWN;
 use crate::store::{Change, Key};
 
 /// The same as a list of changes in order, without an order.
@@ -46,6 +47,15 @@ impl<'a> Net<'a> {
         net
     }
 
+    /// How many deletes etcd tells of it at most.
+    pub(super) fn deletes_max(&self) -> u32 {
+        if self.prefixes.is_empty() {
+            u32::try_from(self.deletes.len()).unwrap_or(DELETES_UNKNOWN)
+        } else {
+            DELETES_UNKNOWN
+        }
+    }
+
     /// The keys that are put below a prefix, in order.
     pub(super) fn puts_below(&self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.puts.range(prefix..).map(|(key, _)| *key).take_while(move |key| key.starts_with(prefix))
@@ -65,7 +75,7 @@ mod tests {
     fn a_later_change_wins() {
         let changes = [put("p/3", "gone"), delete("p/1"), delete_prefix("p/"), put("p/2", "new"), delete("p/2/x")];
         let net = Net::of(&changes);
-        assert_eq!((net.puts.len(), net.deletes.len()), (1, 0));
+        assert_eq!((net.puts.len(), net.deletes.len(), net.deletes_max()), (1, 0, DELETES_UNKNOWN));
         assert_eq!((net.puts["p/2"], net.prefixes.first()), (&b"new"[..], Some(&"p/")));
         assert_eq!(net.puts_below("p/").collect::<Vec<_>>(), ["p/2"]);
 
@@ -73,6 +83,7 @@ mod tests {
             [put("r", "1"), delete("r"), delete("q"), put("q", "3"), delete_prefix("p/1"), delete_prefix("p")];
         let net = Net::of(&changes);
         assert_eq!(net.puts.keys().collect::<Vec<_>>(), [&"q"]);
+        assert_eq!(Net::of(&changes[..4]).deletes_max(), 1);
         assert_eq!(net.deletes.iter().collect::<Vec<_>>(), [&"r"]);
         assert_eq!(net.prefixes.iter().collect::<Vec<_>>(), [&"p"]);
     }

@@ -66,7 +66,7 @@ impl Etcd {
             epoch: Epoch(1),
             id: TransactionId::random().map_err(no_randomness)?,
             time: Millis::from(SystemClock.now()),
-            deletes: false,
+            deletes: 0,
         };
         let stored = Stored { instance, epoch: head.epoch }.encode();
         let create = TxnRequest {

@@ -223,7 +223,7 @@ impl Restore {
         let epoch = Epoch(origin.position().epoch.0 + 1);
         let id = TransactionId::random().map_err(no_randomness)?;
         let instance = random()?;
-        let head = Head { instance, epoch, id, time: origin.time(), deletes: false }.encode();
+        let head = Head { instance, epoch, id, time: origin.time(), deletes: 0 }.encode();
         let stored = Stored { instance, epoch }.encode();
         let finish = TxnRequest {
             compare: vec![self.expected()],

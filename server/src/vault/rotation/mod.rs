@@ -30,7 +30,7 @@ use crate::{
     access,
     record::{RotationRecord, key},
     seal::{self, Keyring, Uid},
-    store::{Expect, Key, Revision},
+    store::{Expect, Key},
     view::RotationEntry,
 };
 
@@ -156,13 +156,13 @@ impl Vault {
         let (keyring, bytes) = made.map_err(|error| Error::KeySource(error.to_string()))?;
         let bytes: Arc<[u8]> = bytes.into();
         self.0.view.offer(bytes.clone(), keyring.clone());
-        Ok(NewRoot { over: header.at.revision, bytes, keyring })
+        Ok(NewRoot { over: header.bytes, bytes, keyring })
     }
 }
 
 /// A header with a new root key, and the one it takes the place of.
 struct NewRoot {
-    over: Revision,
+    over: Arc<[u8]>,
     bytes: Arc<[u8]>,
     keyring: Keyring,
 }
@@ -183,7 +183,7 @@ fn plan(context: &Context<'_>, keys: RotatedKeys, root: Option<&NewRoot>) -> Res
     let system_record = Key::new(key::SYSTEM_KEY);
     let generation = match keys {
         RotatedKeys::Root => {
-            let root = root.filter(|root| root.over == header.at.revision).ok_or(Error::Contention)?;
+            let root = root.filter(|root| root.over == header.bytes).ok_or(Error::Contention)?;
             plan.put(header.at.key.clone(), root.bytes.clone());
             plan.put(system_record, root.keyring.wrap_data_key(key::SYSTEM_KEY, Uid::NONE, &system.key)?);
             state.last_generation()

@@ -113,7 +113,7 @@ async fn a_store_that_was_made_in_place_of_ours_is_another_one() {
     store.commit(transaction([put("ours", "")])).await.expect("commit").expect("no conflict");
     // As a restore makes one where all was deleted.
     let (instance, epoch) = ([1; 16], Epoch(start.epoch.0 + 1));
-    let head = Head { instance, epoch, id: TransactionId([1; 16]), time: Millis(1), deletes: false }.encode();
+    let head = Head { instance, epoch, id: TransactionId([1; 16]), time: Millis(1), deletes: 0 }.encode();
     let stored = Stored { instance, epoch }.encode();
     let success = vec![encoding::put(b"coffer/store".to_vec(), stored), encoding::put(b"coffer/head".to_vec(), head)];
     let kept = all(&server).await;

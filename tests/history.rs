@@ -14,10 +14,11 @@ use coffer_server::store::{
     Position, Record,
     embedded::{Target, restore, runs_in, verify},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::harness::{Etcd, Ledger, Server, refused, secret, server_command, text, until, until_async};
+use crate::harness::{Etcd, Ledger, Server, refused, secret, server_command, strace, text, until, until_async};
 
 const SCOPE: &str = "projects/shop";
 const WORKLOAD: &str = "projects/shop/servers/web";
@@ -176,6 +177,42 @@ async fn a_server_that_is_killed_while_it_records_goes_on_with_the_same_run() {
     let (_, of_run) = records(&again);
     let differs: Vec<_> = of_etcd.iter().filter(|(key, record)| of_run.get(*key) != Some(record)).collect();
     assert!(differs.is_empty() && of_run.len() == of_etcd.len(), "{differs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_is_said_to_be_recorded_again_only_once_something_is() {
+    let etcd = Etcd::start(1);
+    let home = TempDir::new().expect("a directory");
+    let history = home.path().join("history");
+    let (plain, mut keeper) = pair(&etcd, &history);
+    let manager = plain.manager(&[SCOPE]).await;
+    snapshot(&keeper).await.expect("made");
+    assert!(keeper.stop().await.success());
+    // The run opens as ever, and nothing can be written to it.
+    let (run, trace) = (keeper.run_command(), home.path().join("trace"));
+    let mut broken = strace();
+    // Without its filter: a process whose tracer is gone goes on.
+    broken.args(["-D", "-f", "-e", "signal=none", "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=EIO"]);
+    broken.arg("-P").arg(log_of(&history).expect("a segment")).arg("-o").arg(&trace);
+    broken.arg("--").arg(run.get_program()).args(run.get_args());
+    keeper.run_by(broken);
+    manager.secrets().create_secret(secret(SCOPE, "KEY", "value")).await.expect("created");
+    until("two tries to fail", || {
+        let trace = fs::read_to_string(&trace).unwrap_or_default();
+        (trace.matches("(INJECTED)").count() >= 2).then_some(())
+    });
+    assert!(status(&keeper).await.history_problem.contains("Input/output error"));
+    let proc = fs::read_to_string(format!("/proc/{}/status", keeper.pid())).expect("it runs");
+    let tracer = proc.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok());
+    let tracer = Pid::from_raw(tracer.expect("strace")).expect("it is traced");
+    kill_process(tracer, Signal::KILL).expect("its own child's");
+    until_async("the history to be recorded", async || status(&keeper).await.history_problem.is_empty().then_some(()))
+        .await;
+    let log = keeper.log();
+    let counts = ["the history is not recorded", "the history is recorded again"].map(|said| log.matches(said).count());
+    assert_eq!(counts, [1, 1], "{log}");
+    let taken = snapshot(&keeper).await.expect("what was missed is caught up with");
+    assert_eq!(taken.position, status(&plain).await.position);
 }
 
 /// The newest segment of a history of one run.

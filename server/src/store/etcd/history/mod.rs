@@ -12,7 +12,7 @@ mod recorder;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -42,6 +42,8 @@ struct State {
     run: Option<(Arc<Run>, Position)>,
     /// Why nothing is recorded now.
     problem: Option<String>,
+    /// Whether what was recorded before is known by now.
+    is_read: bool,
 }
 
 /// A store in etcd whose history is kept. Clones are handles of one store; when the last is gone, the recording ends.
@@ -54,6 +56,8 @@ pub struct Recorded {
 struct Recording {
     directory: PathBuf,
     state: watch::Receiver<State>,
+    /// Why what was recorded before could not be read, if it could not.
+    unread: OnceLock<String>,
     begin: watch::Sender<bool>,
     /// Dropping it ends the task.
     stop: watch::Sender<bool>,
@@ -78,7 +82,10 @@ impl Recorded {
                 recorder.run().await;
             }
         })));
-        Self { store, recording: Arc::new(Recording { directory, state: known, begin, stop, task }) }
+        Self {
+            store,
+            recording: Arc::new(Recording { directory, state: known, unread: OnceLock::new(), begin, stop, task }),
+        }
     }
 
     /// Every later answer of etcd must have reached what was recorded of the store before. An etcd that has not was put
@@ -86,12 +93,24 @@ impl Recorded {
     pub async fn recall(&self) {
         let Some(instance) = self.store.instance() else { return };
         let directory = self.recording.directory.clone();
-        match spawn_blocking(move || recorded_to(&directory, instance)).await {
-            Ok(Ok(end)) => end.into_iter().for_each(|end| self.store.reached(end)),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "whether etcd was put back is not known: the history cannot be read");
+        let error = match spawn_blocking(move || recorded_to(&directory, instance)).await {
+            Ok(Ok(end)) => return end.into_iter().for_each(|end| self.store.reached(end)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "reading it ended by itself".to_owned(),
+        };
+        tracing::error!(error, "whether etcd was put back is not known: the history cannot be read");
+        let _ = self.recording.unread.set(error);
+    }
+
+    /// What is wrong with the history, as far as the recorder knows.
+    fn problem(&self) -> Option<String> {
+        let state = self.recording.state.borrow();
+        match self.recording.unread.get() {
+            Some(unread) if !state.is_read => {
+                let why = state.problem.as_ref().unwrap_or(unread);
+                Some(format!("{why}; and until it is read, nobody here knows whether etcd was put back"))
             }
-            Err(_) => tracing::error!("whether etcd was put back is not known: reading the history ended by itself"),
+            _ => state.problem.clone(),
         }
     }
 
@@ -154,7 +173,7 @@ impl Store for Recorded {
 
     async fn condition(&self) -> Condition {
         let mut condition = self.store.condition().await;
-        condition.history_problem = self.recording.state.borrow().problem.clone();
+        condition.history_problem = self.problem();
         let Some(runs) = self.runs() else { return condition };
         let look = move || (runs.extent(), runs.free_bytes(), runs.problem());
         let Ok(((oldest, bytes), free, lost)) = spawn_blocking(look).await else { return condition };

@@ -24,7 +24,7 @@ use super::{
     State,
 };
 use crate::store::{
-    Change, Commit, Error, Load as _, Millis, Position,
+    Change, Commit, Error, Load as _, Millis, Position, Store as _,
     embedded::{Begin, BeginError, Logged, OpenError, Options, Recorded, Run, Runs, Unrecorded},
 };
 
@@ -147,7 +147,9 @@ impl Recorder {
             let run = of.run(&listed);
             Ok::<_, OpenError>(Some((listed, run)))
         });
-        let Some((listed, run)) = opened.await?? else { return Ok((None, None)) };
+        let opened = opened.await??;
+        self.state.send_modify(|state| state.is_read = true);
+        let Some((listed, run)) = opened else { return Ok((None, None)) };
         let run = match run {
             Ok(run) => Arc::new(run),
             Err(error @ (OpenError::InUse(_) | OpenError::Io { .. })) => return Err(error.into()),
@@ -205,7 +207,6 @@ impl Recorder {
     /// Writes what follows a run until that is not told any more.
     async fn follow(&self, runs: &Arc<Runs>, run: &Arc<Run>) -> Result<(), Trouble> {
         self.state.send_modify(|state| state.run = Some((Arc::clone(run), run.position())));
-        self.say(None);
         let mut follower = Follower::new(self.store.clone(), run.position(), run.last_id());
         let mut looks = interval(RETAIN_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -217,6 +218,11 @@ impl Recorder {
                     if let Err(error) = blocking(move || runs.retain()).await? {
                         tracing::warn!(%error, "what is too old of the history is not removed; trying again later");
                     }
+                    continue;
+                }
+                // A run that could be opened is none yet that can be written.
+                () = self.caught_up(run), if self.state.borrow().problem.is_some() => {
+                    self.say(None);
                     continue;
                 }
                 told = follower.told() => Some(told),
@@ -244,6 +250,13 @@ impl Recorder {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Waits until there is nothing that is not recorded.
+    async fn caught_up(&self, run: &Run) {
+        while !self.store.latest().await.is_ok_and(|latest| latest <= run.position()) {
+            sleep(AGAIN_WAIT).await;
         }
     }
 

@@ -299,13 +299,19 @@ async fn a_directory_that_fails_stops_nothing_else_and_is_tried_again() {
     let store = server.create(PREFIX).await;
     let home = Home::new();
     fs::write(home.history(), "in its place").expect("written");
-    let recorded = home.record(&store);
-    let problem = async || soon(async { while recorded.condition().await.history_problem.is_none() {} }).await;
-    problem().await;
+    let recorded = home.waiting(&store);
+    recorded.recall().await;
+    let problem = recorded.condition().await.history_problem.expect("it cannot be read");
+    assert!(problem.contains("nobody here knows whether etcd was put back"), "{problem}");
+    recorded.begin();
     commit(&store, [put("a", "")]).await;
+    soon(async { while recorded.condition().await.history_problem.is_none_or(|now| now == problem) {} }).await;
+    let tried = recorded.condition().await.history_problem.expect("it cannot be made");
+    assert!(tried.contains("nobody here knows whether etcd was put back"), "{tried}");
     fs::remove_file(home.history()).expect("removed");
+    // Without anything that is to be recorded.
+    soon(async { while recorded.condition().await.history_problem.is_some() {} }).await;
     caught_up(&recorded, &store).await;
-    assert_eq!(recorded.condition().await.history_problem, None);
     // It is taken away in the middle: nothing is lost to the store, and the history begins again where that stands.
     let first = home.runs();
     fs::rename(home.newest(), home.0.path().join("elsewhere")).expect("moved");

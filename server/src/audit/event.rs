@@ -64,3 +64,24 @@ pub struct Event {
     /// Where the change stands in the store, once made: `epoch.revision`.
     pub position: Option<String>,
 }
+
+impl Event {
+    /// What the server does by itself, or one of its commands: nobody calls.
+    pub fn of_server(time: SystemTime, call: [u8; 16], phase: Phase, method: &'static str) -> Self {
+        Self {
+            time,
+            call,
+            phase,
+            method,
+            principal: String::new(),
+            token: None,
+            peer: None,
+            subjects: Vec::new(),
+            reason: None,
+            details: Vec::new(),
+            leads_to_values: false,
+            values_leave: false,
+            position: None,
+        }
+    }
+}

@@ -123,21 +123,8 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::audit) fn event(method: &'static str) -> Event {
-        Event {
-            time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
-            call: [0xab; 16],
-            phase: Phase::Intent,
-            method,
-            principal: "users/ann".to_owned(),
-            token: None,
-            peer: None,
-            subjects: Vec::new(),
-            reason: None,
-            details: Vec::new(),
-            leads_to_values: false,
-            values_leave: false,
-            position: None,
-        }
+        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001);
+        Event { principal: "users/ann".to_owned(), ..Event::of_server(time, [0xab; 16], Phase::Intent, method) }
     }
 
     fn text(event: &Event) -> String {

@@ -27,21 +27,7 @@ where
     let (_, chain) = view::follow(store, source).await.map_err(OpenError::from)?.ok_or(OpenError::Empty)?;
     audit.begin(chain).await.map_err(OpenError::from)?;
     let call = Uid::random().map_err(OpenError::from)?;
-    let line = |phase, position| Event {
-        time: clock.now(),
-        call: call.0,
-        phase,
-        method: METHOD,
-        principal: String::new(),
-        token: None,
-        peer: None,
-        subjects: Vec::new(),
-        reason: None,
-        details: Vec::new(),
-        leads_to_values: false,
-        values_leave: false,
-        position,
-    };
+    let line = |phase, position| Event { position, ..Event::of_server(clock.now(), call.0, phase, METHOD) };
     audit.record(line(Phase::Intent, None)).await.map_err(OpenError::from)?;
     let position = raise().await?;
     audit.record(line(Phase::Done, Some(position.to_string()))).await.map_err(OpenError::from)?;

@@ -213,19 +213,11 @@ impl Lines<'_> {
 
     fn line(&self, call: Uid, phase: Phase, position: Option<String>) -> Event {
         Event {
-            time: self.now,
-            call: call.0,
-            phase,
-            method: self.method,
-            principal: String::new(),
-            token: None,
-            peer: None,
             subjects: vec![Subject { name: self.operator.to_string(), uid: None, version: None }],
-            reason: None,
             details: vec![("token", self.token.id().to_string())],
             leads_to_values: true,
-            values_leave: false,
             position,
+            ..Event::of_server(self.now, call.0, phase, self.method)
         }
     }
 }

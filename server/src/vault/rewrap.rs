@@ -134,19 +134,5 @@ impl Vault {
 }
 
 fn line(time: SystemTime, call: Uid, phase: Phase, details: Vec<(&'static str, String)>) -> Event {
-    Event {
-        time,
-        call: call.0,
-        phase,
-        method: METHOD,
-        principal: String::new(),
-        token: None,
-        peer: None,
-        subjects: Vec::new(),
-        reason: None,
-        details,
-        leads_to_values: false,
-        values_leave: false,
-        position: None,
-    }
+    Event { details, ..Event::of_server(time, call.0, phase, METHOD) }
 }

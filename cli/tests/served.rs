@@ -258,4 +258,7 @@ fn an_operator_sees_which_of_several_servers_answered() {
     let (_, stdout, _) = coffer(&server, &[&asked[..], &["--output", "json"]].concat(), "");
     let shown: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!(shown["address"], server.address.as_str());
+    let (code, stdout, stderr) = coffer(&Fake::ending(Ending::Error), &["store", "status"], "");
+    assert_eq!((code, stdout.as_str()), (Some(69), ""));
+    assert!(stderr.contains("hint: the server's log says why and since when"), "{stderr}");
 }

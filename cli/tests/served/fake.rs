@@ -93,7 +93,7 @@ impl Drop for Fake {
     }
 }
 
-fn refused<T>(code: Code, reason: &str) -> Result<Response<T>, Status> {
+pub(crate) fn refused<T>(code: Code, reason: &str) -> Result<Response<T>, Status> {
     let details = ErrorDetails::with_error_info(reason, reason::DOMAIN, HashMap::new());
     Err(Status::with_error_details(code, "refused", details))
 }

@@ -8,9 +8,9 @@ use coffer_proto::v1::{
     StreamBackupResponse, operations_server::Operations, stream_backup_response::Part,
 };
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use super::fake::unasked;
+use super::fake::{refused, unasked};
 
 /// What becomes of the stream.
 #[derive(Clone, Copy, PartialEq)]
@@ -30,7 +30,10 @@ type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl Operations for Service {
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        Ok(Response::new(GetStatusResponse::default()))
+        match self.0 {
+            Ending::Error => refused(Code::Unavailable, "STORE_UNAVAILABLE"),
+            _ => Ok(Response::new(GetStatusResponse::default())),
+        }
     }
 
     type CreateSnapshotStream = Messages<CreateSnapshotResponse>;

@@ -1,6 +1,6 @@
 //! `coffer store status`
 
-use coffer_proto::v1::GetStatusRequest;
+use coffer_proto::{reason::Reason, v1::GetStatusRequest};
 
 use crate::{failure::Failure, print::Report, session::Session, view::StatusView};
 
@@ -18,7 +18,12 @@ pub(crate) struct Status {
 impl Status {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let client = session.connect().await?;
-        let status = client.call(client.operations().get_status(GetStatusRequest {})).await?;
+        let status = client.call(client.operations().get_status(GetStatusRequest {})).await.map_err(|error| {
+            Failure::from(error).hint_if(
+                Reason::StoreUnavailable,
+                "the server's log says why and since when; `coffer status` says whether workloads are still answered",
+            )
+        })?;
         let view = StatusView::new(client.server().to_string(), status);
         let report = session.show(&view)?;
         Ok(Report { negative: self.exit_code && !view.is_well(), ..report })

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use coffer_proto::v1;
 use tonic::Code;
 
-use crate::harness::{Server, holds, refused, secret, server_command, text};
+use crate::harness::{Server, holds, pairs, refused, secret, server_command, text};
 
 const SCOPE: &str = "projects/shop";
 const WORKLOAD: &str = "projects/shop/servers/web";
@@ -26,7 +26,7 @@ async fn history() -> History {
         manager.secrets().create_secret(secret(SCOPE, name, value)).await.expect("created");
     }
     let revoked = server.token("users/manager").await;
-    let first = status(&server).await.position;
+    let first = server.store_status().await.position;
     let operator = server.operator();
     let name = format!("tokens/{}", revoked.split('_').nth(2).expect("an id"));
     operator.tokens().revoke_token(v1::RevokeTokenRequest { name }).await.expect("revoked");
@@ -39,30 +39,6 @@ async fn history() -> History {
     let delete = v1::DeleteSecretRequest { name: format!("{SCOPE}/secrets/LOST"), ..Default::default() };
     manager.secrets().delete_secret(delete).await.expect("deleted");
     History { server, first, revoked }
-}
-
-async fn status(server: &Server) -> v1::StoreStatus {
-    let status = server.operator().operations().get_status(v1::GetStatusRequest {}).await.expect("told").into_inner();
-    status.store.expect("always there")
-}
-
-/// The server goes on in another directory, with a new operator's token made as the README says.
-async fn go_on(server: &mut Server, data: &Path) {
-    let token_file = server.operator_token_file();
-    fs::remove_file(&token_file).expect("of before");
-    let key_file = server.key_file();
-    let paths = [("--data", data), ("--key-file", &*key_file), ("--token-file", &*token_file)];
-    let made = server_command(&["operator"], &paths);
-    assert!(made.status.success(), "{}", text(&made));
-    let mut command = Server::command(&["run", "--listen", "127.0.0.1:0"]);
-    command.arg("--listen").arg(format!("unix:{}", server.home().join("coffer.sock").display()));
-    command.arg("--data").arg(data).arg("--key-file").arg(key_file);
-    command.arg("--address-file").arg(server.home().join("address"));
-    server.run_by(command);
-}
-
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 #[tokio::test]
@@ -86,13 +62,13 @@ async fn a_backup_makes_a_store_that_serves_with_new_tokens_only() {
         let bytes = fs::read(part.expect("there").path()).expect("read");
         assert!(holds(&bytes, b"secret/projects/") && !holds(&bytes, b"token/"), "tokens came along");
     }
-    go_on(&mut server, &data).await;
+    server.go_on(("--data", &data));
     assert_eq!(server.environment(WORKLOAD).await, pairs(&[("KEPT", "kept-2")]));
     for token in [&before, &revoked] {
         let over = server.client(token).secrets().list_secrets(v1::ListSecretsRequest::default()).await;
         assert_eq!(refused(over).why(), (Code::Unauthenticated, "CREDENTIAL_INVALID"));
     }
-    assert!(status(&server).await.position.starts_with("2."), "another epoch");
+    assert!(server.store_status().await.position.starts_with("2."), "another epoch");
 }
 
 #[tokio::test]
@@ -104,7 +80,7 @@ async fn a_position_and_a_time_of_the_past_come_back_but_no_revoked_token() {
         let old = server.home().join("data");
         let restored = server_command(&["restore", flag, at], &[("--data", &data), ("--", &old)]);
         assert!(restored.status.success(), "{flag} {at}: {}", text(&restored));
-        go_on(&mut server, &data).await;
+        server.go_on(("--data", &data));
         assert_eq!(server.environment(WORKLOAD).await, pairs(&[("KEPT", "kept-1"), ("LOST", "lost-1")]), "{flag}");
         let over = server.client(&revoked).secrets().list_secrets(v1::ListSecretsRequest::default()).await;
         assert_eq!(refused(over).why(), (Code::Unauthenticated, "CREDENTIAL_INVALID"), "{flag}");

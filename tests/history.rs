@@ -18,7 +18,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::harness::{Etcd, Ledger, Server, refused, secret, server_command, strace, text, until, until_async};
+use crate::harness::{
+    Etcd, Ledger, Server, admit, pairs, refused, secret, server_command, strace, text, until, until_async,
+};
 
 const SCOPE: &str = "projects/shop";
 const WORKLOAD: &str = "projects/shop/servers/web";
@@ -30,11 +32,6 @@ fn pair(etcd: &Etcd, history: &Path) -> (Server, Server) {
     let plain = Server::builder().on(etcd.config("")).start();
     let keeper = Server::builder().on(etcd.config(&format!("history = {history:?}"))).beside(&plain);
     (plain, keeper)
-}
-
-async fn status(server: &Server) -> v1::StoreStatus {
-    let status = server.operator().operations().get_status(v1::GetStatusRequest {}).await.expect("told").into_inner();
-    status.store.expect("always there")
 }
 
 async fn snapshot(server: &Server) -> Result<v1::Snapshot, tonic::Status> {
@@ -74,7 +71,7 @@ async fn what_was_deleted_while_nobody_recorded_comes_back_from_the_history() {
     for name in ["KEPT", "LOST"] {
         manager.secrets().create_secret(secret(SCOPE, name, "value-1")).await.expect("created");
     }
-    assert_eq!(snapshot(&keeper).await.expect("made").position, status(&keeper).await.position);
+    assert_eq!(snapshot(&keeper).await.expect("made").position, keeper.store_status().await.position);
     assert!(keeper.stop().await.success());
     let update = v1::UpdateSecretRequest {
         name: format!("{SCOPE}/secrets/KEPT"),
@@ -89,7 +86,7 @@ async fn what_was_deleted_while_nobody_recorded_comes_back_from_the_history() {
 
     keeper.run();
     let taken = snapshot(&keeper).await.expect("what was missed is caught up with");
-    let told = status(&keeper).await;
+    let told = keeper.store_status().await;
     assert_eq!((taken.position, told.history_problem.as_str()), (told.position, ""));
     assert!(told.oldest_time.is_some() && told.history_bytes > 0 && told.free_bytes > 0);
     let shown = keeper.cli(&keeper.operator_token()).args(["store", "status"]).run();
@@ -117,21 +114,13 @@ async fn what_was_deleted_while_nobody_recorded_comes_back_from_the_history() {
     assert!(text(&served).contains("not a store: restore it"), "{}", text(&served));
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
 /// A server on a restored store, with the key of another and a new operator's token.
 fn serve(data: &Path, other: &Server) -> Server {
     let home = TempDir::new().expect("a directory");
-    let [key, token] = ["root.key", "operator.token"].map(|name| home.path().join(name));
-    fs::copy(other.key_file(), &key).expect("copied with its mode");
-    fs::rename(data, home.path().join("data")).expect("on one file system");
-    let made = server_command(
-        &["operator"],
-        &[("--data", &home.path().join("data")), ("--key-file", &key), ("--token-file", &token)],
-    );
-    assert!(made.status.success(), "{}", text(&made));
+    fs::copy(other.key_file(), home.path().join("root.key")).expect("copied with its mode");
+    let moved = home.path().join("data");
+    fs::rename(data, &moved).expect("on one file system");
+    admit(home.path(), ("--data", &moved));
     Server::builder().resume_in(home)
 }
 
@@ -201,18 +190,20 @@ async fn a_history_is_said_to_be_recorded_again_only_once_something_is() {
         let trace = fs::read_to_string(&trace).unwrap_or_default();
         (trace.matches("(INJECTED)").count() >= 2).then_some(())
     });
-    assert!(status(&keeper).await.history_problem.contains("Input/output error"));
+    assert!(keeper.store_status().await.history_problem.contains("Input/output error"));
     let proc = fs::read_to_string(format!("/proc/{}/status", keeper.pid())).expect("it runs");
     let tracer = proc.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok());
     let tracer = Pid::from_raw(tracer.expect("strace")).expect("it is traced");
     kill_process(tracer, Signal::KILL).expect("its own child's");
-    until_async("the history to be recorded", async || status(&keeper).await.history_problem.is_empty().then_some(()))
-        .await;
+    until_async("the history to be recorded", async || {
+        keeper.store_status().await.history_problem.is_empty().then_some(())
+    })
+    .await;
     let log = keeper.log();
     let counts = ["the history is not recorded", "the history is recorded again"].map(|said| log.matches(said).count());
     assert_eq!(counts, [1, 1], "{log}");
     let taken = snapshot(&keeper).await.expect("what was missed is caught up with");
-    assert_eq!(taken.position, status(&plain).await.position);
+    assert_eq!(taken.position, plain.store_status().await.position);
 }
 
 /// The newest segment of a history of one run.

@@ -11,58 +11,15 @@ use coffer_client::Client;
 use coffer_proto::v1::{self, SecretKind};
 use tonic::Code;
 
-use crate::harness::{Etcd, Server, refused, secret, text, until};
+use crate::harness::{Etcd, Server, done, not_done, refused, restore, secret, text, until};
 
 const SCOPE: &str = "projects/shop";
 const WORKLOAD: &str = "projects/shop/servers/web";
-
-/// A verb that must do what it says; what it tells.
-fn done(command: &mut Command) -> String {
-    let output = command.output().expect("coffer-server starts");
-    assert!(output.status.success(), "{}", text(&output));
-    text(&output)
-}
-
-/// A verb that must refuse; what it tells.
-fn not_done(command: &mut Command) -> String {
-    let output = command.output().expect("coffer-server starts");
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    text(&output)
-}
-
-fn restore(source: &Path, flag: &str, to: &Path) -> Command {
-    let mut command = Server::command(&["restore", flag]);
-    command.arg(to).arg("--").arg(source);
-    command
-}
 
 fn verify(server: &Server, config: &Path) -> Command {
     let mut command = Server::command(&["verify", "--config"]);
     command.arg(config).arg("--key-file").arg(server.key_file());
     command
-}
-
-/// Where a server goes on: its data directory, or a configuration file.
-type Place<'a> = (&'static str, &'a Path);
-
-/// A new operator's token, made without a server.
-fn admit(server: &Server, place: Place<'_>) {
-    let token_file = server.operator_token_file();
-    fs::remove_file(&token_file).expect("of before");
-    let audit_file = server.home().join("audit.log");
-    let mut command = Server::command(&["operator"]);
-    command.arg(place.0).arg(place.1).arg("--key-file").arg(server.key_file());
-    done(command.arg("--token-file").arg(token_file).arg("--audit-file").arg(audit_file));
-}
-
-/// The server goes on elsewhere, with a new operator's token.
-fn go_on(server: &mut Server, place: Place<'_>) {
-    admit(server, place);
-    let mut command = Server::command(&["run", "--listen", "127.0.0.1:0"]);
-    command.arg(place.0).arg(place.1).arg("--key-file").arg(server.key_file());
-    command.arg("--audit-file").arg(server.home().join("audit.log"));
-    command.arg("--address-file").arg(server.home().join("address"));
-    server.run_by(command);
 }
 
 fn backup(server: &Server, name: &str) -> PathBuf {
@@ -152,17 +109,17 @@ async fn a_store_moves_into_etcd_and_back_with_every_record() {
     let first = backup(&server, "first.backup");
     server.stop().await;
 
-    let told = done(&mut restore(&first, "--config", &config));
+    let told = done(&mut restore(&first, ("--config", &config)));
     let count = records(&told).to_owned();
     let sentence = format!("verified: {count} records were read again, and each is as in the source");
     assert!(told.contains(&sentence) && told.contains("into etcd, below coffer/ as 2."), "{told}");
-    let again = not_done(&mut restore(&first, "--config", &config));
+    let again = not_done(&mut restore(&first, ("--config", &config)));
     assert!(again.contains("hint: a restore never touches what is there: give another `etcd.prefix`"), "{again}");
     let whole = done(&mut verify(&server, &config));
     assert!(whole.contains(&format!("{count} records, all open; in etcd, below coffer/")), "{whole}");
     assert!(!is_there(&etcd, "coffer/r/token/", "coffer/r/token0"), "tokens came along");
 
-    go_on(&mut server, ("--config", &config));
+    server.go_on(("--config", &config));
     assert!(contents(&server).await == before, "the same in etcd");
     let over = server.client(&of_before).secrets().list_secrets(v1::ListSecretsRequest::default()).await;
     assert_eq!(refused(over).why(), (Code::Unauthenticated, "CREDENTIAL_INVALID"));
@@ -200,13 +157,13 @@ async fn a_store_moves_into_etcd_and_back_with_every_record() {
     let second = backup(&server, "second.backup");
     server.stop().await;
     let data = server.home().join("back");
-    let told = done(&mut restore(&second, "--data", &data));
+    let told = done(&mut restore(&second, ("--data", &data)));
     let sentence = format!("verified: {} records were read again, and each is as in the source", records(&told));
     assert!(told.contains(&sentence), "{told}");
     for source in [&second, &data] {
         done(Server::command(&["verify", "--key-file"]).arg(server.key_file()).arg(source));
     }
-    go_on(&mut server, ("--data", &data));
+    server.go_on(("--data", &data));
     assert!(contents(&server).await == in_etcd, "the same in the directory");
 }
 
@@ -234,7 +191,7 @@ async fn large() -> (Server, PathBuf) {
 
 /// Kills a restore when its first records are in etcd; `false` if it was faster.
 fn interrupt(etcd: &Etcd, data: &Path, config: &Path) -> bool {
-    let mut child = restore(data, "--config", config).spawn().expect("coffer-server starts");
+    let mut child = restore(data, ("--config", config)).spawn().expect("coffer-server starts");
     until("the first records", || is_there(etcd, "coffer/r/", "coffer/r0").then_some(()));
     child.kill().expect("its own child");
     child.wait().expect("its own child");
@@ -269,7 +226,7 @@ async fn a_restore_that_was_killed_is_no_store_for_anybody_and_begins_anew() {
         assert!(told.contains("hint: if that restore was interrupted, run it again: it begins anew"), "{verb}: {told}");
     }
     assert!(!audit.exists());
-    let told = done(&mut restore(&data, "--config", &config));
+    let told = done(&mut restore(&data, ("--config", &config)));
     let whole = done(&mut verify(&server, &config));
     assert!(whole.contains(&format!(" {} records, all open", records(&told))), "{told}{whole}");
     assert!(!is_there(&etcd, "coffer/restore", ""));

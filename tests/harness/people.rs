@@ -121,6 +121,24 @@ impl Server {
         answer.variables.into_iter().map(|v| (v.name, text(v.value))).collect()
     }
 
+    /// How its store is.
+    pub(crate) async fn store_status(&self) -> v1::StoreStatus {
+        self.status().await.store.expect("always there")
+    }
+
+    /// How its keys are.
+    pub(crate) async fn key_status(&self) -> v1::KeyStatus {
+        self.status().await.keys.expect("always there")
+    }
+
+    async fn status(&self) -> v1::GetStatusResponse {
+        let operator = self.operator();
+        again(async || operator.operations().get_status(v1::GetStatusRequest {}).await)
+            .await
+            .expect("told")
+            .into_inner()
+    }
+
     fn tool(&self, name: &str, token: &str) -> Tool {
         let file = self.home().join(format!("token-{}", token.split('_').nth(2).expect("a token")));
         std::fs::write(&file, token).expect("a token file");
@@ -136,4 +154,9 @@ impl Server {
     pub(crate) fn inject(&self, token: &str) -> Tool {
         self.tool("coffer-inject", token)
     }
+}
+
+/// An environment as [`Server::environment`] gives it.
+pub(crate) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }

@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use coffer_client::Client;
 use coffer_proto::v1::{self, RotatedKeys};
 
 use super::{SCOPE, WORKLOAD};
@@ -26,7 +25,7 @@ async fn a_server_with_another_key_is_refused_and_disturbs_nobody() {
     let manager = first.manager(&[SCOPE]).await;
     let create = secret(SCOPE, "KEY", "value");
     again(async || manager.secrets().create_secret(create.clone()).await).await.expect("created");
-    let before = position(&first).await;
+    let before = first.store_status().await.position;
 
     // A key of another store.
     let stranger = Server::start();
@@ -38,7 +37,7 @@ async fn a_server_with_another_key_is_refused_and_disturbs_nobody() {
     let expected = format!("error: key file {}: wrong key", second.key_file().display());
     assert!(said.lines().any(|line| line.starts_with(&expected)), "{said}");
 
-    assert_eq!(position(&first).await, before, "it has written nothing");
+    assert_eq!(first.store_status().await.position, before, "it has written nothing");
     assert_eq!(first.environment(WORKLOAD).await, [("KEY".to_owned(), "value".to_owned())]);
     fs::copy(first.key_file(), second.key_file()).expect("copied");
     second.run();
@@ -70,7 +69,7 @@ async fn a_rotation_whose_server_is_killed_is_gone_on_with_by_another_and_loses_
         .collect();
 
     for keys in [RotatedKeys::Data, RotatedKeys::Root] {
-        let root = status(&second.operator()).await.root_key_id;
+        let root = second.key_status().await.root_key_id;
         let mut left = None;
         for _ in 0..CUT_OFF_TRIES {
             let request = v1::RotateKeysRequest { keys: keys.into() };
@@ -78,7 +77,7 @@ async fn a_rotation_whose_server_is_killed_is_gone_on_with_by_another_and_loses_
             let begun = again(async || operator.operations().rotate_keys(request).await).await.expect("begun");
             first.kill();
             drop(begun);
-            left = status(&second.operator()).await.rotation.filter(|left| left.end_time.is_none());
+            left = second.key_status().await.rotation.filter(|left| left.end_time.is_none());
             if left.is_some() {
                 break;
             }
@@ -97,7 +96,7 @@ async fn a_rotation_whose_server_is_killed_is_gone_on_with_by_another_and_loses_
         }
         let last = last.expect("told");
         assert!(last.end_time.is_some() && last.start_time == left.start_time, "{last:?}");
-        let now = status(&second.operator()).await.root_key_id;
+        let now = second.key_status().await.root_key_id;
         assert_eq!(now != root, keys == RotatedKeys::Root, "{now}");
         first.run();
     }
@@ -113,15 +112,4 @@ async fn a_rotation_whose_server_is_killed_is_gone_on_with_by_another_and_loses_
             assert_eq!(environment(&other.client(&injector), &ledger.scope).await, found, "all servers agree");
         }
     }
-}
-
-async fn status(operator: &Client) -> v1::KeyStatus {
-    let status = again(async || operator.operations().get_status(v1::GetStatusRequest {}).await).await.expect("told");
-    status.into_inner().keys.expect("always there")
-}
-
-async fn position(server: &Server) -> String {
-    let operator = server.operator();
-    let status = again(async || operator.operations().get_status(v1::GetStatusRequest {}).await).await.expect("told");
-    status.into_inner().store.expect("always there").position
 }

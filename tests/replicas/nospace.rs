@@ -88,8 +88,7 @@ async fn fill(filler: &Client) -> (Vec<String>, Status) {
 }
 
 async fn writes(server: &Server) -> (Writes, String) {
-    let status = server.operator().operations().get_status(v1::GetStatusRequest {}).await.expect("told").into_inner();
-    let store = status.store.expect("always there");
+    let store = server.store_status().await;
     (store.writes(), store.writes_reason)
 }
 

@@ -32,7 +32,7 @@ async fn an_etcd_put_back_is_noticed_and_nothing_ended_lives_again() {
     let copy = etcd.copy();
 
     create("LOST").await;
-    let before = position(&first).await;
+    let before = first.store_status().await.position;
     let name = format!("tokens/{}", Token::parse(&revoked).expect("a token").id());
     let revoke = v1::RevokeTokenRequest { name };
     again(async || first.operator().tokens().revoke_token(revoke.clone()).await).await.expect("revoked");
@@ -68,7 +68,7 @@ async fn an_etcd_put_back_is_noticed_and_nothing_ended_lives_again() {
     for server in [&first, &second] {
         std::fs::write(server.operator_token_file(), &operator).expect("written");
     }
-    let (old, new) = (epoch(&before), epoch(&position(&second).await));
+    let (old, new) = (epoch(&before), epoch(&second.store_status().await.position));
     assert_eq!(new, old + 1, "the epoch rose once");
     let manager = first.manager(&[SCOPE]).await;
     let there = second.client(&first.token("users/manager").await);
@@ -108,12 +108,6 @@ async fn an_etcd_put_back_while_no_server_ran_needs_a_word_from_the_operator() {
     let client = server.client(&token);
     let over = again(async || client.secrets().list_secrets(list()).await).await;
     assert_eq!(refused(over).why(), (Code::Unauthenticated, "CREDENTIAL_INVALID"), "it was revoked");
-}
-
-async fn position(server: &Server) -> String {
-    let operator = server.operator();
-    let status = again(async || operator.operations().get_status(v1::GetStatusRequest {}).await).await.expect("told");
-    status.into_inner().store.expect("always there").position
 }
 
 fn epoch(position: &str) -> u64 {

@@ -194,6 +194,7 @@ impl Cluster {
                 let mut way = at.way();
                 way.channel = way.endpoint.connect_lazy();
             }
+            self.access.doubt();
             let text = format!("{}: no answer within {} ms", at.name, max.as_millis());
             Err(if is_sent.load(Ordering::Relaxed) { Failure::Lost(text) } else { Failure::Elsewhere(text) })
         });

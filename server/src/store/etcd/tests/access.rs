@@ -17,7 +17,7 @@ use super::{
     soon,
 };
 use crate::store::{
-    Error, Store as _, Writes,
+    Epoch, Error, Store as _, Writes,
     conformance::{put, records, transaction},
     etcd::{Etcd, EtcdOptions, Identity, OpenError, Tls, User},
 };
@@ -135,6 +135,35 @@ async fn over_tls_as_a_user_who_may_write_below_the_prefix_alone() {
     soon(store.commit(transaction([put("after", "")]))).await.expect("commit").expect("no conflict");
     assert_eq!(keys_of(&commit_of(&mut follower).await), ["after"]);
     assert_eq!(records(&store).await.1.len(), 2);
+}
+
+/// A token of etcd's own names a revision of its log, which it waits for: here one that never comes.
+#[tokio::test]
+async fn an_etcd_with_users_that_was_put_back_is_reached_again() {
+    let mut server = Server::start();
+    add_users(server.port).await;
+    let options = |server: &Server| {
+        let password = Zeroizing::new("password-of-coffer".to_owned());
+        EtcdOptions { user: Some(User { name: "coffer".into(), password }), ..server.options("coffer/") }
+    };
+    Etcd::create(options(&server)).await.expect("create");
+    let copy = server.copy();
+    // What its log has from now on is lost.
+    let writer = Etcd::open(options(&server)).await.expect("open");
+    for at in 0..100 {
+        soon(writer.commit(transaction([put(&format!("{at}"), "")]))).await.expect("commit").expect("no conflict");
+    }
+    let store = Etcd::open(options(&server)).await.expect("open");
+    store.latest().await.expect("with a token of now");
+    server.put_back(&copy);
+    let loaded = soon(async {
+        loop {
+            if let Ok(load) = store.load().await {
+                return load.position();
+            }
+        }
+    });
+    assert_eq!(loaded.await.epoch, Epoch(2));
 }
 
 #[tokio::test]

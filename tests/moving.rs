@@ -2,13 +2,16 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use coffer_client::Client;
 use coffer_proto::v1::{self, SecretKind};
+use tempfile::TempDir;
 use tonic::Code;
 
 use crate::harness::{Etcd, Server, done, not_done, refused, restore, secret, text, until};
@@ -165,6 +168,39 @@ async fn a_store_moves_into_etcd_and_back_with_every_record() {
     }
     server.go_on(("--data", &data));
     assert!(contents(&server).await == in_etcd, "the same in the directory");
+}
+
+/// As a job does it that is started again, or twice at once.
+#[test]
+fn a_store_is_made_once_however_often_that_is_asked_for() {
+    let (etcd, home) = (Etcd::start(1), TempDir::new().expect("a directory"));
+    let path = |name: &str| home.path().join(name);
+    fs::write(path("root.key"), "0".repeat(64)).expect("written");
+    fs::set_permissions(path("root.key"), fs::Permissions::from_mode(0o600)).expect("its own file");
+    let config = etcd.config("");
+    let init = |name: &str| {
+        let mut command = Server::command(&["init", "--if-missing", "--config"]);
+        command.arg(&config).arg("--key-file").arg(path("root.key"));
+        command.arg("--audit-file").arg(path(&format!("{name}.jsonl")));
+        command.arg("--token-file").arg(path(&format!("{name}.token")));
+        command
+    };
+    let told = ["first", "second"].map(|name| {
+        let mut command = init(name);
+        thread::spawn(move || done(&mut command))
+    });
+    let told = told.map(|told| told.join().expect("no panic"));
+    let of = |words: &str| told.iter().filter(|told| told.contains(words)).count();
+    assert_eq!((of("made a store in etcd"), of("already: it is left as it is")), (1, 1), "{told:?}");
+    let tokens = ["first.token", "second.token"].map(|name| path(name).exists());
+    assert!(tokens[0] != tokens[1], "{tokens:?}");
+    let again = done(&mut init("again"));
+    assert!(again.contains("already: it is left as it is") && !path("again.token").exists(), "{again}");
+    let mut plain = Server::command(&["init", "--config"]);
+    plain.arg(&config).arg("--key-file").arg(path("root.key")).arg("--audit-file").arg(path("plain.jsonl"));
+    assert!(not_done(&mut plain).contains("hint: `init` never touches existing data"));
+    let whole = done(Server::command(&["verify", "--config"]).arg(&config).arg("--key-file").arg(path("root.key")));
+    assert!(whole.contains("all open; in etcd"), "{whole}");
 }
 
 /// A directory's store of some size.

@@ -14,6 +14,7 @@ const UNIT: &str = include_str!("../../../deploy/systemd/coffer.service");
 const DOCKERFILE: &str = include_str!("../../../deploy/Dockerfile");
 const KUBERNETES: &str = include_str!("../../../deploy/kubernetes/coffer.yaml");
 
+const KUBERNETES_INIT: &str = include_str!("../../../deploy/kubernetes/coffer-etcd-init.yaml");
 const KUBERNETES_ETCD: &str = include_str!("../../../deploy/kubernetes/coffer-etcd.yaml");
 
 const DATA: &str = "/var/lib/coffer";
@@ -82,11 +83,19 @@ fn every_init_is_good_and_of_the_one_layout() {
 fn the_servers_on_etcd_are_good_and_of_the_one_layout() {
     let [run] = &words(KUBERNETES_ETCD, "args: [", &[']'])[..] else { panic!("one kind of server") };
     let Command::Run(flags) = parse(run) else { panic!("it runs none") };
-    let [init] = &words(KUBERNETES_ETCD, "`init", &['`'])[..] else { panic!("one store") };
-    let init: Vec<_> = std::iter::once("init".to_owned()).chain(init.clone()).collect();
-    assert!(matches!(parse(&init), Command::Init(_)), "{init:?}");
+    let [init] = &words(KUBERNETES_INIT, "args: [", &[']'])[..] else { panic!("one store") };
+    assert!(matches!(parse(init), Command::Init(_)), "{init:?}");
+    let [operator] = &words(KUBERNETES_INIT, "-- coffer-server ", &['\n'])[..] else { panic!("one operator") };
+    assert!(matches!(parse(operator), Command::Operator(_)), "{operator:?}");
     let file = flags.config.as_deref().and_then(|path| path.to_str()).expect("a configuration file");
-    assert!(init.windows(2).any(|pair| pair == ["--config", file]), "of the same store: {init:?}");
+    for same in [init, operator] {
+        assert!(same.windows(2).any(|pair| pair == ["--config", file]), "of the same store: {same:?}");
+    }
+    // What both mount in one place is one thing.
+    let mounts = |text: &str| words(text, "- { name: ", &['}']).into_iter().collect::<std::collections::BTreeSet<_>>();
+    let of_init = mounts(KUBERNETES_INIT);
+    let own = of_init.difference(&mounts(KUBERNETES_ETCD)).cloned().collect::<Vec<_>>();
+    assert!(own.len() == 1 && own[0][1] == "persistentVolumeClaim:", "{own:?}");
 
     let (_, map) = KUBERNETES_ETCD.split_once("coffer.toml: |\n").expect("the file's text");
     let lines = map.lines().map_while(|line| line.strip_prefix("    ")).collect::<Vec<_>>();

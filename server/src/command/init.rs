@@ -33,11 +33,14 @@ pub(super) struct Init {
     /// Make the key file too; one that exists is never overwritten
     #[arg(long)]
     generate_key: bool,
+    /// Where there is a store already leave it as it is, make no token, and end well: for a job that may run twice
+    #[arg(long, conflicts_with = "generate_key")]
+    if_missing: bool,
 }
 
 impl Init {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Self { offline, generate_key } = self;
+        let Self { offline, generate_key, if_missing } = self;
         let operator = offline.operator()?;
         let place = offline.place()?;
         let Place { store, key, audit_file } = &place;
@@ -49,7 +52,12 @@ impl Init {
             }
             StoreSetting::Etcd(etcd) => create_in_etcd(etcd, new_key, place.audit_file(), &operator).await,
         };
-        outlet.hand_out(made)?;
+        if if_missing && made.as_ref().is_err_and(|not_made| not_made.has_data) {
+            outlet.take_away();
+            print::note(&format!("there is a store in {} already: it is left as it is", store.place()));
+            return Ok(());
+        }
+        outlet.hand_out(made.map_err(Failure::from))?;
         print::note(&format!("made a store in {} for {operator}", store.place()));
         offline.tell_token(&place);
         print::note(&match key {
@@ -67,6 +75,26 @@ impl Init {
         });
         print::note(&format!("next: coffer-server run {}", offline.flags(&place)));
         Ok(())
+    }
+}
+
+/// Why no store was made.
+#[derive(Debug)]
+pub(super) struct NotMade {
+    failure: Failure,
+    /// There is one already.
+    has_data: bool,
+}
+
+impl From<Failure> for NotMade {
+    fn from(failure: Failure) -> Self {
+        Self { failure, has_data: false }
+    }
+}
+
+impl From<NotMade> for Failure {
+    fn from(not_made: NotMade) -> Self {
+        not_made.failure
     }
 }
 
@@ -119,11 +147,11 @@ impl<'a> NewKey<'a> {
 
 impl NewStore<'_> {
     /// Makes it; refuses existing data and existing keys.
-    pub(super) async fn create(&self, operator: &Principal) -> Result<Token, Failure> {
+    pub(super) async fn create(&self, operator: &Principal) -> Result<Token, NotMade> {
         let key = self.key.open()?;
         // Nothing is made that would have to be removed again.
         if let Err(error) = key.status().await {
-            return Err(server::Error::from(error).into());
+            return Err(Failure::from(server::Error::from(error)).into());
         }
         let created = Embedded::create(self.data).await;
         // A store without its mark is one whose `init` was interrupted: it is filled if nothing is in it.
@@ -142,7 +170,7 @@ impl NewStore<'_> {
         made.map_err(|error| self.failure(error, is_new))
     }
 
-    fn failure(&self, error: server::Error, is_new: bool) -> Failure {
+    fn failure(&self, error: server::Error, is_new: bool) -> NotMade {
         let has_data = matches!(
             error,
             server::Error::Store(OpenError::Exists(_)) | server::Error::Vault(vault::OpenError::NotEmpty)
@@ -154,14 +182,15 @@ impl NewStore<'_> {
             let _ = fs::remove_file(path);
         }
         let failure = Failure::from(error);
-        if has_data {
+        let failure = if has_data {
             failure.hint("`init` never touches existing data; `run` serves it")
         } else if is_new {
             let directory = self.data.display();
             failure.hint(format!("the new store is unfinished: remove {directory} before the next `init`"))
         } else {
             failure
-        }
+        };
+        NotMade { failure, has_data }
     }
 
     async fn fill(&self, key: &dyn KeySource, operator: &Principal) -> Result<Token, server::Error> {
@@ -181,7 +210,7 @@ async fn create_in_etcd(
     new_key: NewKey<'_>,
     audit_file: PathBuf,
     operator: &Principal,
-) -> Result<Token, Failure> {
+) -> Result<Token, NotMade> {
     let key = new_key.open()?;
     let made = async {
         key.status().await?;
@@ -202,7 +231,7 @@ async fn create_in_etcd(
             let _ = fs::remove_file(path);
         }
         let failure = Failure::from(error);
-        if has_data {
+        let failure = if has_data {
             failure.hint("`init` never touches existing data; `run` serves it")
         } else if is_unused {
             failure
@@ -211,7 +240,8 @@ async fn create_in_etcd(
                 "the store may be made all the same: `coffer-server operator` with the same key makes a token then; if it \
                  says that the store is empty, `init` again, without --generate-key",
             )
-        }
+        };
+        NotMade { failure, has_data }
     })
 }
 
@@ -249,7 +279,7 @@ mod tests {
         // As a kill before the last step leaves it.
         fs::remove_file(data.join("sealed-with")).expect("the mark");
         let failure = new(false).create(&operator).await.map(drop).expect_err("it is there");
-        let hint = failure.hint.expect("a hint");
+        let hint = failure.failure.hint.expect("a hint");
         assert!(!hint.contains("remove"), "nobody is told to remove a store with something in it: {hint}");
         assert!(key_file.exists());
     }
@@ -283,7 +313,7 @@ mod tests {
         let setting = KeySetting::File(path("key"));
         let over = NewStore { data: &path("data"), key: NewKey::Present(&setting), audit_file: None };
         let failure = over.create(&operator).await.map(drop).expect_err("there is something in it");
-        assert!(failure.hint.expect("a hint").contains("never touches"));
+        assert!(failure.has_data && failure.failure.hint.expect("a hint").contains("never touches"));
         assert_eq!(names(), before);
     }
 }

@@ -51,11 +51,16 @@ impl Outlet {
         match made {
             Ok(token) => self.write(&token),
             Err(failure) => {
-                if let Outlet::File(_, path) = self {
-                    let _: io::Result<()> = std::fs::remove_file(path);
-                }
+                self.take_away();
                 Err(failure)
             }
+        }
+    }
+
+    /// There will be no token.
+    pub(super) fn take_away(self) {
+        if let Outlet::File(_, path) = self {
+            let _: io::Result<()> = std::fs::remove_file(path);
         }
     }
 }

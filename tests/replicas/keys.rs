@@ -10,8 +10,8 @@ use coffer_proto::v1::{self, RotatedKeys};
 use super::{SCOPE, WORKLOAD};
 use crate::harness::{Etcd, Ledger, Server, again, environment, secret};
 
-/// Writers, half of them through each server.
-const WRITERS: usize = 4;
+/// Writers, as many of them through each of three servers.
+const WRITERS: usize = 6;
 /// Scopes that nobody writes to, so that a rotation takes a while.
 const RESTING: usize = 60;
 /// How often a rotation may be done before its server is killed.
@@ -25,7 +25,7 @@ async fn a_server_with_another_key_is_refused_and_disturbs_nobody() {
     let manager = first.manager(&[SCOPE]).await;
     let create = secret(SCOPE, "KEY", "value");
     again(async || manager.secrets().create_secret(create.clone()).await).await.expect("created");
-    let before = first.store_status().await.position;
+    let before = etcd.ask().revision(0).await.expect("told");
 
     // A key of another store.
     let stranger = Server::start();
@@ -37,7 +37,7 @@ async fn a_server_with_another_key_is_refused_and_disturbs_nobody() {
     let expected = format!("error: key file {}: wrong key", second.key_file().display());
     assert!(said.lines().any(|line| line.starts_with(&expected)), "{said}");
 
-    assert_eq!(first.store_status().await.position, before, "it has written nothing");
+    assert_eq!(etcd.ask().revision(0).await, Some(before), "it has written nothing");
     assert_eq!(first.environment(WORKLOAD).await, [("KEY".to_owned(), "value".to_owned())]);
     fs::copy(first.key_file(), second.key_file()).expect("copied");
     second.run();
@@ -48,7 +48,7 @@ async fn a_server_with_another_key_is_refused_and_disturbs_nobody() {
 async fn a_rotation_whose_server_is_killed_is_gone_on_with_by_another_and_loses_nothing() {
     let etcd = Etcd::start(1);
     let mut first = Server::builder().on(etcd.config("")).start();
-    let second = Server::builder().beside(&first);
+    let [second, third] = [(); 2].map(|()| Server::builder().beside(&first));
     first.grant("users/writer", "secrets:manage", "projects/-").await;
     first.grant("services/injector", "secrets:inject", "projects/-").await;
     let writer = first.token("users/writer").await;
@@ -63,7 +63,8 @@ async fn a_rotation_whose_server_is_killed_is_gone_on_with_by_another_and_loses_
         .into_iter()
         .enumerate()
         .map(|(at, ledger)| {
-            let server = if at % 2 == 0 { &first } else { &second };
+            // That which is killed, that which goes on, and one that knows of neither.
+            let server = [&first, &second, &third][at % 3];
             tokio::spawn(ledger.write_on(server.socket_client(&writer), is_over.clone()))
         })
         .collect();
@@ -105,10 +106,10 @@ async fn a_rotation_whose_server_is_killed_is_gone_on_with_by_another_and_loses_
     for writer in writing {
         resting.push(writer.await.expect("the writer ends well"));
     }
-    let third = Server::builder().beside(&first);
+    let fresh = Server::builder().beside(&first);
     for ledger in &mut resting {
-        let found = ledger.settle(&third.client(&injector)).await;
-        for other in [&first, &second] {
+        let found = ledger.settle(&fresh.client(&injector)).await;
+        for other in [&first, &second, &third] {
             assert_eq!(environment(&other.client(&injector), &ledger.scope).await, found, "all servers agree");
         }
     }

@@ -12,6 +12,7 @@ mod operations;
 mod references;
 mod replicas;
 mod revival;
+mod rotated_beside;
 mod rotation;
 mod sessions;
 mod tampering;

@@ -29,7 +29,7 @@ const SERVICE: &str = "services/injector";
 const SERVER: &str = "projects/large/servers/s";
 
 /// What every secret should be, by name.
-type Ledger = BTreeMap<String, String>;
+pub(super) type Ledger = BTreeMap<String, String>;
 
 /// Scopes from empty to full, and somebody who may do everything in them.
 async fn furnish(world: &World, vault: &Vault, large: u64) -> Ledger {
@@ -91,7 +91,7 @@ pub(super) async fn rotate(world: &World, vault: &Vault, keys: RotatedKeys) {
 }
 
 /// Waits until the rotation that was cut off is done.
-async fn finish(vault: &Vault) {
+pub(super) async fn finish(vault: &Vault) {
     let ends = async {
         loop {
             match vault.rotation() {
@@ -106,7 +106,7 @@ async fn finish(vault: &Vault) {
 }
 
 /// The values of a store as somebody who opens it now finds them.
-async fn found(world: &World) -> Ledger {
+pub(super) async fn found(world: &World) -> Ledger {
     let vault = world.vault().await;
     let state = vault.view().read();
     let all = state.scopes_from("", None).flat_map(|scope| scope.owned_secrets().collect::<Vec<_>>());

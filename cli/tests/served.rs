@@ -216,7 +216,8 @@ const NOBODY: &str = "unix:///nonexistent/coffer.sock";
 
 #[test]
 fn each_of_several_servers_says_whether_it_serves() {
-    let (serving, waiting) = (Fake::start(), Fake::saying(ServingStatus::NotServing));
+    let (serving, waiting) = (Fake::start(), Fake::saying(ServingStatus::NotServing, ServingStatus::NotServing));
+    let cut_off = Fake::saying(ServingStatus::Serving, ServingStatus::NotServing);
     let status = |addresses: &[&str], options: &[&str]| {
         coffer(&serving, &[&["status", "--address", &addresses.join(",")], options].concat(), "")
     };
@@ -228,6 +229,13 @@ fn each_of_several_servers_says_whether_it_serves() {
     assert_eq!((code, stdout, stderr.as_str()), (Some(1), expected, ""));
     let (code, stdout, stderr) = status(&[up, up], &[]);
     assert_eq!((code, stdout, stderr.as_str()), (Some(0), format!("serving at {up}\n").repeat(2), ""));
+    let apart = cut_off.address.as_str();
+    for others in [&[][..], &[up], &[down]] {
+        let (code, stdout, stderr) = status(&[&[apart], others].concat(), &[]);
+        let told = format!("serving workloads only at {apart}: the store is out of reach; the server's log says why\n");
+        assert!(stdout.starts_with(&told), "{stdout}");
+        assert_eq!((code, stderr.as_str()), (Some(1), ""));
+    }
     let (code, stdout, stderr) = status(&[down, NOBODY], &["--output", "json"]);
     assert_eq!((code, stderr.lines().next()), (Some(69), Some("error: none of 2 servers serves now")));
     assert!(stderr.contains("hint: is the server running there"), "{stderr}");

@@ -28,7 +28,7 @@ use crate::{
     seal::source,
     serve::{self, BindError, Certificates, CertificatesError, End, Limits, Listener, ServeError, Stage},
     store::{embedded::OpenError as StoreError, etcd},
-    vault::{self, Vault},
+    vault::{self, Serves, Vault},
 };
 
 /// How long the audit log and the store may take to write what they hold at the end.
@@ -145,8 +145,8 @@ impl Bound {
         let Server { config, opener, vault, certificates, etcd_files, began } = server;
         let stage = Arc::new(watch::Sender::new(Stage::Serving));
         let follower = tokio::spawn(follow(signals.stage, Arc::clone(&stage)));
-        let healthy = watch::Sender::new(false);
-        let standard = services::add(Routes::default(), &config, healthy.subscribe(), stage.subscribe())?;
+        let extent = watch::Sender::new(serve::Extent::Nothing);
+        let standard = services::add(Routes::default(), &config, extent.subscribe(), stage.subscribe())?;
         let switch = Switch::new(standard);
         let _address_file = match &config.address_file {
             None => None,
@@ -166,7 +166,7 @@ impl Bound {
             let (place, listen) = (config.store.place(), addresses.join(" "));
             move |vault: &Vault| {
                 switch.unseal(api::routes(vault.clone(), stage.subscribe()));
-                tokio::spawn(report_health(vault.watch_health(), healthy));
+                tokio::spawn(report_health(vault.watch_health(), extent));
                 let counts = vault.view().read().counts();
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"),
@@ -241,10 +241,13 @@ fn advance(stage: &watch::Sender<Stage>, to: Stage) {
 }
 
 /// Hands the vault's health on until it is gone, and with it the sender.
-async fn report_health(mut vault: watch::Receiver<bool>, healthy: watch::Sender<bool>) {
+async fn report_health(mut vault: watch::Receiver<Serves>, extent: watch::Sender<serve::Extent>) {
     loop {
-        let now = *vault.borrow_and_update();
-        healthy.send_replace(now);
+        extent.send_replace(match *vault.borrow_and_update() {
+            Serves::Nothing => serve::Extent::Nothing,
+            Serves::Workloads => serve::Extent::WithoutStore,
+            Serves::Everything => serve::Extent::Everything,
+        });
         if vault.changed().await.is_err() {
             return;
         }

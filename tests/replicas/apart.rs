@@ -131,6 +131,7 @@ async fn without_a_majority_writes_are_refused_at_once_and_workloads_answered_fo
         let (workload, starting, manager) = (server.client(&token), server.client(&start), manager.clone());
         async move {
             let (mut stale, mut last_good) = (0_u32, SystemTime::UNIX_EPOCH);
+            let mut is_told = false;
             loop {
                 let began = Instant::now();
                 let write = manager.secrets().create_secret(secret(SCOPE, name, "value")).await;
@@ -144,6 +145,7 @@ async fn without_a_majority_writes_are_refused_at_once_and_workloads_answered_fo
                         let age = age(last_good);
                         assert!(age < MAX_STALE + SLACK, "answered after {age:?}");
                         stale += 1;
+                        is_told |= serves(server, "").await && !serves(server, "coffer.v1.Secrets").await;
                     }
                     Err(status) => {
                         let why = refused::<()>(Err(status));
@@ -156,19 +158,20 @@ async fn without_a_majority_writes_are_refused_at_once_and_workloads_answered_fo
             }
             let age = age(last_good);
             assert!(stale > 0 && age >= MAX_STALE, "refused after {age:?} and {stale} answers");
+            assert!(is_told, "health says what is served meanwhile, and what is not");
         }
     });
     let [one, other] = watched;
     tokio::join!(one, other);
     for server in [&first, &second] {
-        until_async("health to say so", async || (!serves(server).await).then_some(())).await;
+        until_async("health to say so", async || (!serves(server, "").await).then_some(())).await;
         let fetched = server.client(&token).workloads().fetch_environment(fetch()).await;
         assert_eq!(refused(fetched).why(), (Code::Unavailable, "STORE_UNAVAILABLE"));
     }
 
     lost.iter().for_each(|at| etcd.signal_one(*at, Signal::CONT));
     for server in [&first, &second] {
-        until_async("health to say so", async || serves(server).await.then_some(())).await;
+        until_async("health to say so", async || serves(server, "coffer.v1.Secrets").await.then_some(())).await;
     }
     for (name, server, manager) in names {
         until_async("writes to go on", async || {
@@ -188,9 +191,9 @@ async fn without_a_majority_writes_are_refused_at_once_and_workloads_answered_fo
     exchange(&second.client(&start), 2).await.expect("nobody has used it up");
 }
 
-/// What grpc.health.v1 says.
-async fn serves(server: &Server) -> bool {
-    let request = tonic_health::pb::HealthCheckRequest::default();
+/// What grpc.health.v1 says of a service; of the server as a whole without a name.
+async fn serves(server: &Server, service: &str) -> bool {
+    let request = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
     let token = server.operator_token();
     let answer = server.client(&token).health().check(request).await.expect("told").into_inner();
     answer.status() == tonic_health::pb::health_check_response::ServingStatus::Serving

@@ -15,8 +15,9 @@ use crate::{
 
 /// Say of each server whether it serves; needs no token
 ///
-/// With --address and several addresses each of them is asked. Ends with exit code 0 if all serve, 1 if some do, and 69 if
-/// none does.
+/// With --address and several addresses each of them is asked. One that does not reach its store serves workloads with what it
+/// last knew, and nobody else. Ends with exit code 0 if all serve, 1 if not all do or one serves workloads only, and 69 if none
+/// does.
 #[derive(clap::Args)]
 pub(crate) struct Status {}
 
@@ -34,12 +35,27 @@ struct Health {
 }
 
 const SERVING: &str = "serving";
+const WORKLOADS_ONLY: &str = "serving workloads only";
+const STORE_AWAY: &str = "the store is out of reach; the server's log says why";
+/// Answers for calls that need the store.
+const NEEDS_STORE: &str = "coffer.v1.Secrets";
+
+/// What a server says of itself.
+struct Answer {
+    /// Of whatever it serves.
+    any: ServingStatus,
+    /// Of what needs the store.
+    all: ServingStatus,
+}
 
 impl Health {
-    fn new(address: &Address, answer: &Result<ServingStatus, Error>) -> Self {
+    fn new(address: &Address, answer: &Result<Answer, Error>) -> Self {
         let address = address.to_string();
         match answer {
-            Ok(ServingStatus::Serving) => Self { address, status: SERVING, problem: None },
+            Ok(Answer { all: ServingStatus::Serving, .. }) => Self { address, status: SERVING, problem: None },
+            Ok(Answer { any: ServingStatus::Serving, .. }) => {
+                Self { address, status: WORKLOADS_ONLY, problem: Some(STORE_AWAY.to_owned()) }
+            }
             Ok(_) => Self { address, status: "not serving", problem: None },
             Err(error) => {
                 let message = error.message();
@@ -70,7 +86,8 @@ impl Status {
             servers.push(Health::new(address, &answer));
             error = error.or(answer.err());
         }
-        let serving = servers.iter().filter(|server| server.status == SERVING).count();
+        let count = |status| servers.iter().filter(|server| server.status == status).count();
+        let (whole, serving) = (count(SERVING), count(SERVING) + count(WORKLOADS_ONLY));
         let failed = match (&servers[..], error) {
             ([_], Some(error)) => return Err(error.into()),
             // It is wrong here.
@@ -87,12 +104,15 @@ impl Status {
             let hint = failed.as_ref().and_then(Failure::hint_text).map(str::to_owned);
             hint.into_iter().fold(failure, Failure::hint)
         });
-        Ok(Report { negative: serving < all, failure, ..report })
+        Ok(Report { negative: whole < all, failure, ..report })
     }
 }
 
-async fn ask(at: Config) -> Result<ServingStatus, Error> {
+async fn ask(at: Config) -> Result<Answer, Error> {
     let client = Client::connect(at).await?;
-    let request = HealthCheckRequest { service: String::new() };
-    Ok(client.call(client.health().check(request)).await?.status())
+    let check = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        Ok::<_, Error>(client.call(client.health().check(request)).await?.status())
+    };
+    Ok(Answer { any: check("").await?, all: check(NEEDS_STORE).await? })
 }

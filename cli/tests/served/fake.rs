@@ -54,15 +54,15 @@ impl Fake {
 
     /// Starts one whose streams end so.
     pub(crate) fn ending(ending: Ending) -> Self {
-        Self::with(ending, ServingStatus::Serving)
+        Self::with(ending, Said { any: ServingStatus::Serving, each: ServingStatus::Serving })
     }
 
-    /// Starts one that says so of itself.
-    pub(crate) fn saying(status: ServingStatus) -> Self {
-        Self::with(Ending::Whole, status)
+    /// Starts one that says so of itself as a whole, and of each of its services.
+    pub(crate) fn saying(any: ServingStatus, each: ServingStatus) -> Self {
+        Self::with(Ending::Whole, Said { any, each })
     }
 
-    fn with(ending: Ending, status: ServingStatus) -> Self {
+    fn with(ending: Ending, said: Said) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("set");
         let address = format!("http://{}", listener.local_addr().expect("its address"));
@@ -77,7 +77,7 @@ impl Fake {
                 .add_service(ImportsServer::new(service.clone()))
                 .add_service(TokensServer::new(service))
                 .add_service(OperationsServer::new(operations::Service(ending)))
-                .add_service(HealthServer::new(Said(status)))
+                .add_service(HealthServer::new(said))
                 .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener))
                 .await
         });
@@ -179,14 +179,18 @@ impl Tokens for Service {
     }
 }
 
-struct Said(ServingStatus);
+struct Said {
+    any: ServingStatus,
+    each: ServingStatus,
+}
 
 #[tonic::async_trait]
 impl Health for Said {
     type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
 
-    async fn check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        Ok(Response::new(HealthCheckResponse { status: self.0.into() }))
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let status = if request.get_ref().service.is_empty() { self.any } else { self.each };
+        Ok(Response::new(HealthCheckResponse { status: status.into() }))
     }
 
     async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {

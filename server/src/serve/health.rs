@@ -19,24 +19,45 @@ use super::Stage;
 /// Largest request, in bytes: one service name.
 const REQUEST_BYTES_MAX: usize = 1024;
 
-/// Answers for the whole server (`""`) and for each of `services`: serving while `is_serving` and no drain has begun.
+/// How much can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// Nothing.
+    Nothing,
+    /// The services that can do for a while without the store.
+    WithoutStore,
+    /// Everything.
+    Everything,
+}
+
+/// A service of the API.
+#[derive(Clone, Debug)]
+pub struct ApiService {
+    /// `package.Name`.
+    pub name: String,
+    /// Whether it can do for a while without the store.
+    pub does_without_store: bool,
+}
+
+/// Answers for the whole server (`""`), which serves while it serves anything, and for each of `services`, until a drain
+/// begins.
 pub fn health(
-    services: Vec<String>,
-    is_serving: watch::Receiver<bool>,
+    services: Vec<ApiService>,
+    extent: watch::Receiver<Extent>,
     stage: watch::Receiver<Stage>,
 ) -> HealthServer<impl Health> {
-    HealthServer::new(Reporter { services: services.into(), state: State { is_serving, stage } })
+    HealthServer::new(Reporter { services: services.into(), state: State { extent, stage } })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
 }
 
 struct Reporter {
-    services: Arc<[String]>,
+    services: Arc<[ApiService]>,
     state: State,
 }
 
 #[derive(Clone)]
 struct State {
-    is_serving: watch::Receiver<bool>,
+    extent: watch::Receiver<Extent>,
     stage: watch::Receiver<Stage>,
 }
 
@@ -45,25 +66,35 @@ impl State {
         // Whoever dropped a sender is gone, and with it what could be served.
         *self.stage.borrow() != Stage::Serving
             || self.stage.has_changed().is_err()
-            || self.is_serving.has_changed().is_err()
+            || self.extent.has_changed().is_err()
     }
 
-    fn status(&self) -> ServingStatus {
-        if !self.has_ended() && *self.is_serving.borrow() { ServingStatus::Serving } else { ServingStatus::NotServing }
+    /// Of what needs so much.
+    fn status(&self, needed: Extent) -> ServingStatus {
+        if !self.has_ended() && *self.extent.borrow() >= needed {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        }
     }
 
     async fn changed(&mut self) {
         // An error is an end, which `has_ended` sees.
         tokio::select! {
-            _ = self.is_serving.changed() => {}
+            _ = self.extent.changed() => {}
             _ = self.stage.changed() => {}
         }
     }
 }
 
 impl Reporter {
-    fn knows(&self, service: &str) -> bool {
-        service.is_empty() || self.services.iter().any(|known| known == service)
+    /// How much must be served for a service to be; `None` if there is no such service.
+    fn needed(&self, service: &str) -> Option<Extent> {
+        if service.is_empty() {
+            return Some(Extent::WithoutStore);
+        }
+        let known = self.services.iter().find(|known| known.name == service)?;
+        Some(if known.does_without_store { Extent::WithoutStore } else { Extent::Everything })
     }
 }
 
@@ -76,22 +107,21 @@ impl Health for Reporter {
     type WatchStream = ReceiverStream<Result<HealthCheckResponse, Status>>;
 
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        if self.knows(&request.get_ref().service) {
-            Ok(Response::new(answer(self.state.status())))
-        } else {
-            Err(Status::not_found("no such service"))
+        match self.needed(&request.get_ref().service) {
+            Some(needed) => Ok(Response::new(answer(self.state.status(needed)))),
+            None => Err(Status::not_found("no such service")),
         }
     }
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let is_known = self.knows(&request.get_ref().service);
+        let needed = self.needed(&request.get_ref().service);
         let mut state = self.state.clone();
         let (sender, stream) = mpsc::channel(1);
         tokio::spawn(async move {
             let mut sent = None;
             loop {
                 let ended = state.has_ended();
-                let status = if is_known { state.status() } else { ServingStatus::ServiceUnknown };
+                let status = needed.map_or(ServingStatus::ServiceUnknown, |needed| state.status(needed));
                 if sent != Some(status) && sender.send(Ok(answer(status))).await.is_err() || ended {
                     return;
                 }
@@ -113,16 +143,18 @@ mod tests {
     use super::*;
 
     struct Ends {
-        serving: watch::Sender<bool>,
+        extent: watch::Sender<Extent>,
         stage: watch::Sender<Stage>,
         reporter: Reporter,
     }
 
     fn reporter() -> Ends {
-        let (serving, is_serving) = watch::channel(true);
+        let (extent, followed_extent) = watch::channel(Extent::Everything);
         let (stage, followed) = watch::channel(Stage::Serving);
-        let state = State { is_serving, stage: followed };
-        Ends { serving, stage, reporter: Reporter { services: Arc::from(["coffer.v1.Secrets".to_owned()]), state } }
+        let state = State { extent: followed_extent, stage: followed };
+        let services = [("coffer.v1.Secrets", false), ("coffer.v1.Workloads", true)]
+            .map(|(name, does_without_store)| ApiService { name: name.to_owned(), does_without_store });
+        Ends { extent, stage, reporter: Reporter { services: Arc::from(services), state } }
     }
 
     fn ask(service: &str) -> Request<HealthCheckRequest> {
@@ -135,14 +167,19 @@ mod tests {
         let check = async |service: &str| {
             ends.reporter.check(ask(service)).await.map(|response| response.into_inner().status())
         };
-        for service in ["", "coffer.v1.Secrets"] {
-            assert_eq!(check(service).await.expect("known"), ServingStatus::Serving);
+        for (extent, serving) in [
+            (Extent::Everything, &["", "coffer.v1.Secrets", "coffer.v1.Workloads"][..]),
+            (Extent::WithoutStore, &["", "coffer.v1.Workloads"]),
+            (Extent::Nothing, &[]),
+            (Extent::Everything, &["", "coffer.v1.Secrets", "coffer.v1.Workloads"]),
+        ] {
+            ends.extent.send_replace(extent);
+            for service in ["", "coffer.v1.Secrets", "coffer.v1.Workloads"] {
+                let is_serving = check(service).await.expect("known") == ServingStatus::Serving;
+                assert_eq!(is_serving, serving.contains(&service), "{extent:?} {service}");
+            }
         }
         assert_eq!(check("other").await.expect_err("unknown").code(), tonic::Code::NotFound);
-        ends.serving.send_replace(false);
-        assert_eq!(check("").await.expect("known"), ServingStatus::NotServing);
-        ends.serving.send_replace(true);
-        assert_eq!(check("").await.expect("known"), ServingStatus::Serving);
         ends.stage.send_replace(Stage::Draining);
         assert_eq!(check("").await.expect("known"), ServingStatus::NotServing);
     }
@@ -153,9 +190,9 @@ mod tests {
         let mut watch = ends.reporter.watch(ask("")).await.expect("a stream").into_inner();
         let mut next = async || watch.next().await.map(|status| status.expect("a status").status());
         assert_eq!(next().await, Some(ServingStatus::Serving));
-        ends.serving.send_replace(false);
+        ends.extent.send_replace(Extent::Nothing);
         assert_eq!(next().await, Some(ServingStatus::NotServing));
-        ends.serving.send_replace(true);
+        ends.extent.send_replace(Extent::WithoutStore);
         assert_eq!(next().await, Some(ServingStatus::Serving));
         ends.stage.send_replace(Stage::Draining);
         assert_eq!(next().await, Some(ServingStatus::NotServing));
@@ -175,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_store_nothing_is_served() {
         let ends = reporter();
-        drop(ends.serving);
+        drop(ends.extent);
         let answer = ends.reporter.check(ask("")).await.expect("known").into_inner();
         assert_eq!(answer.status(), ServingStatus::NotServing);
         let mut watch = ends.reporter.watch(ask("")).await.expect("a stream").into_inner();

@@ -33,7 +33,7 @@ use self::{accept::Acceptor, admission::Admission, calls::CallsLayer};
 pub use calls::UntilTaken;
 pub use certificates::{Certificates, CertificatesError};
 pub use connection::PeerInfo;
-pub use health::health;
+pub use health::{ApiService, Extent, health};
 pub use listener::{BindError, Listener};
 pub use marks::Marks;
 pub use taken::{ReaderTooSlow, Taken};

@@ -9,17 +9,18 @@ use tonic_reflection::server::{Builder, Error};
 
 use crate::{
     config::Config,
-    serve::{self, Stage},
+    serve::{self, ApiService, Extent, Stage},
+    vault::is_served_from_view,
 };
 
 /// `routes` with health, and if the configuration says so with reflection.
 pub(super) fn add(
     routes: Routes,
     config: &Config,
-    is_serving: watch::Receiver<bool>,
+    extent: watch::Receiver<Extent>,
     stage: watch::Receiver<Stage>,
 ) -> Result<Routes, Error> {
-    let routes = routes.add_service(serve::health(names(), is_serving, stage));
+    let routes = routes.add_service(serve::health(services(), extent, stage));
     if !config.reflection {
         return Ok(routes);
     }
@@ -35,12 +36,14 @@ pub(super) fn add(
 }
 
 /// Every service of the API, from its descriptor, so that none can be forgotten.
-fn names() -> Vec<String> {
+fn services() -> Vec<ApiService> {
     let descriptors = FileDescriptorSet::decode(coffer_proto::FILE_DESCRIPTOR_SET).unwrap_or_default();
-    let services = descriptors
-        .file
-        .iter()
-        .flat_map(|file| file.service.iter().map(|service| format!("{}.{}", file.package(), service.name())));
+    let services = descriptors.file.iter().flat_map(|file| {
+        file.service.iter().map(|service| {
+            let name = format!("{}.{}", file.package(), service.name());
+            ApiService { does_without_store: is_served_from_view(&name), name }
+        })
+    });
     services.collect()
 }
 
@@ -50,9 +53,12 @@ mod tests {
 
     #[test]
     fn the_services_of_the_api_are_known() {
-        let names = names();
-        for name in ["Secrets", "Imports", "Scopes", "Access", "Tokens", "Workloads"] {
-            assert!(names.contains(&format!("coffer.v1.{name}")), "{names:?}");
+        let services = services();
+        for (name, does_without_store) in
+            [("Secrets", false), ("Scopes", false), ("Tokens", false), ("Workloads", true), ("Templates", true)]
+        {
+            let service = services.iter().find(|service| service.name == format!("coffer.v1.{name}"));
+            assert_eq!(service.map(|service| service.does_without_store), Some(does_without_store), "{name}");
         }
     }
 }

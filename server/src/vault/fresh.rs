@@ -33,6 +33,22 @@ const CAUSES_TOLD_MAX: usize = 3;
 /// Services whose calls are answered from the view while the store is out of reach: those of workloads.
 const FROM_VIEW: [&str; 3] = ["coffer.v1.Workloads/", "coffer.v1.Templates/", "coffer.v1.Redactions/"];
 
+/// How much a vault can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Nothing: the view has failed, or is too old.
+    Nothing,
+    /// Calls of workloads, from the view.
+    Workloads,
+    /// Everything.
+    Everything,
+}
+
+/// Whether the calls of a service, `package.Name`, are answered from the view while the store is out of reach.
+pub fn is_served_from_view(service: &str) -> bool {
+    FROM_VIEW.iter().any(|served| served.trim_end_matches('/') == service)
+}
+
 /// Whose the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
@@ -216,8 +232,12 @@ impl Vault {
             // What went wrong is learnt.
             let _ = self.look_within(freshness, if is_broken { PROBE_MAX } else { LOOK_MAX }).await;
         }
-        let serves = self.0.view.error().is_none() && (freshness.broken().is_none() || !self.is_too_stale(freshness));
-        self.0.healthy.send_if_modified(|healthy| std::mem::replace(healthy, serves) != serves);
+        let serves = match (self.0.view.error(), freshness.broken()) {
+            (None, None) => Serves::Everything,
+            (None, Some(_)) if !self.is_too_stale(freshness) => Serves::Workloads,
+            _ => Serves::Nothing,
+        };
+        self.0.serves.send_if_modified(|served| std::mem::replace(served, serves) != serves);
     }
 }
 

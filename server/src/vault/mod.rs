@@ -49,7 +49,7 @@ pub use declarations::{NewDeclaration, ShownDeclaration};
 pub use environment::{Described, DescribedEntry, EntryState, Environment, Fetched, FetchedVariable, Purpose};
 pub use epoch::raise_epoch;
 pub use error::{Error, Violation};
-pub use fresh::Sharing;
+pub use fresh::{Serves, Sharing, is_served_from_view};
 pub use grants::{Effective, EffectiveReason, NewGrant};
 pub use health::{Health, HealthRequest};
 pub use import::{Conflict, Import, ImportAction, ImportEntry, ImportOutcome};
@@ -89,15 +89,15 @@ struct Inner {
     soft: soft::Soft,
     resolutions: watch::Resolutions,
     rotations: rotation::Rotations,
-    healthy: tokio::sync::watch::Sender<bool>,
+    serves: tokio::sync::watch::Sender<Serves>,
     keys: crate::seal::source::KeyHealth,
 }
 
 impl Vault {
-    /// `true` while calls can be served; `false` once the view has failed. A store that takes no writes says so in the status:
+    /// How much can be served: nothing once the view has failed. A store that takes no writes says so in the status:
     /// it still serves the workloads, and must not be taken out of a load balancer for it.
-    pub fn watch_health(&self) -> tokio::sync::watch::Receiver<bool> {
-        self.0.healthy.subscribe()
+    pub fn watch_health(&self) -> tokio::sync::watch::Receiver<Serves> {
+        self.0.serves.subscribe()
     }
 
     /// The memory ceiling, in bytes.

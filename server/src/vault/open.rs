@@ -15,7 +15,7 @@ use coffer_proto::{
     token::Token,
 };
 
-use super::{Inner, LOCKS, Sharing, Vault, expiry, fresh, soft, strangers::Strangers, tokens::token_kind};
+use super::{Inner, LOCKS, Serves, Sharing, Vault, expiry, fresh, soft, strangers::Strangers, tokens::token_kind};
 use crate::{
     audit::{Audit, Event, Phase, Subject},
     clock::Clock,
@@ -251,7 +251,7 @@ impl Vault {
             soft: soft::Soft::default(),
             resolutions: Default::default(),
             rotations: Default::default(),
-            healthy: watch::Sender::new(true),
+            serves: watch::Sender::new(Serves::Everything),
             keys: Default::default(),
         });
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));
@@ -269,6 +269,6 @@ async fn watch_view(vault: Weak<Inner>, failure: impl Future<Output = Option<vie
     if failure.await.is_some()
         && let Some(inner) = vault.upgrade()
     {
-        inner.healthy.send_replace(false);
+        inner.serves.send_replace(Serves::Nothing);
     }
 }

@@ -6,7 +6,10 @@ use coffer_proto::name::Permission;
 use tokio::time::timeout;
 
 use super::world::{World, list, new, scope};
-use crate::store::{Error as StoreError, faulty::Faulty, memory::Memory};
+use crate::{
+    store::{Error as StoreError, faulty::Faulty, memory::Memory},
+    vault::Serves,
+};
 
 const USER: &str = "users/alice";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,7 +47,7 @@ async fn a_view_whose_follower_panics_has_failed() {
     let call = world.call(&vault, USER).await;
     let mut health = vault.watch_health();
     faults.panic();
-    timeout(PATIENCE, health.wait_for(|is_healthy| !is_healthy))
+    timeout(PATIENCE, health.wait_for(|serves| *serves == Serves::Nothing))
         .await
         .expect("it says so")
         .expect("the vault is there");

@@ -26,7 +26,7 @@ use crate::{
         faulty::{Fault, Faulty},
         memory::Memory,
     },
-    vault::{Call, Error, Fetched, Purpose, Sharing, Vault, write::line_of},
+    vault::{Call, Error, Fetched, Purpose, Serves, Sharing, Vault, write::line_of},
 };
 
 const MAX_STALE: Duration = Duration::from_secs(600);
@@ -69,7 +69,8 @@ async fn without_its_store_a_replica_serves_workloads_for_a_while_and_nobody_els
     let world = World::on(Arc::new(store)).await;
     let vault = world.replica(MAX_STALE).await;
     furnish(&world, &vault).await;
-    let healthy = vault.watch_health();
+    let health = vault.watch_health();
+    assert_eq!(*health.borrow(), Serves::Everything);
     let (call, fetched) = fetch(&world, &vault).await;
     assert_eq!((fetched.expect("fetched").variables.len(), call.stale_since()), (1, None));
 
@@ -92,14 +93,14 @@ async fn without_its_store_a_replica_serves_workloads_for_a_while_and_nobody_els
     assert_eq!(read, Err(Error::StoreUnavailable(AWAY.into())));
     let write = vault.create_secret(&owner, scope("projects/p"), Ok(new("B", "v"))).await.map(drop);
     assert_eq!(write, Err(Error::StoreUnavailable(AWAY.into())));
-    assert!(*healthy.borrow(), "it still serves workloads");
+    until("health to say so", || *health.borrow() == Serves::Workloads).await;
 
     *world.clock.moved.lock().expect("no panic before") += MAX_STALE + Duration::from_secs(1);
     assert_eq!(fetch(&world, &vault).await.1.map(drop), Err(Error::StoreUnavailable(AWAY.into())));
-    until("health to say so", || !*healthy.borrow()).await;
+    until("health to say so", || *health.borrow() == Serves::Nothing).await;
 
     faults.fail_reads(None);
-    until("it to be back", || *healthy.borrow()).await;
+    until("it to be back", || *health.borrow() == Serves::Everything).await;
     let (call, fetched) = fetch(&world, &vault).await;
     assert_eq!((fetched.expect("fetched").variables.len(), call.stale_since()), (1, None));
     vault

@@ -75,7 +75,7 @@ impl From<server::Error> for Failure {
                 None => failure,
             },
             server::Error::Audit(error) if error.is_in_use() => failure.hint(
-                "a server writes it: give this command a log of its own with --audit-file, and check both together later",
+                "a server writes it, and each process has a log of its own: name another with --audit-file or `audit.file`",
             ),
             _ => failure,
         }

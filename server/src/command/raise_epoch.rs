@@ -39,6 +39,7 @@ impl RaiseEpoch {
             return Err(Failure::usage(vec![error]).hint(hint));
         };
         let key = from_file.key(&key)?;
+        let audit = audit_file.clone();
         let Some(audit_file) = from_file.audit_file(audit_file.as_deref(), None) else {
             let error = "--audit-file or `audit.file` in the configuration file is needed".to_owned();
             return Err(Failure::usage(vec![error]));
@@ -56,7 +57,8 @@ impl RaiseEpoch {
         print::note(&format!("epoch {} begins at {position}, in {}", position.epoch.0, etcd.place()));
         print::note("every token of before has ended, so that none that was revoked since comes back");
         print::note("servers that run load everything again by themselves");
-        print::note(&format!("next: coffer-server operator{config}: a new token"));
+        let own_log = audit.map_or_else(String::new, |file| format!(" --audit-file {}", file.display()));
+        print::note(&format!("next: coffer-server operator{config}{own_log}: a new token"));
         Ok(())
     }
 }

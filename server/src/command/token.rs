@@ -25,7 +25,15 @@ impl Outlet {
     pub(super) fn open(path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path else { return Ok(Outlet::Stdout) };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|error| Failure::new(format!("token file {}: {error}", path.display())))?;
+        let file = file.map_err(|error| {
+            let failure = Failure::new(format!("token file {}: {error}", path.display()));
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    failure.hint("name another file, or move that one away: none is overwritten")
+                }
+                _ => failure,
+            }
+        })?;
         Ok(Outlet::File(file, path.to_owned()))
     }
 

@@ -161,7 +161,10 @@ impl Etcd {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.ask_ours(SHORT.within(left), ask.clone()).await {
                 Ok(answer) => return Some(answer),
-                Err(failure) => tracing::warn!(?failure, "the outcome of a transaction cannot be learnt; trying again"),
+                Err(failure) => {
+                    let why = failure.unread().to_string();
+                    tracing::warn!(why, "the outcome of a transaction cannot be learnt; trying again");
+                }
             }
             if Instant::now() + SETTLE_WAIT >= deadline {
                 return None;

@@ -57,12 +57,16 @@ async fn starts_and_uses_are_known_at_once_and_written_behind() {
     assert_eq!((starts(&vault, "projects/p/servers/s"), injected(&world, &vault).await), (2, used));
     // Another replica adds to it; neither takes away from the other.
     let other = world.vault().await;
-    start(&world, &other, "projects/p/servers/s").await;
     start(&world, &vault, "projects/p/servers/s").await;
+    *world.clock.moved.lock().expect("no panic before") += Duration::from_secs(60);
+    start(&world, &other, "projects/p/servers/s").await;
+    let last = injected(&world, &other).await;
+    assert!(last >= used + 60);
+    // What is older is written later.
     other.write_soft_state(false).await.expect("written");
     vault.write_soft_state(false).await.expect("written");
     let third = world.vault().await;
-    assert_eq!(starts(&third, "projects/p/servers/s"), 4);
+    assert_eq!((starts(&third, "projects/p/servers/s"), injected(&world, &third).await), (4, last));
     let known = third.started_from(&third.view().read(), "projects/p/", "", 10);
     assert_eq!(known, [workload("projects/p/servers/s")]);
 }

@@ -9,11 +9,12 @@ use super::setting::{Given, SETTINGS, Setting, Shape, Source};
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-pub(super) fn read(path: &Path, mistakes: &mut Vec<String>) -> Vec<Given> {
+/// What a file gives; `None` if nothing of it is known.
+pub(super) fn read(path: &Path, mistakes: &mut Vec<String>) -> Option<Vec<Given>> {
     let text = match fs::metadata(path) {
         Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
             mistakes.push(format!("configuration file {} is larger than 1 MiB", path.display()));
-            return Vec::new();
+            return None;
         }
         _ => fs::read_to_string(path),
     };
@@ -21,19 +22,19 @@ pub(super) fn read(path: &Path, mistakes: &mut Vec<String>) -> Vec<Given> {
         Ok(text) => parse(&text, path, mistakes),
         Err(error) => {
             mistakes.push(format!("configuration file {} cannot be read: {error}", path.display()));
-            Vec::new()
+            None
         }
     }
 }
 
-fn parse(text: &str, path: &Path, mistakes: &mut Vec<String>) -> Vec<Given> {
+fn parse(text: &str, path: &Path, mistakes: &mut Vec<String>) -> Option<Vec<Given>> {
     let table = match text.parse::<Table>() {
         Ok(table) => table,
         Err(error) => {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             let message = error.message().replace('\n', ", ");
             mistakes.push(format!("configuration file {} is no TOML: line {line}: {message}", path.display()));
-            return Vec::new();
+            return None;
         }
     };
     let mut given = Vec::new();
@@ -49,7 +50,7 @@ fn parse(text: &str, path: &Path, mistakes: &mut Vec<String>) -> Vec<Given> {
             _ => given.extend(one("", key, value, path, mistakes)),
         }
     }
-    given
+    Some(given)
 }
 
 fn one(table: &str, key: &str, value: &Value, path: &Path, mistakes: &mut Vec<String>) -> Option<Given> {
@@ -102,7 +103,7 @@ mod tests {
         let all: String =
             sample.lines().map(|line| if is_off(line) { &line[1..] } else { line }.to_owned() + "\n").collect();
         let mut mistakes = Vec::new();
-        let given = parse(&all, Path::new("coffer.toml"), &mut mistakes);
+        let given = parse(&all, Path::new("coffer.toml"), &mut mistakes).expect("TOML");
         assert!(mistakes.is_empty(), "{mistakes:?}");
         for setting in SETTINGS {
             assert!(given.iter().any(|given| given.key == setting.key), "{} is missing", setting.file_key());

@@ -33,7 +33,8 @@ impl FileFlag {
     pub fn read(&self) -> Result<FromFile, Mistakes> {
         let mut mistakes = Vec::new();
         environment::read(std::env::vars_os(), &mut mistakes);
-        let given = self.config.as_deref().map_or_else(Vec::new, |path| file::read(path, &mut mistakes));
+        let given =
+            self.config.as_deref().map_or_else(Vec::new, |path| file::read(path, &mut mistakes).unwrap_or_default());
         let etcd = store::etcd_of(given.clone()).unwrap_or_else(|more| {
             mistakes.extend(more);
             None

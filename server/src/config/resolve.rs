@@ -30,10 +30,13 @@ pub fn load(flags: &Flags, variables: impl IntoIterator<Item = (OsString, OsStri
     let environment = environment::read(variables, &mut mistakes);
     let mut given = flags.given();
     given.extend(environment.given);
+    let mut is_whole = true;
     if let Some(path) = flags.config.as_ref().or(environment.config.as_ref()) {
-        given.extend(file::read(path, &mut mistakes));
+        let read = file::read(path, &mut mistakes);
+        is_whole = read.is_some();
+        given.extend(read.unwrap_or_default());
     }
-    let mut resolver = Resolver { given, credentials, mistakes };
+    let mut resolver = Resolver { given, credentials, mistakes, is_whole };
     let config = resolver.config();
     match config {
         Some(config) if resolver.mistakes.is_empty() => Ok(config),
@@ -47,6 +50,8 @@ pub(super) struct Resolver {
     /// Where systemd put the unit's credentials.
     pub(super) credentials: Option<PathBuf>,
     pub(super) mistakes: Vec<String>,
+    /// Whether what is not among the given is not given: not so where a file could not be read.
+    pub(super) is_whole: bool,
 }
 
 impl Resolver {
@@ -108,7 +113,14 @@ impl Resolver {
         if self.source(key).is_none() {
             let setting = Setting::of(key);
             let names = [setting.flag, setting.variable].into_iter().flatten().collect::<Vec<_>>().join(", ");
-            self.mistakes.push(format!("{names} or `{}` in the configuration file is needed", setting.file_key()));
+            self.missing(format!("{names} or `{}` in the configuration file is needed", setting.file_key()));
+        }
+    }
+
+    /// Complains about what is not given.
+    pub(super) fn missing(&mut self, complaint: String) {
+        if self.is_whole {
+            self.mistakes.push(complaint);
         }
     }
 
@@ -140,7 +152,7 @@ impl Resolver {
         }
         let default = key::default(credentials.as_deref());
         if default.is_none() {
-            self.mistakes.push(key::NONE.to_owned());
+            self.missing(key::NONE.to_owned());
         }
         default
     }
@@ -416,11 +428,17 @@ mod tests {
 
     #[test]
     fn files_that_cannot_be_read_are_named() {
-        assert!(mistakes(&["--config", "/nowhere/c.toml"], &[])[0].contains("/nowhere/c.toml cannot be read"));
+        let all = mistakes(&["--config", "/nowhere/c.toml"], &[]);
+        assert!(all[0].contains("/nowhere/c.toml cannot be read"));
+        assert_eq!(all.len(), 1, "what it may give is not missed: {all:?}");
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("c.toml");
         fs::write(&file, "data = 'x'\nlisten = [\n").expect("a file");
         let all = mistakes(&["--config", file.to_str().expect("UTF-8")], &[]);
-        assert!(all[0].contains("c.toml is no TOML: line "), "{all:?}");
+        assert!(all[0].contains("c.toml is no TOML: line ") && all.len() == 1, "{all:?}");
+        fs::write(&file, "store = 'etc'\nkey_file = 'k'\n[etcd]\nendpoints = ['http://127.0.0.1:2379']\n")
+            .expect("a file");
+        let all = mistakes(&["--config", file.to_str().expect("UTF-8")], &[]);
+        assert!(all[0].contains("\"etc\" is no store") && all.len() == 1, "{all:?}");
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn etcd_of(given: Vec<Given>) -> Result<Option<EtcdSetting>, Vec<Stri
     if !is_asked_for {
         return Ok(None);
     }
-    let mut resolver = Resolver { given, credentials: None, mistakes: Vec::new() };
+    let mut resolver = Resolver { given, credentials: None, mistakes: Vec::new(), is_whole: true };
     let etcd = resolver.etcd();
     if resolver.mistakes.is_empty() { Ok(etcd) } else { Err(resolver.mistakes) }
 }
@@ -107,10 +107,13 @@ impl Resolver {
             other => Err(vec![format!("{other:?} is no store: give embedded or etcd")]),
         });
         let etcd = self.etcd();
+        if is_in_etcd.is_none() && self.source(Item::Store).is_some() {
+            return None;
+        }
         if is_in_etcd == Some(true) {
             self.refuse(Item::Data, "a server with its store in etcd has no data directory");
             if self.source(Item::AuditFile).is_none() {
-                self.mistakes.push(
+                self.missing(
                     "--audit-file, COFFER_SERVER_AUDIT_FILE or `audit.file` in the configuration file is needed: with its \
                      store in etcd a server has no data directory"
                         .to_owned(),

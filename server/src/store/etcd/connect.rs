@@ -59,6 +59,9 @@ impl Wait {
 /// A small read or write.
 pub(super) const SHORT: Wait = Wait { member_max: Duration::from_millis(500), total_max: Duration::from_secs(2) };
 
+/// Nobody is asked with less time than this left: it would say nothing of the member.
+pub(super) const LEAST_WAIT: Duration = Duration::from_millis(50);
+
 /// The members of a cluster.
 pub(super) struct Cluster {
     members: Vec<Member>,
@@ -245,7 +248,7 @@ impl Cluster {
             if asked % self.members.len() == 0 {
                 sleep(ROUND_WAIT).await;
             }
-            if Instant::now() >= deadline {
+            if Instant::now() + LEAST_WAIT >= deadline {
                 return Err(failure);
             }
             earlier = Some(failure);

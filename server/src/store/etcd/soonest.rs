@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status, transport::Channel};
 
 use super::{
-    connect::{Cluster, ROUND_WAIT},
+    connect::{Cluster, LEAST_WAIT, ROUND_WAIT},
     error::Failure,
 };
 use crate::store::Error;
@@ -37,7 +37,7 @@ impl Cluster {
                 answer => return answer.map_err(Failure::unread),
             };
             sleep(ROUND_WAIT).await;
-            if Instant::now() >= deadline {
+            if Instant::now() + LEAST_WAIT >= deadline {
                 return Err(failure.unread());
             }
             earlier = Some(failure);
@@ -58,8 +58,10 @@ impl Cluster {
         let mut asked = Vec::new();
         let mut failure = Failure::Elsewhere("no member of etcd is known".into());
         loop {
-            if let Some(member) = members.next() {
-                let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
+            if (asked.is_empty() || left > LEAST_WAIT)
+                && let Some(member) = members.next()
+            {
                 asked.push((member, Box::pin(self.ask(member, MEMBER_MAX.min(left), message, &send))));
             }
             if asked.is_empty() {

@@ -20,6 +20,9 @@ use crate::{
     store::{Epoch, Error, Millis, TransactionId},
 };
 
+/// What etcd says of a write while its alarm CORRUPT stands.
+const CORRUPT: &str = "etcdserver: corrupt cluster";
+
 /// Why a store in etcd cannot be made or opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -102,7 +105,8 @@ impl Etcd {
         let never = vec![compare(key(), None, Is::Absent), compare(key(), None, Is::Present)];
         let ask = TxnRequest { compare: never, success: vec![put(key(), Vec::new())], failure: vec![get(key(), 0)] };
         match self.0.cluster.read(SHORT, &ask, txn).await {
-            // Without room etcd says so first. It lets deletes pass.
+            // An alarm is what etcd says first. Reads go on.
+            Err(Error::Unavailable(why)) if why.ends_with(CORRUPT) => Ok(()),
             Ok(_) | Err(Error::Full(_)) => Ok(()),
             Err(error) => Err(error),
         }

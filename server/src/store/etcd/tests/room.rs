@@ -29,6 +29,7 @@ async fn without_room_only_deletes_pass_and_are_seen() {
     let small = store.commit(transaction([put("small", "")])).await;
     assert!(matches!(small, Err(Error::Full(_))), "{small:?}");
     assert!(matches!(store.condition().await.writes, Writes::Deletes(_)));
+    store.may_write().await.expect("a server starts");
 
     let mut follower = store.changes(store.latest().await.expect("latest")).await.expect("a follower");
     // Of this handle, which has records of attempts, and of one that has none yet.
@@ -58,6 +59,7 @@ async fn what_etcd_refuses_as_corrupt_goes_on_when_the_alarm_ends() {
     let refused = store.commit(transaction([put("refused", "")])).await;
     assert!(matches!(&refused, Err(Error::Unavailable(why)) if why.contains("corrupt")), "{refused:?}");
     assert_eq!(records(&store).await.1.len(), 1, "reads pass");
+    store.may_write().await.expect("a server starts");
     assert!(matches!(store.condition().await.writes, Writes::Nothing(why) if why.contains("CORRUPT")));
     set(AlarmAction::Deactivate).await;
     store.commit(transaction([put("after", "")])).await.expect("commit").expect("no conflict");

@@ -119,10 +119,12 @@ impl Etcd {
                             // else uses the record, so the next one takes it as it is.
                             Outcome::Unknown => {
                                 let found = record.map_or(0, |record| record.mod_revision);
-                                if (1..attempt.before).contains(&found) {
+                                // What stood there in an epoch that is over says nothing of this one.
+                                let is_of_now = slot.as_ref().is_some_and(|slot| slot.epoch == stored.epoch);
+                                if is_of_now && (1..attempt.before).contains(&found) {
                                     self.replaced(stored.epoch);
                                 }
-                                slot.iter_mut().for_each(|slot| slot.revision = found);
+                                slot.iter_mut().for_each(|slot| slot.found(found, stored.epoch));
                                 return Err(NotDone("the record of its outcome is not there any more".into()));
                             }
                             outcome => outcome,
@@ -148,13 +150,13 @@ impl Etcd {
         };
         match outcome {
             Outcome::Landed(at) => {
-                slot.iter_mut().for_each(|slot| slot.revision = at);
+                slot.iter_mut().for_each(|slot| slot.found(at, stored.epoch));
                 // Whatever the epoch is by now.
                 let position = Position { epoch: stored.epoch, revision: revision(at) };
                 Ok(self.check_above(floor, position).map(Ok))
             }
             Outcome::Never(at) => {
-                slot.iter_mut().for_each(|slot| slot.revision = at);
+                slot.iter_mut().for_each(|slot| slot.found(at, stored.epoch));
                 Err(NotDone("its answer was lost, and it was given up".into()))
             }
             Outcome::Unknown => {

@@ -20,7 +20,7 @@ use super::{
     keys::Keys,
     transaction::{Is, compare, first, get, put, within},
 };
-use crate::store::{Error, Millis, TransactionId};
+use crate::store::{Epoch, Error, Millis, TransactionId};
 
 /// How long it is tried to learn an outcome. Longer than an election.
 pub(super) const SETTLE_MAX: Duration = Duration::from_secs(5);
@@ -51,6 +51,15 @@ pub(super) struct Slot {
     number: u32,
     /// Where its record stands; 0 if there is none.
     pub(super) revision: i64,
+    /// The epoch in which it was found there.
+    pub(super) epoch: Epoch,
+}
+
+impl Slot {
+    /// Its record stands there.
+    pub(super) fn found(&mut self, revision: i64, epoch: Epoch) {
+        (self.revision, self.epoch) = (revision, epoch);
+    }
 }
 
 /// One sending of a transaction.
@@ -86,7 +95,7 @@ impl Slots {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.free.pop().unwrap_or_else(|| {
             inner.count += 1;
-            Slot { number: inner.count, revision: 0 }
+            Slot { number: inner.count, revision: 0, epoch: Epoch(0) }
         })
     }
 

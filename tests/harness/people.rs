@@ -18,11 +18,14 @@ pub(crate) fn secret(parent: &str, name: &str, value: &str) -> v1::CreateSecretR
     }
 }
 
+/// Longer than anything takes on a busy machine, where servers are not optimised.
+const CALL_MAX: Duration = Duration::from_secs(60);
+
 /// A client that trusts the authorities of `ca_file`, or the system's.
 pub(crate) fn client_at(address: &str, token: &str, ca_file: Option<PathBuf>) -> Client {
     let credential = Some(Credential::Token(Token::parse(token).expect("a good token")));
     let address = address.parse().expect("the server's own address");
-    Client::lazy(Config { credential, ca_file, ..Config::new(address) }).expect("a client")
+    Client::lazy(Config { credential, ca_file, call_timeout: CALL_MAX, ..Config::new(address) }).expect("a client")
 }
 
 /// Calls until it is no matter of waiting any more: a store beyond a network may be slow on a busy machine, and whoever is

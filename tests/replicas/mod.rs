@@ -15,13 +15,22 @@ mod together;
 use coffer_client::Client;
 use coffer_proto::v1;
 
-use crate::harness::Server;
+use crate::harness::{Server, until_async};
 
 const SCOPE: &str = "projects/p";
 const WORKLOAD: &str = "projects/p/servers/s";
 
 fn fetch() -> v1::FetchEnvironmentRequest {
     v1::FetchEnvironmentRequest::default()
+}
+
+/// What a workload is given now, and not while a busy machine makes the store look away.
+async fn fetched_now(client: &Client) -> v1::FetchEnvironmentResponse {
+    until_async("an answer of now", async || {
+        let answer = client.workloads().fetch_environment(fetch()).await.ok()?.into_inner();
+        answer.stale_since.is_none().then_some(answer)
+    })
+    .await
 }
 
 fn list() -> v1::ListSecretsRequest {

@@ -7,7 +7,7 @@ use coffer_proto::{
 };
 use tonic::{Code, Status};
 
-use super::{SCOPE, WORKLOAD, fetch, list};
+use super::{SCOPE, WORKLOAD, fetched_now, list};
 use crate::harness::{Etcd, Server, again, refused, secret, until_async};
 
 /// Eight of them fill a scope.
@@ -46,8 +46,7 @@ async fn an_etcd_without_room_is_read_and_deleted_from_and_written_to_once_there
     // Reads go on, and whatever takes something away; and a server starts.
     assert_eq!(names(&manager).await, ["KEY"]);
     drop(Server::builder().beside(&server));
-    let fetched = workload.workloads().fetch_environment(fetch()).await.expect("fetched").into_inner();
-    assert_eq!((fetched.variables.len(), fetched.stale_since), (1, None));
+    assert_eq!(fetched_now(&workload).await.variables.len(), 1);
     let name = format!("tokens/{}", Token::parse(&revoked).expect("a token").id());
     server.operator().tokens().revoke_token(v1::RevokeTokenRequest { name }).await.expect("revoked");
     let over = server.client(&revoked).secrets().list_secrets(list()).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coffer_proto::{token::Token, v1};
 use tonic::Code;
 
-use super::{SCOPE, WORKLOAD, fetch, list, start_token};
+use super::{SCOPE, WORKLOAD, fetch, fetched_now, list, start_token};
 use crate::harness::{Etcd, Server, again, refused, secret, until_async};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,8 +22,8 @@ async fn what_one_server_acknowledged_every_other_shows_and_what_it_took_away_is
         assert_eq!(seen.secrets.len(), n + 1, "at once");
     }
     let workload = first.workload_token(WORKLOAD).await;
-    let fetched = second.client(&workload).workloads().fetch_environment(fetch()).await.expect("fetched").into_inner();
-    assert_eq!((fetched.variables.len(), fetched.stale_since), (50, None));
+    let fetched = fetched_now(&second.client(&workload)).await;
+    assert_eq!(fetched.variables.len(), 50);
 
     // A watch on one hears of a change through the other.
     let mut watch = second

@@ -8,6 +8,7 @@
 //! - [`token`]: the shape of bearer tokens.
 //! - [`reason`]: why a call failed, in words a program can compare.
 //! - [`limits`]: every limit a caller can meet.
+//! - [`metadata`]: what travels beside the messages.
 //! - [`escape`]: makes text of others safe to print.
 //! - [`misplaced`]: what of a mistaken command line an error may repeat.
 //!
@@ -15,6 +16,7 @@
 
 pub mod escape;
 pub mod limits;
+pub mod metadata;
 pub mod misplaced;
 pub mod name;
 pub mod reason;

@@ -6,10 +6,11 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
-use coffer_proto::{limits, name::Principal};
-use http::{Request, Response, header::AUTHORIZATION};
+use coffer_proto::{limits, metadata, name::Principal};
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
@@ -95,6 +96,9 @@ struct Places {
     all: Arc<Semaphore>,
 }
 
+/// In the principal's own lane, and among all.
+type Place = [OwnedSemaphorePermit; 2];
+
 /// A service behind its gate.
 #[derive(Clone)]
 pub(super) struct Gate<S> {
@@ -128,13 +132,14 @@ impl Guard {
         Ok((principal, turn.ok_or(Error::Overloaded(most))?))
     }
 
+    /// What a call holds while it is served.
+    async fn enter(&self, method: &str, call: &Call) -> Result<(Turn, Option<Place>), Error> {
+        let (principal, turn) = self.admit(method, call).await?;
+        Ok((turn, self.place(method, call, principal).await?))
+    }
+
     /// A place for a method whose messages are large; the others need none.
-    async fn place(
-        &self,
-        method: &str,
-        call: &Call,
-        principal: Principal,
-    ) -> Result<Option<[OwnedSemaphorePermit; 2]>, Error> {
+    async fn place(&self, method: &str, call: &Call, principal: Principal) -> Result<Option<Place>, Error> {
         let places = match method {
             // Workloads are without number, and none may ever import: they must not take the few places there are.
             IMPORT if principal.as_workload().is_some() => return Err(self.vault.deny(call, principal).await),
@@ -162,7 +167,7 @@ impl Places {
 
     /// A place, waited for within the call's own deadline: first in the principal's own lane, so that nobody has all of
     /// the places.
-    async fn take(&self, principal: Principal) -> Result<[OwnedSemaphorePermit; 2], Error> {
+    async fn take(&self, principal: Principal) -> Result<Place, Error> {
         let closed = |_| Error::Internal("the places of large messages are closed".into());
         let lane = self.lanes.of(principal.to_string()).acquire_owned().await.map_err(closed)?;
         Ok([lane, self.all.clone().acquire_owned().await.map_err(closed)?])
@@ -173,7 +178,14 @@ impl Places {
 fn call(method: &'static str, request: &Request<Body>) -> Result<Call, Error> {
     let peer = request.extensions().get::<PeerInfo>().map(|info| info.peer.clone());
     let authorization = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
-    Call::new(method, peer, authorization)
+    let call = Call::new(method, peer, authorization)?;
+    let refuses_stale = request.headers().get(metadata::STALE).is_some_and(|value| value == metadata::STALE_REFUSED);
+    Ok(if refuses_stale { call.refusing_stale() } else { call })
+}
+
+fn rfc3339(time: SystemTime) -> HeaderValue {
+    let text = humantime::format_rfc3339_millis(time).to_string();
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 impl<S: NamedService> NamedService for Gate<S> {
@@ -208,17 +220,19 @@ where
                 Ok(called) => called,
                 Err(error) => return Ok(status::of(error).into_http()),
             };
-            let (principal, turn) = match guard.admit(method, &call).await {
-                Ok(admitted) => admitted,
-                Err(error) => return Ok(status::of(error).into_http()),
+            let stale = call.staleness();
+            let mut response = match guard.enter(method, &call).await {
+                Ok((turn, _place)) => {
+                    request.extensions_mut().insert(call);
+                    let mut response = inner.call(request).await?;
+                    response.extensions_mut().insert(UntilTaken::hold(turn));
+                    response
+                }
+                Err(error) => status::of(error).into_http(),
             };
-            let _place = match guard.place(method, &call, principal).await {
-                Ok(place) => place,
-                Err(error) => return Ok(status::of(error).into_http()),
-            };
-            request.extensions_mut().insert(call);
-            let mut response = inner.call(request).await?;
-            response.extensions_mut().insert(UntilTaken::hold(turn));
+            if let Some(since) = stale.get() {
+                response.headers_mut().insert(metadata::STALE_SINCE, rfc3339(*since));
+            }
             Ok(response)
         })
     }
@@ -239,7 +253,10 @@ mod tests {
     use tonic::service::Routes;
 
     use super::*;
-    use crate::vault::tests::world::{OPERATOR, World};
+    use crate::{
+        store::{faulty::Faulty, memory::Memory},
+        vault::tests::world::{OPERATOR, World},
+    };
 
     #[test]
     fn every_method_of_the_contract_is_known() {
@@ -324,6 +341,36 @@ mod tests {
         assert_eq!(call().await.0, tonic::Code::ResourceExhausted);
         untaken.pop();
         assert_eq!(call().await.0, tonic::Code::Ok);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_of_now_says_so_and_is_refused_to_who_wants_nothing_else() {
+        let (store, faults) = Faulty::new(Memory::new());
+        let world = World::on(Arc::new(store)).await;
+        let vault = world.replica(Duration::from_secs(600)).await;
+        world.grant(&vault, "services/s", Permission::WorkloadsIssue, "projects/p").await;
+        let token = world.issue(&vault, "services/s", "projects/p/servers/s").await.expect("issued");
+        let mut routes = routes_of(vault);
+        let mut call = async |path: &str, stale: Option<&str>| {
+            let mut request = unfinished(path, Some(token.expose()));
+            *request.body_mut() = Body::new(Full::from(vec![0; 5]).map_err(|never| match never {}));
+            if let Some(stale) = stale {
+                request.headers_mut().insert(metadata::STALE, stale.parse().expect("a header"));
+            }
+            let answer = routes.call(request).await.expect("infallible");
+            let code = tonic::Status::from_header_map(answer.headers()).map_or(tonic::Code::Ok, |status| status.code());
+            let since =
+                answer.headers().get(metadata::STALE_SINCE).map(|since| since.to_str().expect("ASCII").to_owned());
+            (code, since.inspect(|since| assert!(humantime::parse_rfc3339(since).is_ok(), "{since}")).is_some())
+        };
+        const FETCH: &str = "/coffer.v1.Workloads/FetchEnvironment";
+        assert_eq!(call(FETCH, Some("no")).await, (tonic::Code::Ok, false));
+        faults.fail_reads(Some(crate::store::Error::Unavailable("away".into())));
+        assert_eq!(call(FETCH, Some("no")).await, (tonic::Code::Unavailable, true));
+        assert_eq!(call(FETCH, None).await, (tonic::Code::Ok, true));
+        assert_eq!(call("/coffer.v1.Workloads/WatchEnvironment", Some("no")).await, (tonic::Code::Unavailable, true));
+        assert_eq!(call("/coffer.v1.Templates/RenderTemplate", None).await, (tonic::Code::InvalidArgument, true));
+        assert_eq!(call("/coffer.v1.Access/TestPermissions", None).await, (tonic::Code::Unavailable, false));
     }
 
     #[test]

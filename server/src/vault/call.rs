@@ -27,6 +27,8 @@ pub struct Call {
     pub(super) method: &'static str,
     pub(super) peer: Option<String>,
     pub(super) credential: Result<Credential, identity::Error>,
+    /// Nothing stale is of use to the caller.
+    pub(super) refuses_stale: bool,
     stale: Arc<OnceLock<SystemTime>>,
 }
 
@@ -50,6 +52,7 @@ impl Call {
             method,
             peer,
             credential: Credential::from_header(authorization),
+            refuses_stale: false,
             stale: Arc::default(),
         })
     }
@@ -61,13 +64,24 @@ impl Call {
             method,
             peer: None,
             credential: Err(identity::Error::Missing),
+            refuses_stale: false,
             stale: Arc::default(),
         })
+    }
+
+    /// The same call of somebody who asks another server rather than take something stale.
+    pub fn refusing_stale(self) -> Self {
+        Self { refuses_stale: true, ..self }
     }
 
     /// Since when nobody knows whether what this call is answered with is still so; none if it is of now.
     pub fn stale_since(&self) -> Option<SystemTime> {
         self.stale.get().copied()
+    }
+
+    /// The same for when the call is over.
+    pub fn staleness(&self) -> Arc<OnceLock<SystemTime>> {
+        self.stale.clone()
     }
 
     /// Of several such moments the first one stays, which is not after the others.

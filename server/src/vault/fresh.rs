@@ -144,7 +144,7 @@ impl Freshness {
 
 impl Vault {
     /// Waits until the view shows everything acknowledged before now, by any server of the store. A call that may be
-    /// answered without is marked as stale.
+    /// answered without is marked as stale, also if its caller wants no such answer and is refused.
     pub(super) async fn fresh(&self, call: &Call) -> Result<(), Error> {
         let error = match self.current().await {
             Ok(()) => return Ok(()),
@@ -154,7 +154,7 @@ impl Vault {
         let is_workloads = FROM_VIEW.iter().any(|service| call.method.starts_with(service));
         if matches!(error, Error::StoreUnavailable(_)) && is_workloads && !self.is_too_stale(freshness) {
             call.mark_stale(freshness.known.borrow().good.1);
-            return Ok(());
+            return if call.refuses_stale { Err(error) } else { Ok(()) };
         }
         Err(error)
     }

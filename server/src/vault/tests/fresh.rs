@@ -111,6 +111,28 @@ async fn without_its_store_a_replica_serves_workloads_for_a_while_and_nobody_els
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wants_nothing_stale_is_told_when_it_would_be_of_and_nothing_comes_of_the_call() {
+    let (store, faults) = Faulty::new(Memory::new());
+    let world = World::on(Arc::new(store)).await;
+    let vault = world.replica(MAX_STALE).await;
+    furnish(&world, &vault).await;
+    let ask = async || {
+        let call = fetch_call(&world).refusing_stale();
+        let fetched = vault.fetch_environment(&call, Some(workload("projects/p/servers/s")), "", Purpose::Start).await;
+        (call.stale_since(), fetched.map(|fetched| fetched.variables.len()))
+    };
+    assert_eq!(ask().await, (None, Ok(1)), "of now");
+    faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
+    let lines = || world.audit.lines.lock().expect("no panic before").len();
+    let before = lines();
+    let (since, refused) = ask().await;
+    assert_eq!((since.is_some(), refused), (true, Err(Error::StoreUnavailable(AWAY.into()))));
+    assert_eq!(lines(), before, "nothing was handed out");
+    *world.clock.moved.lock().expect("no panic before") += MAX_STALE + Duration::from_secs(1);
+    assert_eq!(ask().await, (None, Err(Error::StoreUnavailable(AWAY.into()))), "nobody would be answered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_set_makes_nothing_older() {
     let (store, faults) = Faulty::new(Memory::new());
     let world = World::on(Arc::new(store)).await;

@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// Longest a look may take that nobody waits for: a view that has much to catch up with needs more than a call may wait.
 const PROBE_MAX: Duration = Duration::from_secs(5);
+/// A server that has not reached its store for so long is cut off: etcd may elect a leader in less.
+const CUT_OFF_MIN: Duration = Duration::from_secs(10);
 
 /// Most causes of one outage that are logged.
 const CAUSES_TOLD_MAX: usize = 3;
@@ -219,6 +221,17 @@ impl Vault {
     async fn look(&self) -> Result<(), Error> {
         let latest = self.0.store.latest().await?;
         Ok(self.0.view.reached(latest).await?)
+    }
+
+    /// Why what goes on here had better go on at another server of the store.
+    pub(super) fn cut_off(&self) -> Option<Error> {
+        let freshness = self.0.freshness.as_ref()?;
+        freshness.broken().filter(|_| freshness.age(self.0.clock.uptime()) >= CUT_OFF_MIN)
+    }
+
+    /// Whether others write to the store.
+    pub(super) fn is_shared(&self) -> bool {
+        self.0.freshness.is_some()
     }
 
     fn is_too_stale(&self, freshness: &Freshness) -> bool {

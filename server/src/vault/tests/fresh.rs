@@ -16,7 +16,7 @@ use coffer_proto::{
     reason::Reason,
     token::{Token, TokenKind},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::world::{World, new, scope, secret, workload};
 use crate::{
@@ -130,6 +130,33 @@ async fn who_wants_nothing_stale_is_told_when_it_would_be_of_and_nothing_comes_o
     assert_eq!(lines(), before, "nothing was handed out");
     *world.clock.moved.lock().expect("no panic before") += MAX_STALE + Duration::from_secs(1);
     assert_eq!(ask().await, (None, Err(Error::StoreUnavailable(AWAY.into()))), "nobody would be answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_a_server_that_is_cut_off_ends_so_that_it_goes_on_elsewhere() {
+    const LONG: Duration = Duration::from_secs(120);
+    let (store, faults) = Faulty::new(Memory::new());
+    let world = World::on(Arc::new(store)).await;
+    let vault = world.replica(MAX_STALE).await;
+    furnish(&world, &vault).await;
+    let revision = fetch(&world, &vault).await.1.expect("fetched").revision;
+    let watch = async || {
+        let workload = Some(workload("projects/p/servers/s"));
+        vault.watch_environment(&fetch_call(&world), workload, revision.clone()).await.expect("a watch")
+    };
+    let mut first = watch().await;
+    assert!(timeout(LONG, first.next()).await.is_err(), "there is nothing to tell");
+    faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
+    assert!(timeout(LONG, first.next()).await.is_err(), "by the clock it has just begun");
+    *world.clock.moved.lock().expect("no panic before") += Duration::from_secs(10);
+    let end = Err(Error::StoreUnavailable(AWAY.into()));
+    assert_eq!(timeout(LONG, first.next()).await.expect("it ends").map(drop), end);
+
+    // Whoever finds no better server watches here for a while before they look around again.
+    let mut second = watch().await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(timeout(LONG, second.next()).await.expect("it ends").map(drop), end);
+    assert!(began.elapsed() > Duration::from_secs(30), "after {:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,9 +7,11 @@ use coffer_proto::{
     name::{VariableName, Workload},
 };
 
+use tokio::time::Instant;
+
 use super::{
     super::{Call, Error, Vault, call::named, environment::named_or_own, read::Answer},
-    Resolved, Wait, check, logged, name,
+    LOOK_AROUND_EVERY, Resolved, Wait, check, logged, name,
     resolved::Stamp,
 };
 use crate::access;
@@ -29,6 +31,7 @@ pub struct EnvironmentWatch {
     call: Call,
     workload: Workload,
     wait: Wait,
+    began: Instant,
     told: Told,
     stamp: Option<Stamp>,
 }
@@ -50,7 +53,7 @@ impl Vault {
         revision: String,
     ) -> Result<EnvironmentWatch, Error> {
         let names = workload.iter().map(ToString::to_string).collect();
-        let (workload, wait) = self
+        let (workload, mut wait) = self
             .read(call, names, |state, caller| {
                 let workload = named_or_own(workload, caller)?;
                 let permit = access::permit_inject(state, caller, &workload).ok_or(Error::Denied)?;
@@ -66,20 +69,28 @@ impl Vault {
                 Ok(Answer::new(&permit, (workload, Wait::new(listening))).about([about]))
             })
             .await?;
-        let told = Told::Given(revision);
-        Ok(EnvironmentWatch { vault: self.clone(), call: call.clone(), workload, wait, told, stamp: None })
+        if self.is_shared() {
+            wait.look_again = LOOK_AROUND_EVERY;
+        }
+        let (vault, call, told) = (self.clone(), call.clone(), Told::Given(revision));
+        Ok(EnvironmentWatch { vault, call, workload, wait, began: Instant::now(), told, stamp: None })
     }
 }
 
 impl EnvironmentWatch {
     /// Waits for a state that the caller does not know. An error is the end: the right or the token is gone, or nothing
-    /// new can be seen any more.
+    /// new can be seen any more, or for now.
     pub async fn next(&mut self) -> Result<EnvironmentChange, Error> {
         loop {
             if let Some(change) = self.look().map_err(logged)? {
                 return Ok(change);
             }
             self.wait.wait(self.vault.now()).await;
+            if self.began.elapsed() >= LOOK_AROUND_EVERY
+                && let Some(error) = self.vault.cut_off()
+            {
+                return Err(error);
+            }
         }
     }
 

@@ -24,16 +24,21 @@ pub(super) use resolved::{Resolutions, Resolved};
 
 /// A watch looks again after this at the latest: the wall clock, by which tokens end, may be set.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60 * 60);
+/// The watch of an environment looks so often whether other servers see more than this one, and lives so long in any case:
+/// longer than the 30 seconds after which clients take it for one that lived, and try again at once.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(35);
 
 /// What every watch waits for: that something it rests on is touched, or that its caller's token ends.
 struct Wait {
     listening: Listening,
     expires: SystemTime,
+    /// Longest time without a look.
+    look_again: Duration,
 }
 
 impl Wait {
     fn new(listening: Listening) -> Self {
-        Self { listening, expires: SystemTime::UNIX_EPOCH }
+        Self { listening, expires: SystemTime::UNIX_EPOCH, look_again: LOOK_AGAIN_MAX }
     }
 
     /// The caller was let in once more.
@@ -45,7 +50,7 @@ impl Wait {
         let left = self.expires.duration_since(now).unwrap_or_default();
         tokio::select! {
             () = self.listening.heard() => {}
-            () = sleep(left.min(LOOK_AGAIN_MAX)) => {}
+            () = sleep(left.min(self.look_again)) => {}
         }
     }
 }

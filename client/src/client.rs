@@ -14,7 +14,7 @@ use coffer_proto::{
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Endpoint};
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::{Address, Addresses, Authorize, Channel, Config, Error, Servers, connect};
+use crate::{Address, Addresses, Authorize, Channel, Config, Error, Servers, connect, servers::Member};
 
 /// A connection to a server. Cloning is cheap and shares it; it reconnects by itself.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ impl Client {
             match tokio::time::timeout(config.connect_timeout, endpoint.connect()).await {
                 Ok(Ok(channel)) => {
                     members[at].1 = channel;
-                    return Ok(Self::new(Servers::new(members, at), authorize));
+                    return Ok(Self::new(members, at, authorize));
                 }
                 Ok(Err(error)) => last = Error::not_connected(address, &error),
                 Err(_) => last = Error::deadline(format!("cannot connect to {address}: no answer in time")),
@@ -50,11 +50,12 @@ impl Client {
     /// Connects at the first call. Fails on a bad CA file. Needs a tokio runtime.
     pub fn lazy(config: Config) -> Result<Self, Error> {
         let members = lazy(&config.addresses, &connect::endpoints(&config)?);
-        Ok(Self::new(Servers::new(members, 0), Authorize::new(config.credential, config.call_timeout)))
+        Ok(Self::new(members, 0, Authorize::new(config.credential, config.call_timeout)))
     }
 
-    fn new(servers: Servers, authorize: Authorize) -> Self {
+    fn new(members: Vec<Member>, preferred: usize, authorize: Authorize) -> Self {
         let call_timeout = authorize.call_timeout();
+        let servers = Servers::new(members, preferred, call_timeout);
         Self { channel: InterceptedService::new(servers.clone(), authorize), servers, call_timeout }
     }
 
@@ -139,7 +140,7 @@ impl Client {
 }
 
 /// Connections that are made when they are needed.
-fn lazy(addresses: &Addresses, endpoints: &[Endpoint]) -> Vec<(Address, tonic::transport::Channel)> {
+fn lazy(addresses: &Addresses, endpoints: &[Endpoint]) -> Vec<Member> {
     addresses.iter().cloned().zip(endpoints.iter().map(Endpoint::connect_lazy)).collect()
 }
 

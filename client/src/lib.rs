@@ -24,7 +24,7 @@
 //! - [`Addresses`]: where the servers are; refuses to send tokens unencrypted beyond this machine.
 //! - [`Credential`]: the bearer token, or the file that holds it.
 //! - [`Config`] and [`Client`]: typed gRPC clients over one authenticated connection, or one to each of several servers of
-//!   one store.
+//!   one store: then an answer with `stale_since` is taken only if none of them has one of now.
 //! - [`Error`]: what a failed call says, with coffer's reasons and field violations read out.
 //! - [`retry`]: full-jitter backoff under one deadline.
 //! - [`follow`]: a workload's environment from what one has to the newest, across lost connections.

@@ -111,9 +111,18 @@ impl Etcd {
 
     /// A server's configuration for a store in it, in a file of its own.
     pub(crate) fn config(&self, more: &str) -> PathBuf {
+        self.config_by(&self.endpoints(), more)
+    }
+
+    /// The same for a server that knows one member only.
+    pub(crate) fn config_at(&self, at: usize, more: &str) -> PathBuf {
+        self.config_by(&self.endpoints()[at..=at], more)
+    }
+
+    fn config_by(&self, endpoints: &[String], more: &str) -> PathBuf {
         let mut unused = (1..).map(|number| self.home.path().join(format!("coffer-{number}.toml")));
         let path = unused.find(|path| !path.exists()).expect("there are enough numbers");
-        let text = format!("store = \"etcd\"\n[etcd]\nendpoints = {:?}\n{more}\n", self.endpoints());
+        let text = format!("store = \"etcd\"\n[etcd]\nendpoints = {endpoints:?}\n{more}\n");
         std::fs::write(&path, text).expect("written");
         path
     }

@@ -4,6 +4,7 @@
 
 mod apart;
 mod clock;
+mod cut_off;
 mod keys;
 mod load;
 mod moved;

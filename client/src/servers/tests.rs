@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
-use coffer_proto::v1::{
-    FetchEnvironmentRequest, FetchEnvironmentResponse, WatchEnvironmentRequest, WatchEnvironmentResponse,
-    workloads_server::{Workloads, WorkloadsServer},
+use coffer_proto::{
+    metadata,
+    v1::{
+        FetchEnvironmentRequest, FetchEnvironmentResponse, WatchEnvironmentRequest, WatchEnvironmentResponse,
+        workloads_server::{Workloads, WorkloadsServer},
+    },
 };
 use prost::Message as _;
 use tokio::net::TcpListener;
@@ -25,11 +28,27 @@ use crate::{Addresses, Client, Config, Error};
 #[derive(Clone)]
 struct Fake {
     number: usize,
-    refuses: Option<Code>,
+    does: Does,
     /// Whether its refusals are as coffer's, which say a reason.
     is_coffer: bool,
     asked: Arc<Mutex<Vec<usize>>>,
 }
+
+/// What a server does.
+#[derive(Clone, Copy)]
+enum Does {
+    Answer,
+    Refuse(Code),
+    /// It has not reached its store since then, and answers who takes that.
+    Offer(&'static str),
+    /// It has not, and cannot answer what it is asked.
+    Regret(&'static str),
+    Hang,
+}
+
+const AWAY: Does = Does::Refuse(Code::Unavailable);
+const LONG_AGO: &str = "2026-01-01T00:00:00.000Z";
+const LATELY: &str = "2026-01-01T00:09:00.500Z";
 
 fn told(code: Code, is_coffer: bool) -> Status {
     let details = ErrorDetails::with_error_info("STORE_UNAVAILABLE", "coffer", HashMap::new());
@@ -37,9 +56,20 @@ fn told(code: Code, is_coffer: bool) -> Status {
 }
 
 impl Fake {
-    fn answer(&self) -> Result<String, Status> {
+    async fn answer<T>(&self, request: &Request<T>) -> Result<String, Status> {
         self.asked.lock().expect("no panic before").push(self.number);
-        self.refuses.map_or_else(|| Ok(self.number.to_string()), |code| Err(told(code, self.is_coffer)))
+        let takes_stale = request.metadata().get(metadata::STALE).is_none_or(|value| value != metadata::STALE_REFUSED);
+        match self.does {
+            Does::Answer => Ok(self.number.to_string()),
+            Does::Offer(_) if takes_stale => Ok(self.number.to_string()),
+            Does::Refuse(code) => Err(told(code, self.is_coffer)),
+            Does::Hang => std::future::pending().await,
+            Does::Offer(since) | Does::Regret(since) => {
+                let mut status = told(Code::Unavailable, self.is_coffer);
+                status.metadata_mut().insert(metadata::STALE_SINCE, since.parse().expect("ASCII"));
+                Err(status)
+            }
+        }
     }
 }
 
@@ -49,17 +79,17 @@ impl Workloads for Fake {
 
     async fn fetch_environment(
         &self,
-        _: Request<FetchEnvironmentRequest>,
+        request: Request<FetchEnvironmentRequest>,
     ) -> Result<Response<FetchEnvironmentResponse>, Status> {
-        let environment_revision = self.answer()?;
+        let environment_revision = self.answer(&request).await?;
         Ok(Response::new(FetchEnvironmentResponse { environment_revision, ..Default::default() }))
     }
 
     async fn watch_environment(
         &self,
-        _: Request<WatchEnvironmentRequest>,
+        request: Request<WatchEnvironmentRequest>,
     ) -> Result<Response<Self::WatchEnvironmentStream>, Status> {
-        let environment_revision = self.answer()?;
+        let environment_revision = self.answer(&request).await?;
         let first = WatchEnvironmentResponse { environment_revision, ..Default::default() };
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(first)))))
     }
@@ -71,22 +101,27 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Servers that refuse so, or answer; a client of all; and who was asked, in order.
-async fn servers(refuse: &[Option<Code>]) -> (Config, Arc<Mutex<Vec<usize>>>) {
-    servers_like(refuse, true).await
+/// Such servers; a client of all; and who was asked, in order.
+async fn servers(does: &[Does]) -> (Config, Arc<Mutex<Vec<usize>>>) {
+    servers_like(does, true).await
 }
 
-async fn servers_like(refuse: &[Option<Code>], is_coffer: bool) -> (Config, Arc<Mutex<Vec<usize>>>) {
+async fn servers_like(does: &[Does], is_coffer: bool) -> (Config, Arc<Mutex<Vec<usize>>>) {
     let asked = Arc::<Mutex<Vec<usize>>>::default();
     let mut addresses = Vec::new();
-    for (number, refuses) in refuse.iter().copied().enumerate() {
+    for (number, does) in does.iter().copied().enumerate() {
         let (listener, address) = listener().await;
-        let fake = Fake { number, refuses, is_coffer, asked: asked.clone() };
+        let fake = Fake { number, does, is_coffer, asked: asked.clone() };
         let server = Server::builder().add_service(WorkloadsServer::new(fake));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         addresses.push(address);
     }
     (config(&addresses), asked)
+}
+
+/// Where nobody listens.
+async fn nobody() -> SocketAddr {
+    listener().await.1
 }
 
 fn config(addresses: &[SocketAddr]) -> Config {
@@ -101,7 +136,7 @@ async fn fetch(client: &Client) -> Result<String, Error> {
 
 #[tokio::test]
 async fn a_call_goes_on_at_the_next_server_and_the_next_call_begins_there() {
-    let (config, asked) = servers(&[Some(Code::Unavailable), Some(Code::Unavailable), None]).await;
+    let (config, asked) = servers(&[AWAY, AWAY, Does::Answer]).await;
     let client = Client::lazy(config).expect("nothing to connect to yet");
     for _ in 0..2 {
         assert_eq!(fetch(&client).await.expect("an answer"), "2");
@@ -114,7 +149,7 @@ async fn a_call_goes_on_at_the_next_server_and_the_next_call_begins_there() {
 
 #[tokio::test]
 async fn what_a_proxy_may_have_passed_on_is_not_sent_again_and_the_next_call_goes_elsewhere() {
-    let (config, asked) = servers_like(&[Some(Code::Unavailable), None], false).await;
+    let (config, asked) = servers_like(&[AWAY, Does::Answer], false).await;
     let client = Client::lazy(config).expect("nothing to connect to yet");
     assert_eq!(fetch(&client).await.expect_err("of nobody knows what").code(), Code::Unavailable);
     assert_eq!(fetch(&client).await.expect("an answer"), "1");
@@ -123,9 +158,8 @@ async fn what_a_proxy_may_have_passed_on_is_not_sent_again_and_the_next_call_goe
 
 #[tokio::test]
 async fn where_nobody_listens_the_next_one_is_asked_also_at_once() {
-    let (free, nobody) = listener().await;
-    drop(free);
-    let (good, asked) = servers(&[None]).await;
+    let nobody = nobody().await;
+    let (good, asked) = servers(&[Does::Answer]).await;
     let text = format!("http://{nobody},{}", good.addresses);
     let config = Config::new(text.parse::<Addresses>().expect("addresses"));
     let client = Client::lazy(config.clone()).expect("nothing to connect to yet");
@@ -138,7 +172,7 @@ async fn where_nobody_listens_the_next_one_is_asked_also_at_once() {
 #[tokio::test]
 async fn what_may_have_been_done_or_was_refused_is_not_sent_again() {
     for code in [Code::Unknown, Code::NotFound, Code::PermissionDenied, Code::DeadlineExceeded, Code::Internal] {
-        let (config, asked) = servers(&[Some(code), None]).await;
+        let (config, asked) = servers(&[Does::Refuse(code), Does::Answer]).await;
         let client = Client::lazy(config).expect("nothing to connect to yet");
         assert_eq!(fetch(&client).await.expect_err("refused").code(), code);
         assert_eq!(*asked.lock().expect("no panic before"), [0], "{code:?}");
@@ -147,7 +181,7 @@ async fn what_may_have_been_done_or_was_refused_is_not_sent_again() {
 
 #[tokio::test]
 async fn when_all_are_away_the_call_says_so_and_the_next_one_asks_all_again() {
-    let (config, asked) = servers(&[Some(Code::Unavailable); 3]).await;
+    let (config, asked) = servers(&[AWAY; 3]).await;
     let client = Client::lazy(config).expect("nothing to connect to yet");
     for round in 1..3 {
         assert_eq!(fetch(&client).await.expect_err("away").code(), Code::Unavailable);
@@ -159,7 +193,7 @@ async fn when_all_are_away_the_call_says_so_and_the_next_one_asks_all_again() {
 async fn a_server_that_hangs_costs_one_call() {
     // It accepts, and says nothing.
     let (hangs, address) = listener().await;
-    let (good, _) = servers(&[None]).await;
+    let (good, _) = servers(&[Does::Answer]).await;
     let text = format!("http://{address},{}", good.addresses);
     let mut config = Config::new(text.parse::<Addresses>().expect("addresses"));
     config.call_timeout = Duration::from_millis(300);
@@ -167,6 +201,59 @@ async fn a_server_that_hangs_costs_one_call() {
     assert_eq!(fetch(&client).await.expect_err("no answer").code(), Code::DeadlineExceeded);
     assert_eq!(fetch(&client).await.expect("an answer"), "0");
     drop(hangs);
+}
+
+#[tokio::test]
+async fn who_does_not_reach_the_store_is_asked_only_if_nobody_else_does() {
+    let (config, asked) = servers(&[Does::Offer(LATELY), AWAY, Does::Answer]).await;
+    let client = Client::lazy(config).expect("nothing to connect to yet");
+    for _ in 0..2 {
+        assert_eq!(fetch(&client).await.expect("an answer"), "2");
+    }
+    assert_eq!(*asked.lock().expect("no panic before"), [0, 1, 2, 2]);
+
+    let (config, _) = servers(&[Does::Offer(LATELY), Does::Answer]).await;
+    let client = Client::lazy(config).expect("nothing to connect to yet");
+    let watch = client.workloads().watch_environment(WatchEnvironmentRequest::default()).await.expect("a stream");
+    let first = watch.into_inner().next().await.expect("a message").expect("no error");
+    assert_eq!(first.environment_revision, "1");
+}
+
+#[tokio::test]
+async fn a_refusal_of_now_wins_over_an_answer_of_then() {
+    for code in [Code::Unauthenticated, Code::PermissionDenied, Code::NotFound, Code::ResourceExhausted] {
+        let (config, asked) = servers(&[Does::Offer(LATELY), Does::Refuse(code), Does::Offer(LATELY)]).await;
+        let client = Client::lazy(config).expect("nothing to connect to yet");
+        assert_eq!(fetch(&client).await.expect_err("refused").code(), code);
+        assert_eq!(*asked.lock().expect("no panic before"), [0, 1], "{code:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_answers_of_then_the_newest_is_taken() {
+    let does = [Does::Offer(LONG_AGO), Does::Offer(LATELY), AWAY, Does::Regret("2026-01-01T00:09:59.000Z")];
+    let (config, asked) = servers(&does).await;
+    let text = format!("http://{},{}", nobody().await, config.addresses);
+    let client = Client::lazy(Config::new(text.parse().expect("addresses"))).expect("nothing to connect to yet");
+    assert_eq!(fetch(&client).await.expect("an answer"), "1");
+    assert_eq!(*asked.lock().expect("no panic before"), [0, 1, 2, 3, 3, 1]);
+}
+
+#[tokio::test]
+async fn one_that_hangs_does_not_keep_an_answer_of_then_from_who_calls() {
+    let (mut config, asked) = servers(&[Does::Offer(LATELY), Does::Hang, Does::Hang]).await;
+    config.call_timeout = Duration::from_secs(2);
+    let client = Client::lazy(config).expect("nothing to connect to yet");
+    assert_eq!(fetch(&client).await.expect("in time"), "0");
+    assert_eq!(*asked.lock().expect("no panic before"), [0, 1, 0]);
+}
+
+#[tokio::test]
+async fn of_one_server_alone_an_answer_of_then_is_taken_at_once() {
+    let (config, asked) = servers(&[Does::Offer(LATELY)]).await;
+    let client = Client::lazy(config).expect("nothing to connect to yet");
+    assert_eq!(fetch(&client).await.expect("an answer"), "0");
+    assert_eq!(*asked.lock().expect("no panic before"), [0]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! A call is sent again only when nothing can have come of it: it found no connection, or one that ended before the call
 //! was sent, or was answered UNAVAILABLE, which coffer's servers say when they did nothing. A server that does not answer
-//! at all costs the call that finds out: the next one goes elsewhere.
+//! at all costs the call that finds out: the next one goes elsewhere. If none does better, the call fails with what the
+//! last server said.
 //!
 //! A server that cannot reach the store is to refuse, even if it could answer with what it knew: the others may reach it.
 //! Only when none of them answers soon is that answer taken, from the server whose knowledge is newest. Not the answer
@@ -114,7 +115,10 @@ impl Servers {
             if is_answer(&answer) || !is_away(&answer) && offers.are_none() {
                 return answer;
             }
-            told = answer;
+            // That a server is not there says less than what another one said.
+            if answer.is_ok() || told.is_err() {
+                told = answer;
+            }
         }
         for at in offers.newest_first() {
             let answer = self.send(at, again()).await;

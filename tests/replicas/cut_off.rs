@@ -26,6 +26,7 @@ async fn what_a_server_knew_that_is_cut_off_is_taken_only_where_no_other_is_well
     again(async || manager.secrets().create_secret(create.clone()).await).await.expect("created");
     let issuer = well.with("services/issuer", &[("workloads:issue", WORKLOAD)]).await;
     let (token, ended) = (well.issue(&issuer, WORKLOAD, None).await, well.issue(&issuer, WORKLOAD, None).await);
+    let user = well.token("users/manager").await;
     let known = async |token: &str| {
         let client = apart.client(token);
         again(async || client.workloads().fetch_environment(fetch()).await).await.expect("known").into_inner()
@@ -61,7 +62,8 @@ async fn what_a_server_knew_that_is_cut_off_is_taken_only_where_no_other_is_well
     let told = timeout(LONG, follow.next()).await.expect("in time").expect("it is followed");
     assert_ne!(told.revision, start);
 
-    // Without the one that is well what was known is better than nothing.
+    // Without the one that is well what was known is better than nothing, and what a server says better than that
+    // another is not there.
     well.kill();
     let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
     let both = format!("http://{free},{},http://{free}", apart.address());
@@ -69,6 +71,9 @@ async fn what_a_server_knew_that_is_cut_off_is_taken_only_where_no_other_is_well
     let started = started.args(["--", "sh", "-c", "echo $KEY"]).run();
     assert!(started.stderr.contains("has not reached its store since"), "{}", started.stderr);
     assert_eq!(started.ok(), "old\n");
+    let listed = apart.cli(&user).env("COFFER_ADDRESS", both).args(["secret", "list", SCOPE]).run();
+    assert_eq!(listed.code, Some(69));
+    assert!(listed.stderr.contains("try again in a moment") && !listed.stderr.contains("refused"), "{}", listed.stderr);
 }
 
 fn client_of(addresses: &str, token: &str) -> Client {

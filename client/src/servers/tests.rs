@@ -10,6 +10,7 @@ use std::{
 
 use coffer_proto::{
     metadata,
+    reason::Reason,
     v1::{
         FetchEnvironmentRequest, FetchEnvironmentResponse, WatchEnvironmentRequest, WatchEnvironmentResponse,
         workloads_server::{Workloads, WorkloadsServer},
@@ -254,6 +255,18 @@ async fn of_one_server_alone_an_answer_of_then_is_taken_at_once() {
     let client = Client::lazy(config).expect("nothing to connect to yet");
     assert_eq!(fetch(&client).await.expect("an answer"), "0");
     assert_eq!(*asked.lock().expect("no panic before"), [0]);
+}
+
+#[tokio::test]
+async fn what_a_server_says_is_told_rather_than_that_another_is_not_there() {
+    let (said, _) = servers(&[AWAY]).await;
+    let (first, last) = (nobody().await, nobody().await);
+    let text = format!("http://{first},{},http://{last}", said.addresses);
+    let client = Client::lazy(Config::new(text.parse().expect("addresses"))).expect("nothing to connect to yet");
+    for _ in 0..3 {
+        let error = fetch(&client).await.expect_err("away");
+        assert_eq!((error.reason(), error.message()), (Some(Reason::StoreUnavailable), "as told"));
+    }
 }
 
 #[test]

@@ -241,10 +241,16 @@ impl Vault {
     /// Looks when no call does, and says whether anybody can be served.
     async fn probe(&self, freshness: &Freshness) {
         let is_broken = freshness.broken().is_some();
+        // A call's look may have opened the breaker, and this one's own may take seconds.
+        self.say(freshness);
         if is_broken || freshness.age(self.0.clock.uptime()) >= LOOK_EVERY {
             // What went wrong is learnt.
             let _ = self.look_within(freshness, if is_broken { PROBE_MAX } else { LOOK_MAX }).await;
         }
+        self.say(freshness);
+    }
+
+    fn say(&self, freshness: &Freshness) {
         let serves = match (self.0.view.error(), freshness.broken()) {
             (None, None) => Serves::Everything,
             (None, Some(_)) if !self.is_too_stale(freshness) => Serves::Workloads,

@@ -24,19 +24,28 @@ use std::{
 use coffer_proto::metadata;
 use http::HeaderValue;
 use http_body_util::BodyExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 use tonic::{GrpcMethod, body::Body, codegen::Service, transport};
 
 use crate::Address;
 
 /// The methods whose request is a stream, which cannot be sent again; a test holds them against the contract.
 const STREAMED: [&str; 1] = ["RedactStream"];
-/// The header of an answer that is a status and nothing else, and UNAVAILABLE in it.
-const STATUS: (&str, &str) = ("grpc-status", "14");
+/// The header of an answer that is a status and nothing else.
+const STATUS: &str = "grpc-status";
+/// UNAVAILABLE in it.
+const UNAVAILABLE: &str = "14";
+/// RESOURCE_EXHAUSTED in it.
+const FULL: &str = "8";
+/// So much of a time in RFC 3339 tells the minute.
+const MINUTE_BYTES: usize = "2026-01-01T00:00".len();
 /// What coffer's servers give with each status. Who says UNAVAILABLE without may be a proxy that has passed the call on.
 const DETAILS: &str = "grpc-status-details-bin";
-/// With a stale answer in reach the other servers together have this part of a call's time: one that hangs must not
-/// keep it from the caller.
+/// With a stale answer in reach the other servers have this part of a call's time, all at once: one that hangs keeps neither
+/// the others' answers from the caller nor that one.
 const OTHERS_PART: u32 = 4;
 
 /// Where one of them is, and the way there.
@@ -106,79 +115,89 @@ impl Servers {
         if !is_away(&told) {
             return told;
         }
-        let mut offers = Offers::new(self.call_timeout / OTHERS_PART);
+        let mut offers = Offers::default();
         offers.note(first, &told);
-        for at in (1..self.members.len()).map(|turn| first.wrapping_add(turn)) {
-            let Some(answer) = offers.wait(self.send(at, of_now())).await else { break };
+        let mut others = (1..self.members.len()).map(|turn| first.wrapping_add(turn));
+        while offers.are_none() {
+            let Some(at) = others.next() else { return told };
+            let answer = self.send(at, of_now()).await;
             offers.note(at, &answer);
-            // What is offered is to be read only, so that whatever else happened to the call has done no harm.
             if is_answer(&answer) || !is_away(&answer) && offers.are_none() {
                 return answer;
             }
-            // That a server is not there says less than what another one said.
-            if answer.is_ok() || told.is_err() {
-                told = answer;
+            told = telling(told, answer);
+        }
+        // What is offered is to be read only, so that the others can be asked at once, and whatever else happened to the
+        // call has done no harm.
+        let mut asked: JoinSet<_> = others.map(|at| self.clone().send_to(at, of_now())).collect();
+        let until = Instant::now() + self.call_timeout / OTHERS_PART;
+        while let Ok(Some(Ok((at, answer)))) = timeout_at(until, asked.join_next()).await {
+            offers.note(at, &answer);
+            if is_answer(&answer) {
+                self.prefer(at);
+                return answer;
             }
+            told = telling(told, answer);
         }
         for at in offers.newest_first() {
             let answer = self.send(at, again()).await;
-            if is_answer(&answer) {
+            if is_answer(&answer) && !has_status(&answer, FULL) {
+                self.prefer(at);
                 return answer;
             }
+            told = telling(told, answer);
         }
         told
     }
-}
 
-/// Servers that would answer with what they knew.
-struct Offers {
-    /// Since when each knows nothing newer, and its number.
-    since: Vec<(HeaderValue, usize)>,
-    /// How long all others together may keep the caller from them, and from the first one on until when.
-    patience: Duration,
-    until: Option<Instant>,
-}
-
-impl Offers {
-    fn new(patience: Duration) -> Self {
-        Self { since: Vec::new(), patience, until: None }
+    async fn send_to(self, at: usize, request: Request) -> (usize, Answer) {
+        let answer = self.send(at, request).await;
+        (at, answer)
     }
 
+    fn prefer(&self, at: usize) {
+        self.preferred.store(at, Ordering::Relaxed);
+    }
+}
+
+/// Of two calls that nothing came of the one that says more: that a server is not there says less than what another said.
+fn telling(one: Answer, later: Answer) -> Answer {
+    if later.is_ok() || one.is_err() { later } else { one }
+}
+
+/// Servers that would answer with what they knew: since when each knows nothing newer, and its number, as they were asked.
+#[derive(Default)]
+struct Offers(Vec<(HeaderValue, usize)>);
+
+impl Offers {
     fn are_none(&self) -> bool {
-        self.since.is_empty()
+        self.0.is_empty()
     }
 
     fn note(&mut self, at: usize, answer: &Answer) {
-        let refusal = answer.as_ref().ok().filter(|answer| is_unavailable(answer));
+        let refusal = answer.as_ref().ok().filter(|_| has_status(answer, UNAVAILABLE));
         if let Some(since) = refusal.and_then(|refusal| refusal.headers().get(metadata::STALE_SINCE)) {
-            self.since.push((since.clone(), at));
-            self.until.get_or_insert_with(|| Instant::now() + self.patience);
+            self.0.push((since.clone(), at));
         }
     }
 
-    /// What another one says; none if that takes too long.
-    async fn wait<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
-        match self.until {
-            None => Some(answer.await),
-            Some(until) => timeout_at(until, answer).await.ok(),
-        }
-    }
-
+    /// By the minute, and then as they were asked: when all lose the store together, not all who call go to the same one.
     fn newest_first(mut self) -> impl Iterator<Item = usize> {
-        self.since.sort_by(|one, other| other.cmp(one));
-        self.since.into_iter().map(|(_, at)| at)
+        let minute = |since: &HeaderValue| since.as_bytes().get(..MINUTE_BYTES).map(<[u8]>::to_vec);
+        self.0.sort_by_key(|(since, _)| std::cmp::Reverse(minute(since)));
+        self.0.into_iter().map(|(_, at)| at)
     }
 }
 
 /// Whether a server did what it was asked, or said why not.
 fn is_answer(answer: &Answer) -> bool {
-    answer.as_ref().is_ok_and(|answer| !is_unavailable(answer))
+    answer.is_ok() && !has_status(answer, UNAVAILABLE)
 }
 
 /// Whether nothing came of a call.
 fn is_away(answer: &Answer) -> bool {
     match answer {
-        Ok(answer) => is_unavailable(answer) && answer.headers().contains_key(DETAILS),
+        Ok(told) => has_status(answer, UNAVAILABLE) && told.headers().contains_key(DETAILS),
         Err(error) => {
             let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
             causes.into_iter().any(|cause| cause.is::<tonic::ConnectError>() || was_never_sent(cause))
@@ -186,8 +205,8 @@ fn is_away(answer: &Answer) -> bool {
     }
 }
 
-fn is_unavailable(answer: &Response) -> bool {
-    answer.headers().get(STATUS.0).is_some_and(|status| status == STATUS.1)
+fn has_status(answer: &Answer, code: &str) -> bool {
+    answer.as_ref().is_ok_and(|answer| answer.headers().get(STATUS).is_some_and(|status| status == code))
 }
 
 /// Whether a connection ended with the call still in its queue: of HTTP/2, hyper says "canceled" of nothing else (its

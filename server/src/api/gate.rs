@@ -240,7 +240,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use coffer_proto::{
         name::Permission,
@@ -364,7 +364,13 @@ mod tests {
             (code, since.inspect(|since| assert!(humantime::parse_rfc3339(since).is_ok(), "{since}")).is_some())
         };
         const FETCH: &str = "/coffer.v1.Workloads/FetchEnvironment";
-        assert_eq!(call(FETCH, Some("no")).await, (tonic::Code::Ok, false));
+        // On a busy machine the store may seem away for a moment.
+        let begun = Instant::now();
+        let mut first = call(FETCH, Some("no")).await;
+        while first.0 == tonic::Code::Unavailable && begun.elapsed() < Duration::from_secs(30) {
+            first = call(FETCH, Some("no")).await;
+        }
+        assert_eq!(first, (tonic::Code::Ok, false));
         faults.fail_reads(Some(crate::store::Error::Unavailable("away".into())));
         assert_eq!(call(FETCH, Some("no")).await, (tonic::Code::Unavailable, true));
         assert_eq!(call(FETCH, None).await, (tonic::Code::Ok, true));

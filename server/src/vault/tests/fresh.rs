@@ -121,7 +121,13 @@ async fn who_wants_nothing_stale_is_told_when_it_would_be_of_and_nothing_comes_o
         let fetched = vault.fetch_environment(&call, Some(workload("projects/p/servers/s")), "", Purpose::Start).await;
         (call.stale_since(), fetched.map(|fetched| fetched.variables.len()))
     };
-    assert_eq!(ask().await, (None, Ok(1)), "of now");
+    // On a busy machine the store may seem away for a moment.
+    let begun = Instant::now();
+    let mut first = ask().await;
+    while first.1.is_err() && begun.elapsed() < PATIENCE {
+        first = ask().await;
+    }
+    assert_eq!(first, (None, Ok(1)), "of now");
     faults.fail_reads(Some(StoreError::Unavailable(AWAY.into())));
     let lines = || world.audit.lines.lock().expect("no panic before").len();
     let before = lines();

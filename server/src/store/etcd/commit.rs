@@ -8,8 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     Etcd,
     error::{Failure, unauthenticated},
-    head::{Head, Stored, revision},
-    net::Net,
+    head::{Stored, revision},
     request::{Attempt, Outcome, SETTLE_MAX, Slot},
     transaction::{Around, Refusal, encode, malformed, refusal},
 };
@@ -69,15 +68,7 @@ impl Etcd {
             let stored = self.stored();
             transaction.check_epoch(stored.epoch)?;
             self.check_not_replaced(stored.epoch)?;
-            let Stored { instance, epoch } = stored;
-            let head = Head {
-                instance,
-                epoch,
-                id: transaction.id,
-                time,
-                deletes: Net::of(&transaction.changes).deletes_max(),
-            };
-            let around = Around { keys: &self.0.keys, stored, attempt: &attempt, head: head.encode() };
+            let around = Around { keys: &self.0.keys, stored, attempt: &attempt, time };
             let request = encode(transaction, around)?;
             let why = match self.send(transaction, &request, stored, &attempt, slot).await {
                 Ok(answer) => return answer,

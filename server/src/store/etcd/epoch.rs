@@ -73,9 +73,13 @@ impl Etcd {
         self.0.known.with(|known| known.replaced = Some(epoch));
     }
 
+    fn is_replaced(&self, epoch: Epoch) -> bool {
+        self.0.known.with(|known| known.replaced == Some(epoch))
+    }
+
     /// Refuses to write in an epoch whose history is not there any more, until there is a new one.
     pub(super) fn check_not_replaced(&self, epoch: Epoch) -> Result<(), Error> {
-        if self.0.known.with(|known| known.replaced == Some(epoch)) {
+        if self.is_replaced(epoch) {
             return Err(Error::Unavailable("etcd was put back to an earlier state".into()));
         }
         Ok(())
@@ -87,8 +91,7 @@ impl Etcd {
             let floor = self.floor();
             let seen = self.look().await?;
             let epoch = seen.position.epoch;
-            let is_replaced = self.0.known.with(|known| known.replaced == Some(epoch));
-            if !is_replaced && seen.position >= floor {
+            if !self.is_replaced(epoch) && seen.position >= floor {
                 self.reached(seen.position);
                 return Ok(seen);
             }

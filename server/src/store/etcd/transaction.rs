@@ -16,12 +16,12 @@ use coffer_proto::etcd::{
 use prost::Message as _;
 
 use super::{
-    head::{Stored, revision},
+    head::{Head, Stored, revision},
     keys::{Keys, Range},
     net::Net,
     request::Attempt,
 };
-use crate::store::{Conflict, Error, Expect, Key, Transaction};
+use crate::store::{Conflict, Error, Expect, Key, Millis, Transaction};
 
 /// etcd's limit of lists in a transaction, as it is unless an operator lowers it (`--max-txn-ops`).
 const LIST_MAX: usize = 128;
@@ -38,13 +38,13 @@ pub(super) struct Around<'a> {
     pub(super) stored: Stored,
     /// This attempt.
     pub(super) attempt: &'a Attempt,
-    /// The new head.
-    pub(super) head: Vec<u8>,
+    /// When it is sent.
+    pub(super) time: Millis,
 }
 
 /// The transaction, encoded within etcd's limits.
 pub(super) fn encode(transaction: &Transaction, around: Around<'_>) -> Result<TxnRequest, Error> {
-    let Around { keys, stored, attempt, head } = around;
+    let Around { keys, stored, attempt, time } = around;
     let mut compare = vec![
         compare(keys.store(), None, Is::Value(stored.encode())),
         compare(attempt.key.clone(), None, attempt.expected()),
@@ -55,9 +55,12 @@ pub(super) fn encode(transaction: &Transaction, around: Around<'_>) -> Result<Tx
         failure.push(found(keys, key, *expect));
     }
 
-    let mut operations = operations(keys, &Net::of(&transaction.changes));
+    let net = Net::of(&transaction.changes);
+    let Stored { instance, epoch } = stored;
+    let head = Head { instance, epoch, id: transaction.id, time, deletes: net.deletes_max() };
+    let mut operations = operations(keys, &net);
     // The last operation is the head: a follower that sees it has seen all before it.
-    let mut last = vec![put(attempt.key.clone(), attempt.landed()), put(keys.head(), head)];
+    let mut last = vec![put(attempt.key.clone(), attempt.landed()), put(keys.head(), head.encode())];
     let top_max = TOP_MAX.max(compare.len());
     let success = if transaction.only_deletes() {
         operations.append(&mut last);

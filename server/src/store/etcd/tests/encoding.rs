@@ -25,7 +25,12 @@ fn encoded(transaction: &Transaction) -> Result<TxnRequest, Error> {
     let attempt = slots.attempt(&keys, &slots.take(), transaction.id, Millis(1));
     encode(
         transaction,
-        Around { keys: &keys, stored: Stored { instance: [1; 16], epoch: Epoch(1) }, attempt: &attempt, head: vec![1] },
+        Around {
+            keys: &keys,
+            stored: Stored { instance: [1; 16], epoch: Epoch(1) },
+            attempt: &attempt,
+            time: Millis(1),
+        },
     )
 }
 

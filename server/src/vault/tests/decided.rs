@@ -11,7 +11,7 @@ use crate::{
         faulty::{Fault, Faults, Faulty},
         memory::Memory,
     },
-    vault::{Error, RotatedKeys},
+    vault::{Call, Error, RotatedKeys, Vault},
 };
 
 const OWNER: &str = "users/owner";
@@ -26,6 +26,17 @@ async fn until(mut holds: impl FnMut() -> bool) {
     timeout(PATIENCE, wait).await.expect("in time");
 }
 
+/// A vault on a store that can be restored and fail, and a call of somebody who may manage its secrets.
+async fn scene() -> (Memory, Faults, World, Vault, Call) {
+    let memory = Memory::new();
+    let (store, faults) = Faulty::new(memory.clone());
+    let world = World::on(Arc::new(store)).await;
+    let vault = world.vault().await;
+    world.grant(&vault, OWNER, Permission::SecretsManage, "projects/p").await;
+    let call = world.call(&vault, OWNER).await;
+    (memory, faults, world, vault, call)
+}
+
 /// The epoch rises while a transaction is on its way, and nothing but the epoch tells.
 fn overtake(memory: &Memory, faults: &Faults) {
     memory.raise_epoch();
@@ -34,12 +45,7 @@ fn overtake(memory: &Memory, faults: &Faults) {
 
 #[tokio::test]
 async fn a_change_that_was_decided_before_a_restore_is_not_made_after_it() {
-    let memory = Memory::new();
-    let (store, faults) = Faulty::new(memory.clone());
-    let world = World::on(Arc::new(store)).await;
-    let vault = world.vault().await;
-    world.grant(&vault, OWNER, Permission::SecretsManage, "projects/p").await;
-    let call = world.call(&vault, OWNER).await;
+    let (memory, faults, world, vault, call) = scene().await;
     let before = world.records().await;
     faults.next(Fault::Hang);
     let creating = vault.create_secret(&call, scope("projects/p"), Ok(new("A", "v")));
@@ -55,12 +61,7 @@ async fn a_change_that_was_decided_before_a_restore_is_not_made_after_it() {
 #[tokio::test]
 async fn a_rotation_that_a_restore_overtakes_goes_on_after_it() {
     for keys in [RotatedKeys::Root, RotatedKeys::Data] {
-        let memory = Memory::new();
-        let (store, faults) = Faulty::new(memory.clone());
-        let world = World::on(Arc::new(store)).await;
-        let vault = world.vault().await;
-        world.grant(&vault, OWNER, Permission::SecretsManage, "projects/p").await;
-        let call = world.call(&vault, OWNER).await;
+        let (memory, faults, world, vault, call) = scene().await;
         vault.create_secret(&call, scope("projects/p"), Ok(new("A", "v"))).await.map(drop).expect("created");
         let call = world.call(&vault, OPERATOR).await;
         // The first one begins it.

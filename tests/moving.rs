@@ -323,7 +323,11 @@ async fn a_raised_epoch_ends_every_token_on_servers_that_run() {
         command
     };
     let told = done(&mut raise(&config));
-    assert!(told.contains("epoch 2 begins at 2.") && told.contains("next: coffer-server operator --config"), "{told}");
+    assert!(
+        told.contains("epoch 2 begins at 2.")
+            && told.contains("next, for a new token:\n  coffer-server operator --config"),
+        "{told}"
+    );
     let lines = fs::read_to_string(&audit).expect("an audit log");
     let raised = lines.lines().filter(|line| line.contains(r#""method":"coffer-server/raise-epoch""#));
     assert_eq!(raised.count(), 2, "intent and done: {lines}");

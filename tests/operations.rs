@@ -12,7 +12,7 @@ use std::{
 use coffer_proto::v1;
 use tonic::Code;
 
-use crate::harness::{Finished, Server, binary, refused, secret};
+use crate::harness::{Finished, Namespace, Server, binary, refused, secret, unshared};
 
 /// Every file below a directory with its bytes.
 fn snapshot(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -173,22 +173,12 @@ async fn data_of_a_newer_format_is_left_alone() {
     assert_eq!(changed(&before, &snapshot(&server.data())), Vec::<PathBuf>::new());
 }
 
-/// Runs `script` where mounts are its own, or not at all where the kernel lets nobody make any.
-fn with_mounts(script: &str, server: &Server) -> Option<Command> {
-    let flags: &[&str] =
-        if rustix::process::geteuid().is_root() { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
-    let possible = Command::new("unshare").args(flags).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        #[allow(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("skipped: this machine lets nobody mount a small file system");
-        }
-        return None;
-    }
-    let mut command = Command::new("unshare");
-    command.args(flags).args(["sh", "-eu", "-c", script, "sh"]);
+/// Runs `script` where mounts are its own.
+fn with_mounts(script: &str, server: &Server) -> Command {
+    let mut command = unshared(&[Namespace::Mount]);
+    command.args(["sh", "-eu", "-c", script, "sh"]);
     command.arg(binary("coffer-server")).arg(server.home()).stdin(Stdio::null());
-    Some(command)
+    command
 }
 
 #[tokio::test]
@@ -197,7 +187,7 @@ async fn a_read_only_data_directory_is_refused_by_name() {
     assert!(server.stop().await.success());
     let script = "mount --bind \"$2/data\" \"$2/data\"; mount -o remount,ro,bind \"$2/data\"
         exec \"$1\" run --data \"$2/data\" --key-file \"$2/root.key\" --listen 127.0.0.1:0 --audit-file \"$2/audit.log\"";
-    let Some(mut command) = with_mounts(script, &server) else { return };
+    let mut command = with_mounts(script, &server);
     let finished = refuses(&mut command);
     assert_eq!(finished.code, Some(1));
     assert!(finished.stderr.contains("data"), "{}", finished.stderr);
@@ -216,7 +206,7 @@ async fn on_a_full_disk_writes_are_refused_reads_and_deletes_go_on() {
         \"$1\" init --data \"$2/data/store\" --key-file \"$2/root.key\" --generate-key --token-file \"$2/operator.token\"
         exec \"$1\" run --data \"$2/data/store\" --key-file \"$2/root.key\" --listen 127.0.0.1:0 \
             --address-file \"$2/address\" --audit-file \"$2/audit.log\"";
-    let Some(command) = with_mounts(script, &server) else { return };
+    let command = with_mounts(script, &server);
     server.run_by(command);
     server.grant("users/manager", "secrets:manage", "projects/-").await;
     let manager = server.client(&server.token("users/manager").await);

@@ -2,8 +2,8 @@
 # Runs every test, after setting up what they need and this machine lacks.
 #
 # Needs Rust and a C compiler. Python 3 with venv is wanted for the tests that drive coffer as a platform service
-# would, strace for those that take the power or the disk away, etcd for those of the store on it: on Debian, as root,
-# they are installed; elsewhere this script says what to install. Python packages go into a virtual environment under
+# would, strace for those that take the power or the disk away, etcd for those of the store on it, ip and openssl for the
+# README's own commands: on Debian, as root, they are installed; elsewhere this script says what to install. Python packages go into a virtual environment under
 # the target directory and nowhere else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,6 +34,8 @@ want_packages() {
 command -v cargo >/dev/null || fail "missing: Rust 1.89 or later, with cargo in PATH (https://rustup.rs)"
 command -v cc >/dev/null || want_packages "a C compiler, for ring" gcc libc6-dev
 command -v strace >/dev/null || want_packages "strace, for the tests of power loss and of failing disks" strace
+command -v ip >/dev/null || want_packages "ip, for the test of the README on an empty machine" iproute2
+command -v openssl >/dev/null || want_packages "openssl, for the test of the README on an empty machine" openssl
 command -v etcd >/dev/null || want_packages "etcd, for the tests of the store on it" etcd-server
 python3 -c 'import venv, ensurepip' 2>/dev/null || want_packages "Python 3 with venv, for tests/python" python3 python3-venv
 

@@ -1,12 +1,12 @@
 //! A file system that fills up and gets room again, without a restart.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf};
 
 use coffer_proto::v1::store_status::Writes;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::stage::{Outcome, Stage};
-use crate::harness::until_async;
+use crate::harness::{Namespace, unshared, until_async};
 
 const MIB: u64 = 1 << 20;
 /// Reads on a full disk: their audit lines are far more than what fits behind the end of a file by chance.
@@ -19,18 +19,8 @@ async fn a_disk_that_fills_up_keeps_reading_and_deleting_and_goes_on_with_room()
         && mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
     let run = stage.server.run_command();
     let data = stage.server.data();
-    let mut command = Command::new("unshare");
-    let flags: &[&str] =
-        if rustix::process::geteuid().is_root() { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
-    let possible = Command::new("unshare").args(flags).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        #[allow(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("skipped: this machine lets nobody mount a small file system");
-        }
-        return;
-    }
-    command.args(flags).args(["sh", "-euc", script]).arg(stage.server.home().join("small")).arg(&data);
+    let mut command = unshared(&[Namespace::Mount]);
+    command.args(["sh", "-euc", script]).arg(stage.server.home().join("small")).arg(&data);
     // The audit log shares the small disk, as it does by default.
     let audit_file = stage.server.home().join("audit.log");
     let args =

@@ -14,12 +14,18 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn write_to(home: &TempDir, name: &str) -> Self {
+        Self::write_for(home, name, &["127.0.0.1"])
+    }
+
+    /// The same with a certificate of these host names and addresses.
+    pub(crate) fn write_for(home: &TempDir, name: &str, hosts: &[&str]) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority =
             CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        let params = CertificateParams::new(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>())
+            .expect("parameters");
         let certificate = params.signed_by(&key, &authority).expect("a certificate");
         let write = |what: &str, text: String| {
             let path = home.path().join(format!("{name}-{what}.pem"));

@@ -1,13 +1,16 @@
 //! `coffer status`
 
+use std::time::{Duration, Instant};
+
 use coffer_client::{
     Address, Client, Code, Config, Error,
     health::{HealthCheckRequest, health_check_response::ServingStatus},
 };
 use serde::Serialize;
+use tokio::time::sleep;
 
 use crate::{
-    failure::Failure,
+    failure::{Exit, Failure},
     print::{Report, escape},
     session::Session,
     view::View,
@@ -19,7 +22,14 @@ use crate::{
 /// last knew, and nobody else. Ends with exit code 0 if all serve, 1 if not all do or one serves workloads only, and 69 if none
 /// does.
 #[derive(clap::Args)]
-pub(crate) struct Status {}
+pub(crate) struct Status {
+    /// Ask again until all servers serve, for at most this long, such as 30s: for scripts that have just started one
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
+}
+
+/// How long `--wait` rests between two questions.
+const WAIT_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Serialize)]
 struct HealthList {
@@ -78,6 +88,22 @@ impl View for HealthList {
 
 impl Status {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
+        let deadline = Instant::now() + self.wait.unwrap_or_default();
+        loop {
+            let said = Self::ask_all(session).await;
+            let can_change = match &said {
+                Ok(report) => report.negative || report.failure.is_some(),
+                // A mistake in the command line does not mend itself.
+                Err(failure) => failure.exit() == Exit::Unavailable,
+            };
+            if !can_change || Instant::now() + WAIT_INTERVAL > deadline {
+                return said;
+            }
+            sleep(WAIT_INTERVAL).await;
+        }
+    }
+
+    async fn ask_all(session: &Session) -> Result<Report, Failure> {
         // All at once: one that does not answer takes its time.
         let asked: Vec<_> = session.anonymous().map(|(address, at)| (address, tokio::spawn(ask(at)))).collect();
         let (mut servers, mut error) = (Vec::new(), None);

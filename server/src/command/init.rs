@@ -73,7 +73,7 @@ impl Init {
                     .to_owned()
             }
         });
-        print::note(&format!("next: coffer-server run {}", offline.flags(&place)));
+        print::next("to serve it", &format!("coffer-server run {}", offline.flags(&place)));
         Ok(())
     }
 }

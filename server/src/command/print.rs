@@ -17,6 +17,11 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", escape::lines(text));
 }
 
+/// A command to go on with, on a line of its own that can be pasted.
+pub(super) fn next(why: &str, command: &str) {
+    note(&format!("next, {why}:\n  {command}"));
+}
+
 /// One `error:` line each, then the hint.
 pub(super) fn failure(failure: &Failure) {
     for error in &failure.errors {

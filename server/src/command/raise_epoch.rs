@@ -58,7 +58,7 @@ impl RaiseEpoch {
         print::note("every token of before has ended, so that none that was revoked since comes back");
         print::note("servers that run load everything again by themselves");
         let own_log = audit.map_or_else(String::new, |file| format!(" --audit-file {}", file.display()));
-        print::note(&format!("next: coffer-server operator{config}{own_log}: a new token"));
+        print::next("for a new token", &format!("coffer-server operator{config}{own_log}"));
         Ok(())
     }
 }

@@ -67,13 +67,18 @@ impl Restore {
         if unfinished_bytes > 0 {
             print::note(&format!("note: {}; they are not in it", unfinished(unfinished_bytes)));
         }
-        if let Some((kind, key_id)) = opens_with {
-            // Maybe not the one that the store has now.
+        // Maybe not the one that the store has now.
+        if let Some((kind, key_id)) = &opens_with {
             print::note(&format!("it opens with the key that the store had then: {kind} key {key_id}"));
         }
+        let key_flag = match (&place, &opens_with) {
+            (StoreSetting::Embedded(_), Some((kind, _))) => key_flag(kind),
+            // The configuration file names the key.
+            _ => "",
+        };
         print::note("every token of before has ended, so that none that was revoked since comes back");
-        print::note(&format!("next: coffer-server operator {flag} with the key of the old store: a new token"));
-        print::note(&format!("then: coffer-server run {flag}"));
+        print::next("for a new token", &format!("coffer-server operator {flag}{key_flag}"));
+        print::next("to serve it", &format!("coffer-server run {flag}{key_flag}"));
         if matches!(place, StoreSetting::Etcd(_)) {
             print::note(
                 "servers that still run take it for another store than theirs, and serve it only when started anew",
@@ -96,6 +101,15 @@ impl Restore {
                     .to_owned(),
             ])),
         }
+    }
+}
+
+/// The flag that names a key source of this kind, with a word in place of what only the operator knows.
+fn key_flag(kind: &str) -> &'static str {
+    match kind {
+        "credential" => " --key-credential NAME",
+        "kms" => " --key-kms unix:///SOCKET",
+        _ => " --key-file FILE",
     }
 }
 

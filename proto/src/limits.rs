@@ -91,8 +91,8 @@ pub const REDACT_STREAM_IDLE: Duration = Duration::from_secs(60);
 pub const REDACT_STREAM_TTL: Duration = Duration::from_secs(60 * 60);
 /// Most redactions worked on at once by the whole server; further ones wait.
 pub const REDACTIONS_AT_ONCE: usize = 4;
-/// What all redaction streams of a server may look for together, in KiB of values, each of which takes up to a hundred times
-/// as much memory: a server with little memory allows less. Values that several look for count once.
+/// What all redaction streams of a server may look for together, in KiB of values, each of which takes up to two hundred
+/// times as much memory where values have many lines: a server with little memory allows less. Values that several look for count once.
 pub const REDACT_STREAMS_KIB: usize = 16 * 1024;
 /// What each redaction stream counts as, in KiB, beside its values: a part that is being read has up to 4 MiB.
 pub const REDACT_STREAM_KIB_MIN: usize = 64;

@@ -6,9 +6,9 @@ pub(super) const NO_BYTE: u8 = 0xff;
 /// Most bytes of text that one byte of a value is written as. Longer ways exist and nothing writes them.
 const WRITTEN_BYTES_MAX: u64 = 12;
 /// Bytes in a row that are skipped within digits: CR LF, as it is and JSON-escaped, also twice.
-const BREAK_BYTES_MAX: u8 = 6;
-/// Most bytes of text that a line break and the indentation after it are written as.
-const INDENTED_BREAK_BYTES_MAX: u64 = 64;
+pub(super) const BREAK_BYTES_MAX: usize = 6;
+/// Most bytes of text that a run of white space in a value of many lines is written as: nobody indents deeper.
+const BLANKS_BYTES_MAX: u64 = 64;
 
 /// A byte, and the text it was written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,11 @@ enum Read {
 impl Escapes {
     pub(super) fn new(escape: Escape) -> Self {
         Self { escape, pending: Vec::with_capacity(12) }
+    }
+
+    /// Forgets what was read.
+    pub(super) fn restart(&mut self) {
+        self.pending.clear();
     }
 
     /// Where the escape that is being read begins.
@@ -179,76 +184,79 @@ fn unit(digits: &[Byte]) -> Result<Option<u32>, ()> {
     Ok((digits.len() == 4).then_some(unit))
 }
 
-fn nibble(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
+/// The value of a hexadecimal digit.
+#[inline]
+pub(super) fn nibble(byte: u8) -> Option<u8> {
+    let value = NIBBLES[usize::from(byte)];
+    (value != NO_DIGIT).then_some(value)
+}
+
+/// The value of a digit of base64, of the standard and of the URL alphabet (RFC 4648, 4 and 5).
+#[inline]
+pub(super) fn sextet(byte: u8) -> Option<u8> {
+    let value = SEXTETS[usize::from(byte)];
+    (value != NO_DIGIT).then_some(value)
+}
+
+/// In [`NIBBLES`] and [`SEXTETS`]: no digit.
+const NO_DIGIT: u8 = 0xff;
+/// By byte. Tables, since in digits there is no branch to predict.
+const NIBBLES: [u8; 256] = digits(&[b"0123456789abcdef", b"0123456789ABCDEF"]);
+const SEXTETS: [u8; 256] = digits(&[
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+]);
+
+const fn digits(alphabets: &[&[u8]]) -> [u8; 256] {
+    let mut values = [NO_DIGIT; 256];
+    let mut alphabet = 0;
+    while alphabet < alphabets.len() {
+        let mut value = 0;
+        while value < alphabets[alphabet].len() {
+            values[alphabets[alphabet][value] as usize] = value as u8;
+            value += 1;
+        }
+        alphabet += 1;
     }
+    values
 }
 
-/// Line breaks, each read as LF: CR LF is one, and the blanks after one are its own, as where text is indented.
+/// White space, each run of which is read as one space, as a shell prints an unquoted variable, YAML indents a text and a
+/// terminal ends its lines.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lines {
-    /// A CR that an LF may follow.
-    cr: Option<Byte>,
-    /// Where the line break begins whose indentation is being read.
-    since: Option<u64>,
+pub(super) struct Blanks {
+    /// Where the run begins that is being read, and whether it is short enough to be one space.
+    run: Option<(u64, bool)>,
 }
 
-impl Lines {
-    /// Where what is held back begins.
-    pub(super) fn pending(&self) -> Option<u64> {
-        self.cr.map(|cr| cr.start)
+impl Blanks {
+    /// Whether a run of white space is being read.
+    pub(super) fn in_run(&self) -> bool {
+        self.run.is_some()
     }
 
     pub(super) fn take(&mut self, byte: Byte, sink: &mut impl Sink) {
-        if let Some(cr) = self.cr.take() {
-            if byte.byte == b'\n' {
-                self.since = Some(cr.start);
-                return sink(Byte { start: cr.start, ..byte });
-            }
-            sink(cr);
+        if !is_blank(byte.byte) {
+            self.run = None;
+            return sink(byte);
         }
-        if let Some(since) = self.since {
-            let is_blank = matches!(byte.byte, b' ' | b'\t');
-            if is_blank && byte.end - since <= INDENTED_BREAK_BYTES_MAX {
-                return;
+        match &mut self.run {
+            None => {
+                self.run = Some((byte.start, true));
+                sink(Byte { byte: b' ', ..byte });
             }
-            self.since = None;
-            if is_blank {
-                return sink(Byte { byte: NO_BYTE, ..byte });
+            Some((since, is_short)) if *is_short && byte.end - *since > BLANKS_BYTES_MAX => {
+                *is_short = false;
+                sink(Byte { byte: NO_BYTE, ..byte });
             }
-        }
-        match byte.byte {
-            b'\r' => self.cr = Some(byte),
-            b'\n' => {
-                self.since = Some(byte.start);
-                sink(byte);
-            }
-            _ => sink(byte),
-        }
-    }
-
-    /// The text has ended: what is held back stands for itself.
-    pub(super) fn end(&mut self, sink: &mut impl Sink) {
-        if let Some(cr) = self.cr.take() {
-            sink(cr);
+            Some(_) => {}
         }
     }
 }
 
-/// The 64 digits of base64, of the standard and of the URL alphabet (RFC 4648, 4 and 5).
-fn sextet(byte: u8) -> Option<u8> {
-    match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
-        _ => None,
-    }
+/// Whether a byte is white space where words and lines are told apart.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// Runs of digits of 4 or 6 bits, of which any may be the first of a byte; line breaks within a run do not count, nor do
@@ -267,7 +275,7 @@ pub(super) struct Digits {
     skipping: u8,
     in_run: bool,
     /// Bytes skipped since the last digit, and whether the last one began an escape.
-    skipped: u8,
+    skipped: usize,
     in_escape: bool,
 }
 
@@ -276,6 +284,11 @@ impl Digits {
     pub(super) fn new(bits: u8, skip: u8) -> Self {
         let (partial, known, start, skipped) = (0, 0, 0, 0);
         Self { bits, skip, partial, known, start, skipping: skip, in_run: false, skipped, in_escape: false }
+    }
+
+    /// Forgets what was read: the next digit is the first of a run.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(self.bits, self.skip);
     }
 
     /// The first bits of the byte that is being read, how many these are, and where they are written.
@@ -292,7 +305,7 @@ impl Digits {
         let digit = digit.filter(|_| !self.in_escape || byte == b'/');
         let Some(digit) = digit else {
             if self.in_run {
-                *self = Self::new(self.bits, self.skip);
+                self.restart();
                 sink(Byte { byte: NO_BYTE, start: at, end: at + 1 });
                 // What ended the run by being no escape may begin another.
                 self.take(at, byte, sink);

@@ -1,6 +1,6 @@
 //! The automaton that finds values in decoded bytes.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use aho_corasick::{
     Anchored,
@@ -11,7 +11,7 @@ use aho_corasick::{
 
 use zeroize::Zeroizing;
 
-use super::decode::{Byte, Lines, NO_BYTE};
+use super::filter::Filter;
 use crate::{limits, name::VariableName, value::SecretValue};
 
 /// Up to so many bytes of values, in all, there is a table of every step, which is faster and far larger.
@@ -24,6 +24,7 @@ const NONE: u32 = u32::MAX;
 /// It holds the values in a form of its own, which cannot be wiped when it is dropped: keep it no longer than needed.
 pub struct Matcher {
     search: Search,
+    filter: Filter,
     /// By state, as `Matcher::state` counts them.
     states: Vec<State>,
     /// State ids are multiples of two to the power of this.
@@ -55,20 +56,16 @@ pub(super) struct State {
 
 impl Matcher {
     /// Looks for these values, but for those of less than [`limits::REDACTED_VALUE_CHARS_MIN`] characters. Of equal values
-    /// the first name is written. One with line breaks is also looked for as it is where text is indented or trimmed.
+    /// the first name is written. Each is also looked for without the white space around it. One with lines is also looked
+    /// for with each run of white space as one space, and by each of its lines.
     pub fn new<'a>(values: impl IntoIterator<Item = (&'a VariableName, &'a SecretValue)>) -> Self {
-        let given: Vec<_> = values.into_iter().map(|(name, value)| (name, value.expose())).collect();
-        let has_lines = given.iter().any(|(_, text)| text.contains('\n'));
-        let trimmed: Vec<_> = given.iter().filter_map(|(name, text)| Some((*name, trimmed(text)?))).collect();
-        let mut unique = BTreeMap::new();
-        let all = given.iter().copied().chain(trimmed.iter().map(|(name, text)| (*name, text.as_str())));
-        for (name, text) in all {
-            if text.chars().nth(limits::REDACTED_VALUE_CHARS_MIN - 1).is_some() {
-                let named: &mut &VariableName = unique.entry(text).or_insert(name);
-                *named = name.min(*named);
-            }
+        let mut patterns = Patterns::default();
+        for (name, value) in values {
+            patterns.add(name, value.expose());
         }
-        let values: Vec<&[u8]> = unique.keys().map(|text| text.as_bytes()).collect();
+        let has_lines = patterns.has_lines;
+        let unique = patterns.unique();
+        let values: Vec<&[u8]> = unique.iter().map(|(text, _)| text.as_bytes()).collect();
         let search = Search::new(&values);
         let (states, shift) = match &search {
             Search::Nothing => (Vec::new(), 0),
@@ -81,8 +78,9 @@ impl Matcher {
                 *begins |= 1 << (first >> (6 - 2 * at));
             }
         }
-        let names = unique.into_iter().map(|(text, name)| (text.len(), name.clone())).collect();
-        Self { search, states, shift, names, begins, has_lines }
+        let filter = Filter::new(&values, has_lines);
+        let names = unique.iter().map(|(text, name)| (text.len(), (*name).clone())).collect();
+        Self { search, filter, states, shift, names, begins, has_lines }
     }
 
     /// Whether there is nothing to look for.
@@ -93,6 +91,10 @@ impl Matcher {
     /// Whether a value has more than one line.
     pub(super) fn has_lines(&self) -> bool {
         self.has_lines
+    }
+
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     pub(super) fn search(&self) -> &Search {
@@ -117,24 +119,67 @@ impl Matcher {
     }
 }
 
-/// A value of more than one line, its line breaks read as [`Lines`] reads those of a text, without blanks and line breaks
-/// around it.
-fn trimmed(text: &str) -> Option<Zeroizing<String>> {
-    if !text.contains('\n') {
-        return None;
+/// The texts that are looked for, each with the name that is written in its place.
+#[derive(Default)]
+struct Patterns<'a> {
+    texts: Vec<(Zeroizing<String>, &'a VariableName)>,
+    has_lines: bool,
+}
+
+impl<'a> Patterns<'a> {
+    fn add(&mut self, name: &'a VariableName, value: &str) {
+        let trimmed = value.trim_matches(BLANKS);
+        self.insert(name, value);
+        self.insert(name, trimmed);
+        if !trimmed.contains(['\n', '\r']) {
+            return;
+        }
+        self.has_lines = true;
+        self.insert(name, &collapsed(trimmed));
+        let lines = trimmed.split(['\n', '\r']).map(|line| line.trim_matches(BLANKS));
+        lines.filter(|line| is_long(line) && !is_boundary(line)).for_each(|line| self.insert(name, line));
     }
+
+    fn insert(&mut self, name: &'a VariableName, text: &str) {
+        if is_long(text) {
+            self.texts.push((Zeroizing::new(text.to_owned()), name));
+        }
+    }
+
+    /// Each text once, with the first of its names.
+    fn unique(self) -> Vec<(Zeroizing<String>, &'a VariableName)> {
+        let mut texts = self.texts;
+        texts
+            .sort_unstable_by(|(text, name), (other, of_other)| (text.as_str(), name).cmp(&(other.as_str(), of_other)));
+        texts.dedup_by(|(text, _), (before, _)| text == before);
+        texts
+    }
+}
+
+/// White space, of which each run in a value of many lines is read as one space.
+const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+
+fn is_long(text: &str) -> bool {
+    text.chars().nth(limits::REDACTED_VALUE_CHARS_MIN - 1).is_some()
+}
+
+/// Whether a line is an encapsulation boundary of PEM (RFC 7468, 3), which is the same in every key.
+fn is_boundary(line: &str) -> bool {
+    (line.starts_with("-----BEGIN ") || line.starts_with("-----END ")) && line.ends_with("-----")
+}
+
+/// A text as [`super::decode::Blanks`] reads it.
+fn collapsed(text: &str) -> Zeroizing<String> {
     // The exact capacity, so that no copy is left behind while it grows.
-    let mut read = Zeroizing::new(Vec::with_capacity(text.len()));
-    let (mut lines, mut sink) = (Lines::default(), |byte: Byte| read.push(byte.byte));
-    for (at, byte) in (0..).zip(text.bytes()) {
-        lines.take(Byte { byte, start: at, end: at + 1 }, &mut sink);
+    let mut read = Zeroizing::new(String::with_capacity(text.len()));
+    let words = text.split(BLANKS).filter(|word| !word.is_empty());
+    for word in words {
+        if !read.is_empty() {
+            read.push(' ');
+        }
+        read.push_str(word);
     }
-    lines.end(&mut sink);
-    if read.contains(&NO_BYTE) {
-        return None;
-    }
-    let read = std::str::from_utf8(&read).ok()?;
-    Some(Zeroizing::new(read.trim_matches([' ', '\t', '\r', '\n']).to_owned()))
+    read
 }
 
 impl Search {

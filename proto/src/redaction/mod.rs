@@ -2,13 +2,18 @@
 //!
 //! One automaton ([`Matcher`]) runs over several readings of the text side by side: as it is, JSON-unescaped once and
 //! twice, percent-decoded with `+` as itself and as a space, from hexadecimal at both alignments and from base64 at all
-//! four. Where values have line breaks, the texts of the first five are also read with each line break, and the indentation
-//! after it, as one byte. Each reading decodes a byte at a time and knows where each decoded byte is written, so that time is linear in the
+//! four. Where values have line breaks, the texts of the first five are also read with each run of white space as one
+//! space. Each reading decodes a byte at a time and knows where each decoded byte is written, so that time is linear in the
 //! text, memory is bounded by the longest value, and a value is found however its escapes are mixed.
+//!
+//! Most text has no value in it. A [`filter`] finds where one may begin, and a [`lane::Lane`] has the readings read only
+//! from there until none of them is within one: the rest is read once, by a loop of a few instructions a byte.
 //!
 //! The text itself is in the hands of whoever gives it; parts of it that are held back are not wiped.
 
 mod decode;
+mod filter;
+mod lane;
 mod matcher;
 mod runs;
 #[cfg(test)]
@@ -17,22 +22,24 @@ mod view;
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
+use lane::Lane;
 pub use matcher::Matcher;
 use runs::{Run, Runs};
-use view::{Found, View};
+use view::Found;
 
 /// So much of the text is read at a time.
-const BLOCK_BYTES: usize = 4 * 1024;
+const BLOCK_BYTES: usize = 16 * 1024;
 /// A pause gives up so many characters of what may become a value: no more than a hint tells.
 const RELEASED_CHARS_MAX: u32 = 4;
 
 /// One text that is being cleaned.
 ///
-/// It holds back what may become a value: at most 14 bytes for each byte of the longest one, 64 for each line break, and what the decoders are in
-/// the middle of.
+/// It holds back what may become a value: at most 14 bytes for each byte of the longest one, 64 for each run of white
+/// space, and what the decoders are in the middle of.
 pub struct Redactor {
     matcher: Arc<Matcher>,
-    views: Vec<View>,
+    /// None if there is nothing to look for.
+    lanes: Vec<Lane>,
     /// What has been read and not given out.
     text: VecDeque<u8>,
     /// Where that begins in the whole text.
@@ -47,9 +54,9 @@ pub struct Redactor {
 impl Redactor {
     /// Begins a text.
     pub fn new(matcher: Arc<Matcher>) -> Self {
-        let views = if matcher.is_empty() { Vec::new() } else { view::all(matcher.has_lines()) };
+        let lanes = if matcher.is_empty() { Vec::new() } else { Lane::all(matcher.has_lines()) };
         let (text, runs, found) = (VecDeque::new(), Runs::default(), Vec::new());
-        Self { matcher, views, text, given: 0, read: 0, runs, found, untold: 0 }
+        Self { matcher, lanes, text, given: 0, read: 0, runs, found, untold: 0 }
     }
 
     /// Takes the next part, cut anywhere. Appends what is clean to `out` and answers how many values were replaced in it.
@@ -57,8 +64,8 @@ impl Redactor {
         let mut replaced = std::mem::take(&mut self.untold);
         for block in part.chunks(BLOCK_BYTES) {
             self.text.extend(block);
-            for view in &mut self.views {
-                view.read(&self.matcher, self.read, block, &mut self.found);
+            for lane in &mut self.lanes {
+                lane.read(&self.matcher, self.read, block, &mut self.found);
             }
             self.read += block.len() as u64;
             self.note_found();
@@ -69,8 +76,8 @@ impl Redactor {
 
     /// The text has ended: appends all that was held back. What is pushed next is another text.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> u64 {
-        for view in &mut self.views {
-            view.end(&self.matcher, &mut self.found);
+        for lane in &mut self.lanes {
+            lane.end(&self.matcher, &mut self.found);
         }
         self.note_found();
         let replaced = self.untold + self.give(self.read, out);
@@ -86,7 +93,7 @@ impl Redactor {
     /// There is a pause, and somebody may wait for what is held back. Appends it if it tells at most 4 characters of a
     /// value; otherwise it stays. Should a value come to its end later, what was not given out of it is replaced.
     pub fn release(&mut self, out: &mut Vec<u8>) {
-        let chars = self.views.iter().map(|view| view.matching_chars(&self.matcher)).max().unwrap_or(0);
+        let chars = self.lanes.iter().map(|lane| lane.matching_chars(&self.matcher)).max().unwrap_or(0);
         if chars <= RELEASED_CHARS_MAX {
             self.untold += self.give(self.read, out);
         }
@@ -104,7 +111,7 @@ impl Redactor {
 
     /// Up to here nothing can become a part of a value any more.
     fn safe(&self) -> u64 {
-        let pending = self.views.iter().filter_map(|view| view.pending(&self.matcher));
+        let pending = self.lanes.iter().filter_map(|lane| lane.pending(&self.matcher));
         pending.min().unwrap_or(self.read).clamp(self.given, self.read)
     }
 
@@ -130,11 +137,15 @@ impl Redactor {
 
     fn advance(&mut self, until: u64, out: Option<&mut Vec<u8>>) {
         let count = until.saturating_sub(self.given).min(self.text.len() as u64);
-        let given = self.text.drain(..count as usize);
+        let count = count as usize;
         if let Some(out) = out {
-            out.extend(given);
+            let (front, back) = self.text.as_slices();
+            let of_front = count.min(front.len());
+            out.extend_from_slice(&front[..of_front]);
+            out.extend_from_slice(&back[..count - of_front]);
         }
-        self.given += count;
+        self.text.drain(..count);
+        self.given += count as u64;
     }
 
     fn write(&self, run: &Run, out: &mut Vec<u8>) -> u64 {

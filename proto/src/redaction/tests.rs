@@ -143,8 +143,8 @@ fn a_value_of_many_lines_is_found_as_terminals_mails_and_yaml_write_it() {
         cleaned(&[("KEY", "  key: x\n  other: y\n")], "a:\n  b:\n    key: x\n    other: y"),
         "a:\n  b:\n    {{KEY}}"
     );
-    let deep = format!("12345678\n{}90", " ".repeat(70));
-    assert_eq!(cleaned(&[("KEY", "12345678\n90")], &deep), deep, "deeper than anybody indents");
+    let deep = format!("1234567\n{}890", " ".repeat(70));
+    assert_eq!(cleaned(&[("KEY", "1234567\n890")], &deep), deep, "deeper than anybody indents");
     assert_eq!(cleaned(&[("KEY", &deep)], &deep), "{{KEY}}");
 }
 
@@ -222,6 +222,23 @@ fn a_cut_anywhere_changes_nothing() {
         }
         let bytes: Vec<_> = text.as_bytes().chunks(1).collect();
         assert_eq!(clean(&matcher, &bytes), whole, "{way}, every byte by itself");
+    }
+}
+
+#[test]
+fn beginnings_beside_escapes_are_read_alike() {
+    // The first letters of the value are digits of an escape, which ends within the value.
+    for (value, text) in [
+        ("Aa\n \na\nAaaaa", "aa%Aa%0A%20%0Aa%0AAaaaa"),
+        ("Aa\nbcdefg", r"\u00Aa\nbcdefg"),
+        ("Aa\nbcdefg", r"\\u00Aa\\nbcdefg"),
+        ("41\nbcdefg", r"\u005cu0041\nbcdefg"),
+        // And here a value begins where another one, which begins before it, has an escape.
+        (" a%\naa+a  %a", "aa%2Ba++%25a\n"),
+    ] {
+        let matcher = matcher(&[("A", value)]);
+        let bytes: Vec<_> = text.as_bytes().chunks(1).collect();
+        assert_eq!(clean(&matcher, &[text.as_bytes()]), clean(&matcher, &bytes), "{text}");
     }
 }
 
@@ -345,6 +362,55 @@ proptest! {
         let (head, tail) = text.split_at(cut.min(text.len()));
         prop_assert_eq!(clean(&matcher, &[head, tail]), (text, 0));
     }
+}
+
+/// A piece of a text that is nearly a value, or what may stand in one.
+fn a_piece() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
+    (0usize..3, 0usize..13, 0usize..12, 0usize..40, 0usize..40)
+}
+
+const BETWEEN: [&str; 12] = ["", "\\", "\\\\", "%", "+", " ", "\n", "\\n", "\r\n  ", "a", "0", "\t "];
+
+proptest! {
+    /// Read a byte at a time nothing is passed over, so that this holds the filter to what the readings find.
+    #[test]
+    fn what_is_passed_over_holds_no_value(
+        values in prop::collection::vec(prop_oneof!["[ab]{8,10}", "[ -~\n]{8,20}", "[a-c\\\\%+ \n]{8,12}"], 1..4),
+        pieces in prop::collection::vec(a_piece(), 1..12),
+        filler in "[a-zA-Z0-9 \n]{0,60}",
+    ) {
+        let named: Vec<_> = ["A", "B", "C"].into_iter().zip(values.iter().map(String::as_str)).collect();
+        let matcher = matcher(&named);
+        let mut text = filler.clone();
+        for (value, way, between, skip, take) in pieces {
+            let form = ways(&values[value % values.len()]).swap_remove(way).1;
+            // All of it, or a part.
+            text.extend(form.chars().skip(skip / 8 * 3).take(take + skip));
+            text += BETWEEN[between];
+        }
+        text += &filler;
+        let whole = clean(&matcher, &[text.as_bytes()]);
+        let bytes: Vec<_> = text.as_bytes().chunks(1).collect();
+        prop_assert_eq!(clean(&matcher, &bytes), whole, "{:?}", text);
+    }
+}
+
+#[test]
+fn white_space_around_a_value_and_its_lines_hide_nothing() {
+    let token = "sk-live-4242\r";
+    assert_eq!(cleaned(&[("KEY", token)], "token sk-live-4242\n"), "token {{KEY}}\n");
+    assert_eq!(cleaned(&[("KEY", "\t sk-live-4242 ")], "Bearer sk-live-4242"), "Bearer {{KEY}}");
+    assert_eq!(cleaned(&[("KEY", "   1234   ")], "1234 <   1234   >"), "1234 <{{KEY}}>", "too short without");
+    // As a shell prints an unquoted variable.
+    let words = KEY_FILE.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(cleaned(&[("KEY", KEY_FILE)], &format!("key: {words}!")), "key: {{KEY}}!");
+    assert_eq!(cleaned(&[("KEY", KEY_FILE)], &format!("key: {}", words.replace(' ', "\\n\\t"))), "key: {{KEY}}");
+    // Line by line, as a log prefixes them; boundaries of PEM are the same in every key.
+    let prefixed: Vec<_> = KEY_FILE.lines().map(|line| format!("log| {}", line.trim())).collect();
+    assert_eq!(
+        cleaned(&[("KEY", KEY_FILE)], &prefixed.join("\n")),
+        "log| -----BEGIN KEY-----\nlog| {{KEY}}\nlog| {{KEY}}\nlog| \nlog| qux=\nlog| -----END KEY-----"
+    );
 }
 
 #[test]

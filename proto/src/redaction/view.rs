@@ -8,7 +8,8 @@ use aho_corasick::{
 };
 
 use super::{
-    decode::{Byte, Digits, Escape, Escapes, Lines},
+    decode::{Blanks, Byte, Digits, Escape, Escapes},
+    filter,
     matcher::{Matcher, Search},
 };
 
@@ -24,8 +25,8 @@ pub(super) struct Found {
 #[derive(Clone, Debug)]
 pub(super) struct View {
     decoder: Decoder,
-    /// Reads line breaks alike, however they are written.
-    lines: Option<Lines>,
+    /// Reads white space alike, however much there is.
+    blanks: Option<Blanks>,
     track: Track,
 }
 
@@ -46,22 +47,66 @@ struct Track {
     starts: VecDeque<u64>,
 }
 
-/// Every way in which values are found. `lines`: some have more than one.
-pub(super) fn all(lines: bool) -> Vec<View> {
+/// Every way in which values are found that are written as text. `has_lines`: some have more than one.
+pub(super) fn texts(has_lines: bool) -> Vec<View> {
     let once = |escape| Decoder::Once(Escapes::new(escape));
     let twice = Decoder::Twice(Escapes::new(Escape::Json), Escapes::new(Escape::Json));
-    let hex = [0, 4].map(|skip| Decoder::Digits(Digits::new(4, skip)));
-    let base64 = [0, 2, 4, 6].map(|skip| Decoder::Digits(Digits::new(6, skip)));
     let percent = [b'+', b' '].map(|plus| once(Escape::Percent { plus }));
     let texts: Vec<_> = [Decoder::Raw, once(Escape::Json), twice].into_iter().chain(percent).collect();
-    let view =
-        |decoder, lines: Option<Lines>| View { decoder, lines, track: Track { state: None, starts: VecDeque::new() } };
-    let normal = texts.iter().filter(|_| lines).cloned().map(|decoder| view(decoder, Some(Lines::default())));
-    let normal: Vec<_> = normal.collect();
-    texts.into_iter().chain(hex).chain(base64).map(|decoder| view(decoder, None)).chain(normal).collect()
+    let blanks = texts.iter().filter(|_| has_lines).cloned().map(|decoder| View::new(decoder, Some(Blanks::default())));
+    let blanks: Vec<_> = blanks.collect();
+    texts.into_iter().map(|decoder| View::new(decoder, None)).chain(blanks).collect()
+}
+
+/// Every way in which values are found that are written as digits.
+pub(super) fn digits() -> Vec<View> {
+    let hex = [0, 4].map(|skip| Digits::new(4, skip));
+    let base64 = [0, 2, 4, 6].map(|skip| Digits::new(6, skip));
+    hex.into_iter().chain(base64).map(|digits| View::new(Decoder::Digits(digits), None)).collect()
 }
 
 impl View {
+    fn new(decoder: Decoder, blanks: Option<Blanks>) -> Self {
+        Self { decoder, blanks, track: Track { state: None, starts: VecDeque::new() } }
+    }
+
+    /// Forgets all that was read.
+    pub(super) fn restart(&mut self) {
+        self.decoder.restart();
+        self.blanks = self.blanks.as_ref().map(|_| Blanks::default());
+        self.track.state = None;
+        self.track.starts.clear();
+    }
+
+    /// Whether what was read has nothing to do with what follows, but for digits of which a part of a byte is known.
+    pub(super) fn is_idle(&self) -> bool {
+        self.track.starts.is_empty() && !self.is_within()
+    }
+
+    /// Where reading would have to begin again after all before `read`, if the filter is to find by itself what may have
+    /// begun in the part that begins at `since`. `None` if this must read on.
+    pub(super) fn resumes_at(&self, since: u64, read: u64) -> Option<u64> {
+        let depth = self.track.starts.len() as u64;
+        let Some(first) = self.track.starts.front().copied() else { return (!self.is_within()).then_some(read) };
+        let is_open = match self.decoder {
+            // The bits of the filter's window are not all read.
+            Decoder::Digits(_) => depth < filter::WINDOW_BYTES,
+            // Each byte stands for itself, so that the filter can find them.
+            _ => depth < filter::PREFIX_BYTES as u64 && read - first == depth && !self.is_within(),
+        };
+        (is_open && first >= since).then_some(first)
+    }
+
+    /// Whether the decoders are within something.
+    fn is_within(&self) -> bool {
+        let decodes = match &self.decoder {
+            Decoder::Raw | Decoder::Digits(_) => false,
+            Decoder::Once(escapes) => escapes.pending().is_some(),
+            Decoder::Twice(first, second) => first.pending().is_some() || second.pending().is_some(),
+        };
+        decodes || self.blanks.as_ref().is_some_and(Blanks::in_run)
+    }
+
     /// Reads on. `at` is where in the whole text the part begins.
     pub(super) fn read(&mut self, matcher: &Matcher, at: u64, part: &[u8], found: &mut Vec<Found>) {
         match matcher.search() {
@@ -81,23 +126,20 @@ impl View {
     }
 
     fn run_end(&mut self, matcher: &Matcher, search: &impl Automaton, found: &mut Vec<Found>) {
-        let Self { decoder, lines, track } = self;
+        let Self { decoder, blanks, track } = self;
         let mut step = |byte| track.step(matcher, search, byte, found);
-        match lines {
+        match blanks {
             None => decoder.end(&mut step),
-            Some(lines) => {
-                decoder.end(&mut |byte| lines.take(byte, &mut step));
-                lines.end(&mut step);
-            }
+            Some(blanks) => decoder.end(&mut |byte| blanks.take(byte, &mut step)),
         }
     }
 
     fn run(&mut self, matcher: &Matcher, search: &impl Automaton, at: u64, part: &[u8], found: &mut Vec<Found>) {
-        let Self { decoder, lines, track } = self;
+        let Self { decoder, blanks, track } = self;
         let mut step = |byte| track.step(matcher, search, byte, found);
-        match lines {
+        match blanks {
             None => decoder.read(at, part, &mut step),
-            Some(lines) => decoder.read(at, part, &mut |byte| lines.take(byte, &mut step)),
+            Some(blanks) => decoder.read(at, part, &mut |byte| blanks.take(byte, &mut step)),
         }
     }
 
@@ -112,9 +154,7 @@ impl View {
                 matcher.may_begin(bits, known).then_some(start)
             }
         };
-        // Only at the beginning of a value: within one, that begins before.
-        let line = self.lines.as_ref().and_then(Lines::pending).filter(|_| matcher.may_begin(b'\n' >> 2, 6));
-        self.track.starts.front().copied().or(line).or(decoding)
+        self.track.starts.front().copied().or(decoding)
     }
 
     /// How many characters of a value match so far that is not complete.
@@ -125,6 +165,18 @@ impl View {
 }
 
 impl Decoder {
+    fn restart(&mut self) {
+        match self {
+            Decoder::Raw => {}
+            Decoder::Once(escapes) => escapes.restart(),
+            Decoder::Twice(first, second) => {
+                first.restart();
+                second.restart();
+            }
+            Decoder::Digits(digits) => digits.restart(),
+        }
+    }
+
     fn read(&mut self, at: u64, part: &[u8], sink: &mut impl FnMut(Byte)) {
         for (at, byte) in (at..).zip(part.iter().copied()) {
             let written = Byte { byte, start: at, end: at + 1 };

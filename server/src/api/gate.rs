@@ -122,8 +122,9 @@ impl Guard {
     }
 
     /// Who calls, and that they may call once more now.
-    async fn admit(&self, method: &str, call: &Call) -> Result<(Principal, Turn), Error> {
+    async fn admit(&self, method: &str, call: &Call, peer: Option<&PeerInfo>) -> Result<(Principal, Turn), Error> {
         let principal = self.vault.authenticate(call).await?;
+        peer.iter().for_each(|peer| peer.authenticated());
         let (principals, most) = match STREAMS.contains(&method) {
             true => (&self.streams, "at most 8 watches and streams of one principal"),
             false => (&self.principals, "at most 256 of one principal"),
@@ -133,8 +134,8 @@ impl Guard {
     }
 
     /// What a call holds while it is served.
-    async fn enter(&self, method: &str, call: &Call) -> Result<(Turn, Option<Place>), Error> {
-        let (principal, turn) = self.admit(method, call).await?;
+    async fn enter(&self, method: &str, call: &Call, peer: Option<&PeerInfo>) -> Result<(Turn, Option<Place>), Error> {
+        let (principal, turn) = self.admit(method, call, peer).await?;
         Ok((turn, self.place(method, call, principal).await?))
     }
 
@@ -213,6 +214,7 @@ where
         let path = request.uri().path().trim_start_matches('/');
         let method = METHODS.iter().find(|method| **method == path);
         let called = method.map(|method| call(method, &request).map(|call| (*method, call)));
+        let peer = request.extensions().get::<PeerInfo>().cloned();
         Box::pin(async move {
             // None: not one of ours, and the service says so without reading on.
             let Some(called) = called else { return inner.call(request).await };
@@ -221,7 +223,7 @@ where
                 Err(error) => return Ok(status::of(error).into_http()),
             };
             let stale = call.staleness();
-            let mut response = match guard.enter(method, &call).await {
+            let mut response = match guard.enter(method, &call, peer.as_ref()).await {
                 Ok((turn, _place)) => {
                     request.extensions_mut().insert(call);
                     let mut response = inner.call(request).await?;

@@ -1,6 +1,6 @@
 //! Accepting connections.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -11,9 +11,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Limits, Stage,
-    admission::{Admission, Slot},
     connection::{Bytes, Connection, PeerInfo},
     listener::{Listener, Socket},
+    slots::{ConnectionSlot, ConnectionSlots},
     wait,
 };
 
@@ -26,10 +26,10 @@ const BACKLOG_MAX: usize = 4_096;
 /// What accepting on each listener needs.
 #[derive(Clone)]
 pub(super) struct Acceptor {
-    pub(super) admission: Admission,
+    pub(super) slots: ConnectionSlots,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,
-    pub(super) handshaken: mpsc::Sender<io::Result<Connection>>,
+    pub(super) handshaken: mpsc::Sender<Connection>,
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) is_cut: watch::Receiver<bool>,
 }
@@ -105,7 +105,7 @@ impl Acceptor {
             match accepted {
                 Ok(accepted) => {
                     is_exhausted = false;
-                    self.admit(accepted);
+                    self.admit(accepted).await;
                 }
                 Err(error) if is_exhaustion(&error) => {
                     if !is_exhausted {
@@ -118,29 +118,31 @@ impl Acceptor {
                 Err(error) => tracing::debug!(%error, "a connection was not accepted"),
             }
         }
-        socket.close().into_iter().for_each(|accepted| self.admit(accepted));
+        for accepted in socket.close() {
+            self.admit(accepted).await;
+        }
     }
 
-    fn admit(&self, accepted: Accepted) {
+    async fn admit(&self, accepted: Accepted) {
         let peer = match &accepted {
             Accepted::Tcp(_, peer) => Some(peer.ip()),
             Accepted::Unix(_) => None,
         };
-        // Without a place it is dropped here, which closes it.
-        if let Some(slot) = self.admission.admit(peer) {
+        // Without a slot it is dropped here, which closes it.
+        if let Some(slot) = self.slots.admit(peer).await {
             tokio::spawn(self.clone().hand_over(accepted, slot));
         }
     }
 
     /// In a task of its own, so that a slow handshake holds up nobody.
-    async fn hand_over(self, accepted: Accepted, slot: Slot) {
+    async fn hand_over(self, accepted: Accepted, slot: Arc<ConnectionSlot>) {
         let (bytes, info): (Box<dyn Bytes>, _) = match accepted {
-            Accepted::Unix(bytes) => (bytes, PeerInfo::new("unix".to_owned(), None)),
+            Accepted::Unix(bytes) => (bytes, PeerInfo::new("unix".to_owned(), None, &slot)),
             Accepted::Tcp(stream, peer) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, %peer, "TCP_NODELAY is not set");
                 }
-                let info = || PeerInfo::new(peer.to_string(), Some(peer.ip()));
+                let info = || PeerInfo::new(peer.to_string(), Some(peer.ip()), &slot);
                 match &self.tls {
                     None => (Box::new(stream), info()),
                     Some(tls) => tokio::select! {
@@ -149,13 +151,14 @@ impl Acceptor {
                             Err(error) => return tracing::debug!(%error, %peer, "the TLS handshake failed"),
                         },
                         () = self.patience() => return tracing::debug!(%peer, "the TLS handshake took too long"),
+                        () = slot.evicted() => return tracing::debug!(%peer, "the TLS handshake gave way to others"),
                     },
                 }
             }
         };
         let connection = Connection::new(bytes, info, slot, self.limits, self.stage, self.is_cut);
         // Somebody takes it, unless everything is cut.
-        let _ = self.handshaken.send(Ok(connection)).await;
+        let _ = self.handshaken.send(connection).await;
     }
 
     /// As long as a handshake may take. The drain waits for those under way, and not for long.
@@ -183,19 +186,16 @@ fn is_exhaustion(error: &io::Error) -> bool {
 mod tests {
     use std::{
         future::pending,
-        sync::{
-            Arc,
-            atomic::{AtomicU32, Ordering},
-        },
+        sync::atomic::{AtomicU32, Ordering},
     };
 
     use tokio::time::Instant;
 
     use super::*;
 
-    fn acceptor(handshaken: mpsc::Sender<io::Result<Connection>>, stage: watch::Receiver<Stage>) -> Acceptor {
-        let (limits, admission) = (Limits::new(10, 10), Admission::new("connections", 10, 10));
-        Acceptor { admission, tls: None, limits, handshaken, stage, is_cut: watch::channel(false).1 }
+    fn acceptor(handshaken: mpsc::Sender<Connection>, stage: watch::Receiver<Stage>) -> Acceptor {
+        let (limits, slots) = (Limits::new(10, 10), ConnectionSlots::new(10, 10));
+        Acceptor { slots, tls: None, limits, handshaken, stage, is_cut: watch::channel(false).1 }
     }
 
     /// Fails `failures` times, then accepts once.
@@ -228,7 +228,7 @@ mod tests {
             let started = Instant::now();
             let socket = Failing { failures: 3, error, tries: Arc::default() };
             tokio::spawn(acceptor(sender, stage).accept_from(socket));
-            assert!(incoming.recv().await.expect("a connection").is_ok());
+            incoming.recv().await.expect("a connection");
             assert_eq!(started.elapsed().as_millis(), (rest * 3).as_millis(), "{error}");
         }
     }
@@ -239,10 +239,10 @@ mod tests {
         let (stage, followed) = watch::channel(Stage::Serving);
         let socket = Failing { failures: 0, error: rustix::io::Errno::MFILE, tries: Arc::default() };
         let accepting = tokio::spawn(acceptor(sender, followed).accept_from(socket));
-        incoming.recv().await.expect("a connection").expect("good");
+        incoming.recv().await.expect("a connection");
         stage.send_replace(Stage::Draining);
         accepting.await.expect("ends");
-        incoming.recv().await.expect("what was connected").expect("good");
+        incoming.recv().await.expect("what was connected");
         assert!(incoming.recv().await.is_none(), "nobody accepts any more");
     }
 }

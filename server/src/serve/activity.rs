@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 
@@ -14,17 +15,32 @@ use super::{Limits, Stage, wait};
 
 /// The calls of one connection.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<State>);
+pub(super) struct Activity {
+    state: Mutex<State>,
+    leave: Notify,
+}
 
 #[derive(Debug)]
 struct State {
     has_requested: bool,
+    is_authenticated: bool,
     calls: usize,
     /// When the connection began or its last call ended.
     quiet_since: Instant,
     /// When each answer began that is to be taken in time; the first is the oldest.
     answers: BTreeMap<u64, Instant>,
     next_answer: u64,
+    /// When GOAWAY was due, and why.
+    leaving: Option<(Instant, &'static str)>,
+}
+
+/// What comes next of a connection if nothing happens.
+#[derive(Clone, Copy)]
+enum Next {
+    /// GOAWAY: it takes no more calls.
+    Leave(&'static str),
+    /// It is closed.
+    End(&'static str),
 }
 
 /// One call of a connection, until it is dropped.
@@ -36,13 +52,16 @@ pub(super) struct OpenCall {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State {
+        let state = Mutex::new(State {
             has_requested: false,
+            is_authenticated: false,
             calls: 0,
             quiet_since: Instant::now(),
             answers: BTreeMap::new(),
             next_answer: 0,
-        }))
+            leaving: None,
+        });
+        Self { state, leave: Notify::new() }
     }
 
     pub(super) fn call(self: &Arc<Self>) -> OpenCall {
@@ -52,53 +71,80 @@ impl Activity {
         OpenCall { activity: Arc::clone(self), answer: OnceLock::new() }
     }
 
-    /// Waits until the connection has outstayed one of `limits`, and says which.
+    /// A call has authenticated. Returns true for the first one.
+    pub(super) fn authenticated(&self) -> bool {
+        !std::mem::replace(&mut self.state().is_authenticated, true)
+    }
+
+    /// Waits until GOAWAY is due; one task may wait.
+    pub(super) async fn leaves(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Waits until the connection has outstayed one of `limits`, and says which. Those who [wait](Self::leaves) for GOAWAY
+    /// hear of it before, unless the peer takes nothing any more.
     pub(super) async fn has_outstayed(&self, limits: &Limits, mut stage: watch::Receiver<Stage>) -> &'static str {
-        let mut draining_since = None;
+        let mut is_draining = false;
         loop {
             let now = Instant::now();
-            let due = self.state().due(limits, draining_since);
+            let (due, soon) = {
+                let state = self.state();
+                (state.due(limits), state.shortest(limits))
+            };
             match due {
-                Some((at, why)) if at <= now => return why,
+                Some((at, Next::End(why))) if at <= now => return why,
+                Some((at, Next::Leave(why))) if at <= now => {
+                    self.leave(why);
+                    continue;
+                }
                 _ => {}
             }
             // What begins from here on is due no sooner than after the shortest limit, so nothing has to wake this.
-            let mut look_again = now + limits.idle.min(limits.answer);
-            if draining_since.is_some() {
-                look_again = look_again.min(now + limits.farewell);
-            }
-            if let Some((at, _)) = due {
-                look_again = look_again.min(at);
-            }
+            let look_again = due.map_or(now + soon, |(at, _)| at.min(now + soon));
             tokio::select! {
                 () = sleep_until(look_again) => {}
-                () = wait(&mut stage, Stage::Draining), if draining_since.is_none() => {
-                    draining_since = Some(Instant::now());
+                () = wait(&mut stage, Stage::Draining), if !is_draining => {
+                    is_draining = true;
+                    self.leave("the server ends and no call is under way on it");
                 }
             }
         }
     }
 
+    fn leave(&self, why: &'static str) {
+        self.state().leaving.get_or_insert((Instant::now(), why));
+        self.leave.notify_one();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// When the connection ends if nothing happens, and why.
-    fn due(&self, limits: &Limits, draining_since: Option<Instant>) -> Option<(Instant, &'static str)> {
-        let quiet = (self.calls == 0).then(|| {
-            if let Some(began) = draining_since {
-                (began.max(self.quiet_since) + limits.farewell, "the server ends and no call is under way on it")
-            } else if self.has_requested {
-                (self.quiet_since + limits.idle, "it is idle")
-            } else {
-                (self.quiet_since + limits.first_request, "it brings no request")
+    /// When something is next to happen to the connection, and what.
+    fn due(&self, limits: &Limits) -> Option<(Instant, Next)> {
+        let quiet = (self.calls == 0).then(|| match self.leaving {
+            Some((since, why)) => (since.max(self.quiet_since) + limits.farewell, Next::End(why)),
+            None if self.is_authenticated => (self.quiet_since + limits.idle, Next::Leave("it is idle")),
+            None if self.has_requested => {
+                (self.quiet_since + limits.unauthenticated, Next::Leave("nobody has authenticated on it"))
             }
+            None => (self.quiet_since + limits.first_request, Next::Leave("it brings no request")),
         });
-        let unread =
-            self.answers.first_key_value().map(|(_, began)| (*began + limits.answer, "an answer is not taken"));
+        let unread = self.answers.first_key_value();
+        let unread = unread.map(|(_, began)| (*began + limits.answer, Next::End("an answer is not taken")));
         quiet.into_iter().chain(unread).min_by_key(|(at, _)| *at)
+    }
+
+    /// The shortest limit of what may begin from here on.
+    fn shortest(&self, limits: &Limits) -> Duration {
+        let quiet = match self.leaving {
+            Some(_) => limits.farewell,
+            None if self.is_authenticated => limits.idle,
+            None => limits.unauthenticated.min(limits.idle),
+        };
+        quiet.min(limits.answer)
     }
 }
 
@@ -127,8 +173,6 @@ impl Drop for OpenCall {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::{sleep, timeout};
 
     use super::*;
@@ -138,6 +182,7 @@ mod tests {
     fn limits() -> Limits {
         Limits {
             first_request: 10 * SECOND,
+            unauthenticated: 20 * SECOND,
             answer: 30 * SECOND,
             idle: 900 * SECOND,
             farewell: SECOND,
@@ -155,12 +200,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_calls_ends_and_one_with_is_kept() {
         let (stage, _) = watch::channel(Stage::Serving);
+        let silent = Arc::new(Activity::new());
+        assert_eq!(end(&silent, &stage).await, Some(("it brings no request", 11)));
         let activity = Arc::new(Activity::new());
-        assert_eq!(end(&activity, &stage).await, Some(("it brings no request", 10)));
         let call = activity.call();
+        assert!(activity.authenticated() && !activity.authenticated(), "the first one only");
         assert_eq!(end(&activity, &stage).await, None);
         drop(call);
-        assert_eq!(end(&activity, &stage).await, Some(("it is idle", 900)));
+        assert_eq!(end(&activity, &stage).await, Some(("it is idle", 901)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_not_authenticated_gets_seconds() {
+        let (stage, _) = watch::channel(Stage::Serving);
+        let activity = Arc::new(Activity::new());
+        let (ended, ()) = tokio::join!(end(&activity, &stage), async {
+            for _ in 0..3 {
+                sleep(5 * SECOND).await;
+                drop(activity.call());
+            }
+        });
+        assert_eq!(ended, Some(("nobody has authenticated on it", 15 + 20 + 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn goaway_comes_before_the_end_and_a_call_that_crosses_it_is_finished() {
+        let (stage, _) = watch::channel(Stage::Serving);
+        let activity = Arc::new(Activity::new());
+        drop(activity.call());
+        let crossing = async {
+            let began = Instant::now();
+            activity.leaves().await;
+            assert_eq!(began.elapsed(), 20 * SECOND);
+            let call = activity.call();
+            sleep(60 * SECOND).await;
+            drop(call);
+        };
+        let (ended, ()) = tokio::join!(end(&activity, &stage), crossing);
+        assert_eq!(ended, Some(("nobody has authenticated on it", 20 + 60 + 1)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,16 +1,17 @@
-//! How many of something may be, in total and from one peer: connections, calls.
+//! How many calls may be under way, in total and from one peer.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::IpAddr,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-/// Refusals are logged at most this often; the line says how many there were.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// What a peer can cause is logged at most this often; the line says how often it happened.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Counts one kind of thing.
 #[derive(Clone, Debug)]
@@ -23,19 +24,39 @@ struct Counts {
     per_peer_max: u32,
     total: u32,
     peers: HashMap<PeerKey, u32>,
-    refused: u64,
-    refusals_logged: Option<Instant>,
+    refusals: Throttle,
+    refusals_of_peer: Throttle,
 }
 
 /// Who counts as one peer: an IPv4 address, or a /64 network of IPv6, which is what one host is usually given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct PeerKey([u8; 8]);
+pub(super) struct PeerKey([u8; 8]);
 
 /// A place, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     admission: Admission,
     peer: Option<PeerKey>,
+}
+
+/// Counts what happens too often to log each time.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    count: u64,
+    logged: Option<Instant>,
+}
+
+impl Throttle {
+    /// Counts once more. If it is time for a line, returns how often it has happened since the last one.
+    pub(super) fn count(&mut self) -> Option<u64> {
+        self.count += 1;
+        let now = Instant::now();
+        if self.logged.is_some_and(|logged| now.duration_since(logged) < LOG_INTERVAL) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
 }
 
 impl Admission {
@@ -47,8 +68,8 @@ impl Admission {
             per_peer_max,
             total: 0,
             peers: HashMap::new(),
-            refused: 0,
-            refusals_logged: None,
+            refusals: Throttle::default(),
+            refusals_of_peer: Throttle::default(),
         })))
     }
 
@@ -58,7 +79,8 @@ impl Admission {
         let mut counts = self.counts();
         let of_peer = peer.and_then(|peer| counts.peers.get(&peer)).copied().unwrap_or(0);
         if counts.total >= counts.total_max || of_peer >= counts.per_peer_max {
-            counts.refuse();
+            let is_of_peer = of_peer >= counts.per_peer_max;
+            counts.refuse(peer.filter(|_| is_of_peer));
             return None;
         }
         counts.total += 1;
@@ -79,13 +101,21 @@ impl Admission {
 }
 
 impl Counts {
-    fn refuse(&mut self) {
-        self.refused += 1;
-        let now = Instant::now();
-        if self.refusals_logged.is_none_or(|logged| now.duration_since(logged) >= REFUSAL_LOG_INTERVAL) {
-            tracing::warn!(refused = self.refused, open = self.total, "too many {}; new ones are refused", self.what);
-            self.refusals_logged = Some(now);
-            self.refused = 0;
+    /// `peer` is the one whose share is used up, if it is not the total.
+    fn refuse(&mut self, peer: Option<PeerKey>) {
+        let (what, open) = (self.what, self.total);
+        match peer {
+            Some(peer) => {
+                if let Some(refused) = self.refusals_of_peer.count() {
+                    let most = self.per_peer_max;
+                    tracing::warn!(%peer, most, refused, open, "too many {what} of one peer; new ones are refused");
+                }
+            }
+            None => {
+                if let Some(refused) = self.refusals.count() {
+                    tracing::warn!(most = self.total_max, refused, open, "too many {what}; new ones are refused");
+                }
+            }
         }
     }
 }
@@ -106,7 +136,7 @@ impl Drop for Slot {
 }
 
 impl PeerKey {
-    fn of(address: IpAddr) -> Self {
+    pub(super) fn of(address: IpAddr) -> Self {
         let octets = match address.to_canonical() {
             // As IPv4-mapped IPv6 has it, so that no IPv6 network is the same key.
             IpAddr::V4(address) => {
@@ -122,6 +152,18 @@ impl PeerKey {
     }
 }
 
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [0, 0, 0xff, 0xff, a, b, c, d] => Ipv4Addr::new(a, b, c, d).fmt(f),
+            network => {
+                let bits = u128::from(u64::from_be_bytes(network)) << 64;
+                write!(f, "{}/64", Ipv6Addr::from_bits(bits))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_peer_has_its_share_and_gets_it_back() {
-        let admission = Admission::new("connections", 3, 2);
+        let admission = Admission::new("calls", 3, 2);
         let first = admission.admit(ip("10.0.0.1")).expect("room");
         let _second = admission.admit(ip("::ffff:10.0.0.1")).expect("room");
         assert!(admission.admit(ip("10.0.0.1")).is_none(), "its share is used");
@@ -145,11 +187,29 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_peer() {
-        let admission = Admission::new("connections", 10, 1);
+        let admission = Admission::new("calls", 10, 1);
         let held = admission.admit(ip("2001:db8::1"));
         assert!(admission.admit(ip("2001:db8::ffff")).is_none());
         assert!(admission.admit(ip("2001:db8:0:1::1")).is_some());
         drop(held);
         assert!(admission.counts().peers.is_empty(), "nothing is kept of peers that are gone");
+    }
+
+    #[test]
+    fn a_peer_is_shown_as_it_counts() {
+        for (address, shown) in
+            [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("2001:db8:0:1::7", "2001:db8:0:1::/64")]
+        {
+            assert_eq!(PeerKey::of(address.parse().expect("an address")).to_string(), shown);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_often_is_logged_once_with_its_count() {
+        let mut throttle = Throttle::default();
+        let counted: Vec<_> = (0..3).map(|_| throttle.count()).collect();
+        assert_eq!(counted, [Some(1), None, None]);
+        tokio::time::advance(LOG_INTERVAL).await;
+        assert_eq!(throttle.count(), Some(3));
     }
 }

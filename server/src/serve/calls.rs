@@ -24,6 +24,7 @@ use super::{
     Limits, PeerInfo,
     activity::OpenCall,
     admission::{Admission, Slot},
+    deadline,
     methods::{Kind, Methods},
     taken::{Taken, Untaken},
 };
@@ -144,6 +145,7 @@ impl CallsLayer {
         let Some(place) = self.places(kind).admit(address) else {
             return overloaded().into_http();
         };
+        let patience = deadline::of(request.headers()).map_or(self.duration_max, |asked| asked.min(self.duration_max));
         let call = call.map(Arc::new);
         let taken = (kind == Kind::Stream).then(|| Taken::new(self.slow_reader, call.as_ref()));
         if let Some(taken) = taken.clone() {
@@ -153,11 +155,10 @@ impl CallsLayer {
         let is_streaming = self.methods.is_streaming(request.uri().path());
         // Called within the future, so that a panic of `call` itself is caught too.
         let work = pin!(async move { inner.call(request).await });
-        let mut response = match timeout(self.duration_max, without_panic(work)).await {
+        let mut response = match timeout(patience, without_panic(work)).await {
             Ok(Some(Ok(response))) => response,
             Ok(Some(Err(never))) => match never {},
             Ok(None) => internal().into_http(),
-            // tonic's own timeout would answer CANCELLED, which callers do not retry.
             Err(_) => Status::deadline_exceeded("the call took too long").into_http(),
         };
         hold._more = response.extensions_mut().remove::<UntilTaken>();
@@ -347,7 +348,7 @@ mod tests {
         let begin = |address: Option<&str>| {
             let address = address.map(|address| address.parse().expect("an address"));
             let mut request = Request::builder().uri(STREAM).body(Body::empty()).expect("a request");
-            request.extensions_mut().insert(PeerInfo::new("peer".to_owned(), address));
+            request.extensions_mut().insert(PeerInfo::alone("peer", address));
             let mut call = Box::pin(layer.layer(hang).oneshot(request));
             async move { timeout(Duration::from_secs(1), &mut call).await.is_err().then_some(call) }
         };
@@ -364,7 +365,7 @@ mod tests {
         let begin = |address: Option<&str>| {
             let address = address.map(|address| address.parse().expect("an address"));
             let mut request = Request::new(Body::empty());
-            request.extensions_mut().insert(PeerInfo::new("peer".to_owned(), address));
+            request.extensions_mut().insert(PeerInfo::alone("peer", address));
             let mut call = Box::pin(layer.layer(hang).oneshot(request));
             async move { timeout(Duration::from_secs(1), &mut call).await.is_err().then_some(call) }
         };

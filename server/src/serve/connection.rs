@@ -1,10 +1,10 @@
-//! An accepted connection as tonic sees it: bytes that can be cut, and a peer.
+//! An accepted connection as HTTP/2 sees it: bytes that can be cut, and a peer.
 
 use std::{
     io,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::{Limits, Stage, activity::Activity, admission::Slot};
+use super::{Limits, Stage, activity::Activity, slots::ConnectionSlot};
 
 /// Bytes both ways: TCP, TLS over it, or a unix socket.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -29,36 +29,56 @@ pub struct PeerInfo {
     /// Whose share its calls take; a unix socket has no address.
     pub(super) address: Option<IpAddr>,
     pub(super) activity: Arc<Activity>,
+    /// The connection's, and gone with it.
+    slot: Weak<ConnectionSlot>,
 }
 
 impl PeerInfo {
-    pub(super) fn new(peer: String, address: Option<IpAddr>) -> Self {
-        Self { peer, address, activity: Arc::new(Activity::new()) }
+    pub(super) fn new(peer: String, address: Option<IpAddr>, slot: &Arc<ConnectionSlot>) -> Self {
+        Self { peer, address, activity: Arc::new(Activity::new()), slot: Arc::downgrade(slot) }
+    }
+
+    /// Of a connection that nobody counts.
+    #[cfg(test)]
+    pub(super) fn alone(peer: &str, address: Option<IpAddr>) -> Self {
+        Self { peer: peer.to_owned(), address, activity: Arc::new(Activity::new()), slot: Weak::new() }
+    }
+
+    /// To be told of each call that has authenticated: from the first one on the connection keeps its slot, and may be idle
+    /// for longer.
+    pub fn authenticated(&self) {
+        if self.activity.authenticated()
+            && let Some(slot) = self.slot.upgrade()
+        {
+            slot.authenticated();
+        }
     }
 }
 
-/// A connection that ends when it is cut, or has outstayed a limit. HTTP/2 would have gentler ends, but a peer that takes
-/// no bytes would never see them.
+/// A connection that ends when it is cut, has to give way to another, or has outstayed a limit. HTTP/2 has gentler ends,
+/// but a peer that takes no bytes would never see them.
 pub(super) struct Connection {
     bytes: Box<dyn Bytes>,
     info: PeerInfo,
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     has_ended: bool,
-    _slot: Slot,
+    _slot: Arc<ConnectionSlot>,
 }
 
 impl Connection {
     pub(super) fn new(
         bytes: Box<dyn Bytes>,
         info: PeerInfo,
-        slot: Slot,
+        slot: Arc<ConnectionSlot>,
         limits: Limits,
         stage: watch::Receiver<Stage>,
         mut is_cut: watch::Receiver<bool>,
     ) -> Self {
         let PeerInfo { peer, activity, .. } = info.clone();
+        let own = Arc::clone(&slot);
         let end = Box::pin(async move {
             tokio::select! {
+                () = own.evicted() => tracing::debug!(peer, "a connection gives way to others"),
                 why = activity.has_outstayed(&limits, stage) => tracing::debug!(peer, why, "a connection is closed"),
                 _ = is_cut.wait_for(|cut| *cut) => {}
             }

@@ -1,8 +1,8 @@
 //! Sockets, TLS, limits and the drain: everything between the network and the services.
 //!
 //! The caller owns the listeners and the end: [`serve`] takes bound [`Listener`]s and a [`Stage`] to follow. Connections
-//! are accepted, counted and handshaken here and then fed to tonic, whose own accept loop spins when descriptors run
-//! out and never reloads a certificate.
+//! are accepted, counted, handshaken and driven here: tonic's own accept loop spins when descriptors run out, never
+//! reloads a certificate and never ends a single connection in good order.
 
 mod accept;
 mod activity;
@@ -10,10 +10,13 @@ mod admission;
 mod calls;
 mod certificates;
 mod connection;
+mod deadline;
 mod health;
+mod http2;
 mod listener;
 mod marks;
 mod methods;
+mod slots;
 mod taken;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -24,11 +27,10 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{body::Body, transport::Server};
-use tower::Service;
+use tonic::body::Body;
+use tower::{Layer as _, Service};
 
-use self::{accept::Acceptor, admission::Admission, calls::CallsLayer};
+use self::{accept::Acceptor, calls::CallsLayer, slots::ConnectionSlots};
 
 pub use calls::UntilTaken;
 pub use certificates::{Certificates, CertificatesError};
@@ -38,8 +40,11 @@ pub use listener::{BindError, Listener};
 pub use marks::Marks;
 pub use taken::{ReaderTooSlow, Taken};
 
-/// Streams at once of one connection.
-const STREAMS_MAX: u32 = 128;
+/// Streams at once of one connection. A client keeps further calls back without a word, until their deadline (RFC 9113,
+/// 5.1.2), so this is no less than the calls that one peer may have: what bounds a caller are the limits of calls and
+/// streams, of a principal and of a peer, which answer RESOURCE_EXHAUSTED. A stream without an authenticated call holds a
+/// few hundred bytes until its answer is taken, and all of a connection share one window of unread bodies (1 MiB).
+const STREAMS_MAX: u32 = 1_024;
 /// Largest header list of one request, in bytes: a token and a few names fit in a tenth of it.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// How often an otherwise silent peer is asked whether it is there.
@@ -50,7 +55,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// Streams that a peer may open and reset before they were looked at (CVE-2023-44487); more closes the connection.
 const PENDING_RESETS_MAX: usize = 20;
-/// Handshaken connections that wait for tonic to take them.
+/// Streams of a connection that this side may have to reset for the peer's errors (CVE-2025-8671); more closes it.
+const LOCAL_RESETS_MAX: usize = 100;
+/// Handshaken connections that wait to be taken.
 const HANDSHAKEN_QUEUE_MAX: usize = 64;
 /// How long cut connections may take to notice.
 const CUT_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -75,6 +82,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long a connection may exist without a first request.
     pub first_request: Duration,
+    /// How long a connection may be without a call while none of its calls has authenticated.
+    pub unauthenticated: Duration,
     /// How long a call may take until its answer begins.
     pub call: Duration,
     /// How long the peer may take to take a single answer; the connection is closed then, because HTTP/2 can do nothing
@@ -82,9 +91,9 @@ pub struct Limits {
     pub answer: Duration,
     /// How long the peer may take to take one message of a stream, which ends then.
     pub slow_reader: Duration,
-    /// How long a connection may be without a call, once it had one.
+    /// How long a connection may be without a call, once one has authenticated.
     pub idle: Duration,
-    /// How long it may be so during the drain, in which well-behaved peers close it themselves.
+    /// How long it may be so after GOAWAY, at which well-behaved peers close it themselves.
     pub farewell: Duration,
     /// How long calls may go on after the server was told to stop.
     pub drain: Duration,
@@ -102,6 +111,7 @@ impl Limits {
             health_watches: 1_000,
             handshake: Duration::from_secs(5),
             first_request: Duration::from_secs(10),
+            unauthenticated: Duration::from_secs(10),
             call: Duration::from_secs(10),
             answer: Duration::from_secs(30),
             slow_reader: coffer_proto::limits::SLOW_READER,
@@ -138,9 +148,6 @@ pub enum ServeError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] tokio_rustls::rustls::Error),
-    /// tonic gave up.
-    #[error("the gRPC server ended: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Serves `service` on `listeners` until `stage` says otherwise, then drains. TCP listeners speak TLS if there are
@@ -159,7 +166,7 @@ where
     let (cut, is_cut) = watch::channel(false);
     let (handshaken, incoming) = mpsc::channel(HANDSHAKEN_QUEUE_MAX);
     let acceptor = Acceptor {
-        admission: Admission::new("connections", limits.connections, limits.connections_per_peer),
+        slots: ConnectionSlots::new(limits.connections, limits.connections_per_peer),
         tls: certificates.map(Certificates::acceptor).transpose()?,
         limits,
         handshaken,
@@ -173,16 +180,7 @@ where
     drop(acceptor);
 
     let calls = CallsLayer::new(&limits);
-    let server = Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .layer(calls.clone())
-        // Gracefully, when nobody hands over connections any more.
-        .serve_with_incoming_shutdown(service, ReceiverStream::new(incoming), std::future::pending::<()>());
-    let mut server = Box::pin(server);
+    let mut server = Box::pin(http2::serve(incoming, calls.layer(service)));
 
     let patience = async {
         wait(&mut stage, Stage::Draining).await;
@@ -192,14 +190,13 @@ where
         }
     };
     tokio::select! {
-        ended = &mut server => return Ok(ended.map(|()| End::Drained)?),
+        () = &mut server => return Ok(End::Drained),
         () = patience => {}
     }
     cut.send_replace(true);
-    match tokio::time::timeout(CUT_WAIT_MAX, server).await {
-        Ok(ended) => Ok(ended.map(|()| End::Cut)?),
-        Err(_) => Ok(End::Cut),
-    }
+    // Those that do not notice are left behind.
+    let _ = tokio::time::timeout(CUT_WAIT_MAX, server).await;
+    Ok(End::Cut)
 }
 
 /// Waits until the end has come as far as `wanted`; whoever drops the sender wants everything to end.

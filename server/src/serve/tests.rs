@@ -1,6 +1,9 @@
 //! A whole server over real sockets, with short limits.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,6 +23,7 @@ use tonic_health::pb::{
     health_server::{Health, HealthServer},
 };
 
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 
 use super::*;
@@ -29,11 +33,12 @@ const SHORT: Duration = Duration::from_millis(200);
 /// Far more than anything here takes; only a broken server waits so long.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A service whose `check` waits until it is released, answers at once, or tells the peer's address as a status message,
-/// and whose `watch` never ends.
+/// A service whose `check` waits until it is released, answers at once, takes the caller for authenticated, or tells the
+/// peer's address as a status message, and whose `watch` never ends.
 #[derive(Clone, Default)]
 struct Slow {
     begun: Arc<Notify>,
+    waiting: Arc<AtomicUsize>,
     release: Arc<Notify>,
 }
 
@@ -42,12 +47,18 @@ impl Health for Slow {
     type WatchStream = ReceiverStream<Result<HealthCheckResponse, Status>>;
 
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        let peer = request.extensions().get::<PeerInfo>().map(|info| info.peer.clone());
+        let info = request.extensions().get::<PeerInfo>();
+        let peer = info.map(|info| info.peer.clone());
+        if request.get_ref().service == "authenticated" {
+            info.expect("a peer").authenticated();
+            return Ok(Response::new(HealthCheckResponse::default()));
+        }
         if request.get_ref().service == "peer" {
             return Err(Status::aborted(peer.unwrap_or_default()));
         }
         if request.get_ref().service != "at once" {
             self.begun.notify_one();
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             self.release.notified().await;
         }
         Ok(Response::new(HealthCheckResponse::default()))
@@ -106,6 +117,28 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
     timeout(LONG, stream.read_to_end(&mut rest)).await.is_ok()
 }
 
+/// The client's half of HTTP/2's opening.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// The types of the frames that come until the end.
+async fn frames(stream: &mut TcpStream) -> Vec<u8> {
+    let mut types = Vec::new();
+    let all = async {
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let [_, a, b, kind, ..] = head;
+            types.push(kind);
+            let mut payload = vec![0; usize::from(u16::from_be_bytes([a, b]))];
+            stream.read_exact(&mut payload).await.expect("a whole frame");
+        }
+    };
+    timeout(LONG, all).await.expect("an end");
+    types
+}
+
 #[tokio::test]
 async fn a_call_under_way_is_finished_before_the_end() {
     let running = start(Limits::new(10, 10), None).await;
@@ -155,7 +188,7 @@ async fn a_connection_without_a_request_is_closed_and_one_with_is_kept() {
     let started = Instant::now();
     let mut silent = TcpStream::connect(running.address).await.expect("connects");
     let mut preface_only = TcpStream::connect(running.address).await.expect("connects");
-    preface_only.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+    preface_only.write_all(PREFACE).await.expect("written");
     assert!(is_closed(&mut silent).await && is_closed(&mut preface_only).await);
     assert!(started.elapsed() >= SHORT);
     let answer = used.check(ask("peer")).await.expect_err("its answer is a status");
@@ -181,9 +214,74 @@ async fn until_served(running: &Running) {
 async fn a_connection_that_has_been_idle_is_closed() {
     let running = start(Limits { idle: SHORT, ..Limits::new(10, 1) }, None).await;
     let mut client = running.client().await;
-    client.check(ask("at once")).await.expect("an answer");
-    // It has the only place, and keeps it as long as it is open.
+    client.check(ask("authenticated")).await.expect("an answer");
+    // It has the only slot, and keeps it as long as it is open.
     until_served(&running).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_no_longer_needed_ends_with_goaway() {
+    const GOAWAY: u8 = 7;
+    let running = start(Limits { first_request: SHORT, farewell: SHORT, ..Limits::new(10, 10) }, None).await;
+    let mut silent = TcpStream::connect(running.address).await.expect("connects");
+    silent.write_all(PREFACE).await.expect("written");
+    assert!(frames(&mut silent).await.contains(&GOAWAY));
+}
+
+#[tokio::test]
+async fn strangers_without_a_call_lock_out_nobody_of_their_address() {
+    let forever = LONG * 100;
+    let limits = Limits { first_request: forever, unauthenticated: forever, ..Limits::new(100, 4) };
+    let running = start(limits, None).await;
+    let mut good = running.client().await;
+    good.check(ask("authenticated")).await.expect("an answer");
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        let mut client = running.client().await;
+        client.check(ask("at once")).await.expect("an answer, and no more calls");
+        idle.push(client);
+    }
+    // Each newer one, of strangers and of others, is let in for an older one of strangers.
+    let mut first = TcpStream::connect(running.address).await.expect("connects");
+    let mut strangers = Vec::new();
+    for _ in 0..8 {
+        let mut stranger = TcpStream::connect(running.address).await.expect("connects");
+        stranger.write_all(PREFACE).await.expect("written");
+        stranger.read_u8().await.expect("it is served");
+        strangers.push(stranger);
+        let mut another = running.client().await;
+        another.check(ask("at once")).await.expect("an answer");
+    }
+    assert!(is_closed(&mut first).await, "the oldest is closed");
+    good.check(ask("peer")).await.expect_err("a status, over the same connection");
+    let same = good.check(ask("peer")).await.expect_err("a status").message().to_owned();
+    assert_eq!(good.check(ask("peer")).await.expect_err("a status").message(), same, "never closed");
+}
+
+#[tokio::test]
+async fn more_calls_than_one_peer_may_have_are_refused_and_do_not_hang() {
+    // A quarter of them may be one peer's; before, 128 of one connection began and the rest waited for their deadline.
+    let running = start(Limits { health_checks: 4 * 300, ..Limits::new(10, 10) }, None).await;
+    let client = running.client().await;
+    let ask_often = |count| {
+        let calls = (0..count).map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.check(ask("")).await })
+        });
+        calls.collect::<Vec<_>>()
+    };
+    let served = ask_often(300);
+    let all_wait = async {
+        while running.slow.waiting.load(Ordering::Relaxed) < 300 {
+            running.slow.begun.notified().await;
+        }
+    };
+    timeout(LONG, all_wait).await.expect("every one of them has begun");
+    for refused in ask_often(100) {
+        let refused = timeout(LONG, refused).await.expect("at once").expect("a task").expect_err("one too many");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    }
+    served.iter().for_each(JoinHandle::abort);
 }
 
 #[tokio::test]
@@ -238,7 +336,7 @@ async fn a_drain_does_not_wait_for_a_silent_connection() {
     let running = start(limits, None).await;
     let mut silent = TcpStream::connect(running.address).await.expect("connects");
     // The client's half of HTTP/2's opening, and never a word more: no answer to the PING that asks for its last call.
-    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+    silent.write_all(PREFACE).await.expect("written");
     silent.read_u8().await.expect("the server's half");
     running.stage.send_replace(Stage::Draining);
     assert_eq!(running.end().await, End::Drained);
@@ -269,24 +367,16 @@ async fn a_unix_socket_serves_too() {
 
 #[tokio::test]
 async fn connections_beyond_a_peers_share_are_closed_at_once() {
-    let running = start(Limits { first_request: LONG * 100, ..Limits::new(10, 2) }, None).await;
-    let _first = running.client().await;
-    let second = TcpStream::connect(running.address).await.expect("connects");
+    let running = start(Limits::new(10, 2), None).await;
+    let (mut first, mut second) = (running.client().await, running.client().await);
+    for client in [&mut first, &mut second] {
+        client.check(ask("authenticated")).await.expect("an answer");
+    }
     let mut third = TcpStream::connect(running.address).await.expect("connects");
     assert!(is_closed(&mut third).await);
     drop(second);
-    // The place is free as soon as the server has seen the second one go.
-    let freed = async {
-        loop {
-            let endpoint = Endpoint::from_shared(format!("http://{}", running.address)).expect("a URI");
-            if let Ok(channel) = endpoint.connect().await
-                && HealthClient::new(channel).check(ask("peer")).await.is_err_and(|e| e.code() == tonic::Code::Aborted)
-            {
-                return;
-            }
-        }
-    };
-    timeout(LONG, freed).await.expect("the place is given back");
+    // The slot is free as soon as the server has seen the second one go.
+    until_served(&running).await;
 }
 
 mod tls {
@@ -314,7 +404,7 @@ mod tls {
         let name = ServerName::try_from("localhost").expect("a name");
         let mut stream = timeout(LONG, connector.connect(name, stream)).await.expect("an outcome")?;
         // The server's refusal may come after the client's half of the handshake.
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+        stream.write_all(PREFACE).await?;
         stream.read_u8().await?;
         Ok(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
     }
@@ -334,6 +424,20 @@ mod tls {
         certificates.reload();
         handshake(&running, &trusts_first()).await.expect_err("the old certificate is gone");
         handshake(&running, &connector(&second, &[&version::TLS13])).await.expect("the new one is served");
+    }
+
+    #[tokio::test]
+    async fn handshakes_that_never_end_lock_out_nobody() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (files, trusted) = write_pair(directory.path());
+        let certificates = Arc::new(Certificates::load(files).expect("a pair"));
+        let running = start(Limits { handshake: LONG * 100, ..Limits::new(100, 4) }, Some(certificates)).await;
+        let mut silent = Vec::new();
+        for _ in 0..4 {
+            silent.push(TcpStream::connect(running.address).await.expect("connects"));
+        }
+        handshake(&running, &connector(&trusted, &[&version::TLS13])).await.expect("others are served");
+        assert!(is_closed(&mut silent[0]).await, "the oldest gives way");
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-use crate::harness::{Server, binary, secret, until};
+use crate::harness::{Server, binary, secret, until, until_async};
 
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.address().trim_start_matches("http://")).expect("connected");
@@ -68,33 +68,82 @@ async fn garbage_on_the_port_harms_nobody() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
+/// Returns true if the server closes the connection, rather than beginning to speak.
+fn is_refused(stream: &mut TcpStream) -> bool {
+    // The client's half of HTTP/2's opening. The server may have hung up.
+    drop(stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"));
+    match stream.read(&mut [0]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
 #[tokio::test]
-async fn one_peer_cannot_take_all_connections() {
+async fn strangers_lock_out_nobody_of_their_address() {
     let home = TempDir::new().expect("a directory");
     let config = home.path().join("coffer.toml");
     fs::write(&config, "[limits]\nconnections = 20\nconnections_per_peer = 10\n").expect("written");
     let server = Server::builder().args(["--config".as_ref(), config.as_os_str()]).start_in(home);
-    let idle: Vec<_> = (0..10).map(|_| connect(&server)).collect();
-    let mut one_more = connect(&server);
-    let mut byte = [0];
-    let refused = one_more.read(&mut byte);
-    let closed = match refused {
-        Ok(bytes) => bytes == 0,
-        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-    };
-    assert!(closed, "the eleventh of this peer is closed");
-    // The socket's peer is another.
-    let operator = server.socket_client(&server.operator_token());
-    operator.scopes().list_scopes(v1::ListScopesRequest::default()).await.expect("others are served");
-    drop(idle);
-    until("room again", || {
-        let mut stream = connect(&server);
-        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
-        let mut byte = [0];
-        let waiting = stream.read(&mut byte).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-        let speaks = matches!(stream.peek(&mut byte), Ok(1));
-        (waiting || speaks).then_some(())
-    });
+    let token = server.operator_token();
+    let ask = || v1::ListScopesRequest::default();
+    let early = server.client(&token);
+    early.scopes().list_scopes(ask()).await.expect("a good token");
+
+    // Half of them say nothing, the others are refused once and then say nothing more.
+    let mut silent: Vec<_> = (0..20).map(|_| connect(&server)).collect();
+    let mut refused = Vec::new();
+    for _ in 0..20 {
+        let raw = server.raw();
+        let code = raw.call("/coffer.v1.Scopes/ListScopes", None, Vec::new()).await.expect_err("no token").code();
+        assert_eq!(code, Code::Unauthenticated);
+        refused.push(raw);
+    }
+    let late: Vec<_> = (0..9).map(|_| server.client(&token)).collect();
+    for client in &late {
+        client.scopes().list_scopes(ask()).await.expect("let in");
+    }
+    early.scopes().list_scopes(ask()).await.expect("never closed");
+    let end = silent[0].read_to_end(&mut Vec::new());
+    assert!(!end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "the oldest is closed");
+
+    // All ten are of callers that authenticated: the next one waits for nobody.
+    until("the eleventh of this peer is refused", || is_refused(&mut connect(&server)).then_some(()));
+    let log = server.log();
+    for said in [
+        "the oldest on which nobody has authenticated are closed",
+        "too many connections; new ones are refused",
+        "limits.connections_per_peer",
+        "peer=\"127.0.0.1\"",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    let operator = server.socket_client(&token);
+    operator.scopes().list_scopes(ask()).await.expect("the unix socket is another peer");
+    drop(late);
+    until_async("room again", async || (!is_refused(&mut connect(&server))).then_some(())).await;
+}
+
+#[tokio::test]
+async fn connections_leave_descriptors_for_files() {
+    let home = TempDir::new().expect("a directory");
+    let mut server = Server::builder().start_in(home);
+    server.stop().await;
+    let run = server.run_command();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
+    limited.env_clear().stdin(Stdio::null());
+    server.run_by(limited);
+    let log = server.log();
+    assert!(log.contains("leaves room for fewer connections") && log.contains("connections=32"), "{log}");
+
+    let _idle: Vec<_> = (0..60).map(|_| connect(&server)).collect();
+    let manager = server.manager(&["projects/p"]).await;
+    manager.secrets().create_secret(secret("projects/p", "KEY", "v")).await.expect("written");
+    // The audit log is opened again, which takes descriptors.
+    server.signal(Signal::HUP);
+    manager.secrets().create_secret(secret("projects/p", "KEY_2", "v")).await.expect("written");
+    let log = server.log();
+    assert!(!log.contains("os error 24"), "{log}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The composition root: the one place that puts store, key, vault, services and sockets together.
 
 mod address_file;
+mod descriptors;
 mod etcd_files;
 mod housekeeping;
 pub(crate) mod key;
@@ -161,6 +162,7 @@ impl Bound {
             certificates.clone(),
             (etcd_files, opener.store.clone()),
         );
+        let connections = descriptors::connections_max(config.limits.connections);
         let start = {
             let (opener, switch, stage) = (opener.clone(), switch.clone(), Arc::clone(&stage));
             let (place, listen) = (config.store.place(), addresses.join(" "));
@@ -174,6 +176,7 @@ impl Bound {
                     listen,
                     secrets = counts.secrets,
                     scopes = counts.scopes,
+                    connections,
                     took = ?began.elapsed(),
                     "serving"
                 );
@@ -200,7 +203,7 @@ impl Bound {
                 })
             }
         };
-        let limits = Limits::new(config.limits.connections, config.limits.connections_per_peer);
+        let limits = Limits::new(connections, config.limits.connections_per_peer);
         let end = serve::serve(listeners, switch, limits, certificates, stage.subscribe()).await;
         follower.abort();
         chores.abort();

@@ -38,6 +38,7 @@ pub use connection::PeerInfo;
 pub use health::{ApiService, Extent, health};
 pub use listener::{BindError, Listener};
 pub use marks::Marks;
+pub(crate) use slots::EVICTED_MAX;
 pub use taken::{ReaderTooSlow, Taken};
 
 /// Streams at once of one connection. A client keeps further calls back without a word, until their deadline (RFC 9113,

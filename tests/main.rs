@@ -36,7 +36,6 @@ mod replicas;
 mod rolling;
 mod rotation;
 mod serving;
-mod settings;
 mod start_tokens;
 mod supervised;
 mod templates;

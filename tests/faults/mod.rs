@@ -7,3 +7,4 @@ mod broken;
 mod full;
 mod hung;
 mod stage;
+mod starved;

@@ -134,6 +134,12 @@ impl FileSink {
         // Reading is only for the last byte of a regular file; a pipe or device is opened for writing alone.
         let existing = fs::metadata(path).map(|metadata| metadata.file_type()).ok();
         let is_pipe = existing.is_some_and(|kind| kind.is_fifo());
+        // A file that no directory names after a power loss would take its synced lines with it. Opened before the file is
+        // made: one that stands already is not taken for new the next time.
+        let directory = match existing {
+            Some(_) => None,
+            None => Some(File::open(rotation::directory(path)).map_err(|error| fail(Problem::Open(error)))?),
+        };
         // Opening a pipe would wait for its reader, for ever if there is none. A link is followed where only those make names
         // whom the operator trusts with the log, since many name it so (/dev/stdout is a link); not where anybody does.
         let flags = if is_shared { OFlags::NONBLOCK | OFlags::NOFOLLOW } else { OFlags::NONBLOCK };
@@ -162,10 +168,8 @@ impl FileSink {
         }
         draft::tidy(&Note::path(path));
         let (path, is_regular) = (path.to_owned(), metadata.is_file());
-        if existing.is_none() {
-            // A file that no directory names after a power loss would take its synced lines with it.
-            let synced = File::open(rotation::directory(&path)).and_then(|directory| directory.sync_all());
-            synced.map_err(|error| fail(Problem::Open(error)))?;
+        if let Some(directory) = directory {
+            directory.sync_all().map_err(|error| fail(Problem::Open(error)))?;
         }
         Ok(Self { path, file, is_regular, reserve: Reserve::default(), lock: None })
     }

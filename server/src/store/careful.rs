@@ -40,6 +40,24 @@ pub(super) fn is_strange(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
 }
 
+/// Whether an error of opening or creating a file, or of writing its first byte, says that the system lacks something or
+/// forbids it just now: then nothing has happened, and the same can succeed later. Damage is never among these, nor is an
+/// error after which something may stand.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    const PASSING: [Errno; 8] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::AGAIN,
+        Errno::INTR,
+        Errno::ACCESS,
+        Errno::PERM,
+        // A file system that was mounted again for reading, by hand or after an error of its own.
+        Errno::ROFS,
+    ];
+    error.raw_os_error().is_some_and(|found| PASSING.iter().any(|errno| errno.raw_os_error() == found))
+}
+
 fn regular(path: &Path, flags: OFlags) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(strange("is no regular file".into())) }

@@ -6,6 +6,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -20,41 +21,46 @@ use crate::store::{Position, Revision};
 #[derive(Debug)]
 pub(super) struct Acknowledged {
     path: PathBuf,
-    /// None once it could not be written: what it says then stays true.
+    disk: Arc<dyn Disk>,
+    /// None while it cannot be written: what it says meanwhile stays true.
     file: Option<Box<dyn DiskFile>>,
+    warned: bool,
 }
 
 impl Acknowledged {
     /// Begins where the log ends.
-    pub(super) fn begin(layout: &Layout, disk: &dyn Disk, at: &Checkpoint) -> Self {
-        let path = layout.acknowledged();
-        let opened = match disk.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(&path),
-            opened => opened,
-        };
-        let mut begun = Self { path, file: None };
-        match opened {
-            Ok(file) => {
-                begun.file = Some(file);
-                begun.set(at);
-            }
-            Err(error) => begun.give_up(&error),
-        }
+    pub(super) fn begin(layout: &Layout, disk: Arc<dyn Disk>, at: &Checkpoint) -> Self {
+        let mut begun = Self { path: layout.acknowledged(), disk, file: None, warned: false };
+        begun.set(at);
         begun
     }
 
-    /// The log has come so far.
+    /// The log has come so far. What failed before is tried again each time.
     pub(super) fn set(&mut self, at: &Checkpoint) {
-        let written = self.file.as_mut().map_or(Ok(()), |file| file.write_at(0, &at.encode()));
-        if let Err(error) = written {
-            self.give_up(&error);
+        let written = self.write(at);
+        let file = self.path.display();
+        match written {
+            Ok(()) if self.warned => tracing::info!(%file, "how far the log has come is noted again"),
+            Err(error) if !self.warned => tracing::warn!(
+                %error, %file,
+                "how far the log has come is not noted for now; an end that goes missing may not be missed"
+            ),
+            Ok(()) | Err(_) => {}
         }
+        self.warned = self.file.is_none();
     }
 
-    fn give_up(&mut self, error: &io::Error) {
-        self.file = None;
-        let file = self.path.display();
-        tracing::warn!(%error, %file, "how far the log has come is not noted; an end that goes missing may not be missed");
+    fn write(&mut self, at: &Checkpoint) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => match self.disk.open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.create(&self.path)?,
+                opened => opened?,
+            },
+        };
+        file.write_at(0, &at.encode())?;
+        self.file = Some(file);
+        Ok(())
     }
 }
 

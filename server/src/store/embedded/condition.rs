@@ -14,6 +14,7 @@ use super::{
     layout::Layout,
     log::segment_revisions,
     snapshots::{self, Kept},
+    writer::Request,
 };
 use crate::store::{Backup, CHUNK_BYTES, Chunks, Condition, Epoch, Error, Position, Revision, Snapshot, Writes};
 
@@ -22,21 +23,29 @@ pub(super) const KIND: &str = "embedded";
 
 /// Looks at directories, not into files: quick, whatever they hold.
 pub(super) fn of(store: &Embedded) -> Condition {
-    let writes = match store.progress.moves() {
+    Condition {
+        kind: KIND,
+        writes: writes(store),
+        oldest: oldest(&store.layout, store.history.head().epoch),
+        history_bytes: bytes(&store.layout),
+        history_problem: None,
+        free_bytes: store.space.free_bytes(),
+    }
+}
+
+/// Which writes pass, by what the log's thread asks itself before it takes any.
+pub(super) fn writes(store: &Embedded) -> Writes {
+    if store.progress.is_refusing() {
+        // Nothing else might be written for long. If its queue is full, what waits there tells the same.
+        let _ = store.requests.try_send(Request::Probe);
+    }
+    match store.progress.moves() {
         Err(error) => Writes::Nothing(error.to_string()),
         Ok(()) => match store.space.ask(store.progress.behind_bytes()) {
             Passing::All => Writes::All,
             Passing::Deletes(why) => Writes::Deletes(why),
             Passing::Nothing(why) => Writes::Nothing(why),
         },
-    };
-    Condition {
-        kind: KIND,
-        writes,
-        oldest: oldest(&store.layout, store.history.head().epoch),
-        history_bytes: bytes(&store.layout),
-        history_problem: None,
-        free_bytes: store.space.free_bytes(),
     }
 }
 

@@ -21,8 +21,13 @@ pub(super) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Gives a file another name, in place of what has that.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Opens a directory, to make its created and removed entries durable. Whoever must be able to do that at any time
+    /// keeps it open: opening it can fail for want of a descriptor.
+    fn directory(&self, path: &Path) -> io::Result<Box<dyn DiskDirectory>>;
     /// Makes created and removed entries of a directory durable.
-    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.directory(path)?.sync()
+    }
     /// The room of the file system that holds a directory.
     fn room(&self, path: &Path) -> io::Result<Room>;
 }
@@ -36,6 +41,14 @@ pub(super) trait DiskFile: fmt::Debug + Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the file.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
+    /// Its size, in bytes.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// A directory, open.
+pub(super) trait DiskDirectory: fmt::Debug + Send {
+    /// Makes its created and removed entries durable.
+    fn sync(&mut self) -> io::Result<()>;
 }
 
 /// Bytes of a file system.
@@ -73,14 +86,23 @@ impl Disk for RealDisk {
         fs::rename(from, to)
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+    fn directory(&self, path: &Path) -> io::Result<Box<dyn DiskDirectory>> {
+        Ok(Box::new(Directory(File::open(path)?)))
     }
 
     fn room(&self, path: &Path) -> io::Result<Room> {
         let stat = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
         Ok(Room { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
+    }
+}
+
+#[derive(Debug)]
+struct Directory(File);
+
+impl DiskDirectory for Directory {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
     }
 }
 
@@ -95,5 +117,9 @@ impl DiskFile for File {
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 }

@@ -19,7 +19,7 @@ pub fn formerly(dir: &Path, key: &Key) -> Result<BTreeMap<Revision, Vec<u8>>, Op
     // The log may begin after the oldest of them.
     for kept in snapshots::list(&layout.snapshots())? {
         let mut reader = kept.open(Some(instance))?;
-        while let Some(records) = reader.frame().map_err(|damage| OpenError::damaged(&kept.path, damage))? {
+        while let Some(records) = reader.frame().map_err(OpenError::of_snapshot(&kept.path))? {
             let is_passed = records.last().is_some_and(|record| record.key >= *key);
             let found = records.into_iter().find(|record| record.key == *key);
             values.extend(found.map(|record| (record.revision, record.value.to_vec())));

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     lock,
-    store::{Epoch, Millis, Revision, careful},
+    store::{Epoch, Millis, Revision, careful, snapshot},
 };
 
 /// The format that this version writes, and the newest it reads.
@@ -103,6 +103,14 @@ impl OpenError {
         |error| match careful::is_strange(&error) {
             true => Self::damaged(path, error),
             false => Self::at(path)(error),
+        }
+    }
+
+    /// For `map_err`: what is wrong with a snapshot, or why it could not be read.
+    pub(super) fn of_snapshot(path: &Path) -> impl FnOnce(snapshot::Damage) -> Self {
+        |damage| match damage.refused {
+            Some(errno) => Self::at(path)(io::Error::from_raw_os_error(errno)),
+            None => Self::damaged(path, damage),
         }
     }
 

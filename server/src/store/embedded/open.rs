@@ -70,7 +70,7 @@ pub(super) fn open(dir: PathBuf, options: Options, ground: Ground) -> Result<Emb
     let rolled_forward = roll_forward(&recovered, &records, &mut index, checkpoint, &layout)?;
     let head = Position { epoch: log.epoch(), revision: log.last() };
     let at = Checkpoint { instance, position: head, digest: index.digest() };
-    let acknowledged = Acknowledged::begin(&layout, &*disk, &at);
+    let acknowledged = Acknowledged::begin(&layout, Arc::clone(&disk), &at);
     tracing::info!(records = index.digest().records, rolled_forward, position = %head, "the store is open");
 
     let history = Arc::new(History::new(head, history));

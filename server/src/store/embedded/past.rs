@@ -121,7 +121,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn file(&self) -> Result<Past, RestoreError> {
-        let reader = Reader::open(self.source).map_err(|damage| OpenError::damaged(self.source, damage))?;
+        let reader = Reader::open(self.source).map_err(OpenError::of_snapshot(self.source))?;
         let header @ Header { position, time, instance, .. } = *reader.header();
         drop(reader);
         let is_it = match self.target {

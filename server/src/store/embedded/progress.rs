@@ -26,6 +26,8 @@ struct State {
     behind_bytes: u64,
     /// It was waited for in vain, and has not moved since.
     is_stuck: bool,
+    /// Why the last group was not taken, of which nothing stands.
+    refused: Option<String>,
     /// Why nothing is written any more.
     failed: Option<String>,
 }
@@ -39,6 +41,7 @@ impl Progress {
                 behind: 0,
                 behind_bytes: 0,
                 is_stuck: false,
+                refused: None,
                 failed: None,
             }),
             changed: Condvar::new(),
@@ -91,16 +94,40 @@ impl Progress {
         self.changed.notify_all();
     }
 
+    /// The log did not take the last group, for now.
+    pub(super) fn refuse(&self, why: String) {
+        let before = self.state().refused.replace(why.clone());
+        if before.is_none() {
+            tracing::error!(why, "the log takes no writes for now; trying again");
+        }
+    }
+
+    /// The log takes groups.
+    pub(super) fn accept(&self) {
+        if self.state().refused.take().is_some() {
+            tracing::info!("the log takes writes again");
+        }
+    }
+
+    /// Whether the log did not take the last group.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.state().refused.is_some()
+    }
+
     /// The reason, if it has failed.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.state().check()
     }
 
-    /// Whether writes pass: it has not failed, and sled moves.
+    /// Whether writes pass: it has not failed, sled moves, and the log took the last group.
     pub(super) fn moves(&self) -> Result<(), Error> {
         let state = self.state();
         state.check()?;
-        if state.is_stuck { Err(stuck(state.behind)) } else { Ok(()) }
+        match &state.refused {
+            _ if state.is_stuck => Err(stuck(state.behind)),
+            Some(why) => Err(Error::Unavailable(why.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Waits until fewer than `groups` are behind, or the store has failed. Sled can hang for good, after an error of the

@@ -90,7 +90,7 @@ fn fill(
     let mut batch: Writes = BTreeMap::new();
     let mut bytes = 0;
     if let Some(kept) = base {
-        let damaged = |damage| OpenError::damaged(&kept.path, damage);
+        let damaged = |damage| OpenError::of_snapshot(&kept.path)(damage);
         let mut reader = kept.open(Some(instance))?;
         if !recovered.continues(reader.header().position.revision, reader.header().chain) {
             return Err(OpenError::damaged(&kept.path, "the log does not go on where it ends"));

@@ -73,7 +73,7 @@ impl Watch<'_> {
 }
 
 fn file(source: &Path, watch: &mut Watch<'_>, each: &mut dyn FnMut(&Record)) -> Result<Verified, OpenError> {
-    let mut records = Records::of(source, Reader::open(source).map_err(|damage| OpenError::damaged(source, damage))?);
+    let mut records = Records::of(source, Reader::open(source).map_err(OpenError::of_snapshot(source))?);
     let header = *records.reader.header();
     watch.total = Kept { position: header.position, path: source.into() }.look()?.records;
     while let Some(record) = records.next()? {
@@ -231,7 +231,7 @@ impl<'a> Records<'a> {
             if let Some(record) = self.frame.next() {
                 return Ok(Some(record));
             }
-            match self.reader.frame().map_err(|damage| OpenError::damaged(self.path, damage))? {
+            match self.reader.frame().map_err(OpenError::of_snapshot(self.path))? {
                 Some(frame) => self.frame = frame.into_iter(),
                 None => return Ok(None),
             }

@@ -45,6 +45,8 @@ pub(super) enum Request {
     Commit(Waiting),
     /// Everything up to here in segments that are not written any more.
     Divide(oneshot::Sender<Result<Boundary, Error>>),
+    /// Shows whether the log takes writes again, if it did not.
+    Probe,
     /// The end, in good order.
     Close(oneshot::Sender<Result<(), Error>>),
 }
@@ -95,6 +97,7 @@ impl Writer {
                 Request::Divide(answer) => {
                     let _ = answer.send(self.divide());
                 }
+                Request::Probe => self.probe(),
                 Request::Close(answer) => {
                     let outcome = self.close();
                     let _ = answer.send(outcome);
@@ -129,11 +132,23 @@ impl Writer {
         self.progress.check()?;
         self.log.divide().map_err(|error| match error {
             Append::Full(why) => Error::Exhausted(why),
+            Append::Refused(why) => Error::Unavailable(why),
             Append::Failed(why) => {
                 self.progress.fail(why.clone());
                 Error::Failed(why)
             }
         })
+    }
+
+    fn probe(&mut self) {
+        if !self.progress.is_refusing() || self.progress.check().is_err() {
+            return;
+        }
+        match self.log.probe() {
+            Ok(()) => self.progress.accept(),
+            Err(Append::Full(why) | Append::Refused(why)) => self.progress.refuse(why),
+            Err(Append::Failed(why)) => self.progress.fail(why),
+        }
     }
 
     fn commit(&mut self, mut waiting: Vec<Waiting>) {
@@ -145,20 +160,23 @@ impl Writer {
             Passing::Deletes(why) => waiting = refuse_puts(waiting, &Error::Full(why)),
             Passing::Nothing(why) => return answer(waiting, &Error::Exhausted(why)),
         }
-        if let Err((waiting, why)) = self.group(waiting) {
+        let Err((waiting, why)) = self.group(waiting) else { return };
+        if let Error::Exhausted(why) = why {
             // Deletes are small and free room: they are not turned away for the puts beside them.
             let (deletes, puts) = divide(waiting);
             // What puts are told is what became of the deletes.
             let full = if deletes.is_empty() { Error::Exhausted(why) } else { Error::Full(why) };
             match self.group(deletes) {
                 Ok(()) => answer(puts, &full),
-                Err((deletes, why)) => answer(puts.into_iter().chain(deletes), &Error::Exhausted(why)),
+                Err((deletes, why)) => answer(puts.into_iter().chain(deletes), &why),
             }
+        } else {
+            answer(waiting, &why);
         }
     }
 
-    /// Commits a group and answers, unless there is no room: then nothing has happened, and who waits is given back.
-    fn group(&mut self, waiting: Vec<Waiting>) -> Result<(), (Vec<Waiting>, String)> {
+    /// Commits a group and answers, unless the system does not let it: then nothing has happened, and who waits is given back.
+    fn group(&mut self, waiting: Vec<Waiting>) -> Result<(), (Vec<Waiting>, Error)> {
         let mut evaluation = Evaluation::new(&self.index);
         let mut last = self.log.last();
         let mut logged = Vec::new();
@@ -175,8 +193,12 @@ impl Writer {
             .collect();
         let writes = evaluation.into_writes();
         match self.log.append(&logged, Millis::from(self.clock.now())) {
-            Ok(()) => {}
-            Err(Append::Full(why)) => return Err((waiting, why)),
+            Ok(()) => self.progress.accept(),
+            Err(Append::Full(why)) => return Err((waiting, Error::Exhausted(why))),
+            Err(Append::Refused(why)) => {
+                self.progress.refuse(why.clone());
+                return Err((waiting, Error::Unavailable(why)));
+            }
             Err(Append::Failed(why)) => {
                 self.fail(waiting, outcomes, why);
                 return Ok(());
@@ -231,6 +253,7 @@ impl Writer {
             match request {
                 Request::Commit(waiting) => waiting.answer(Err(Error::Unavailable("it is closed".into()))),
                 Request::Divide(answer) => drop(answer.send(Err(Error::Unavailable("it is closed".into())))),
+                Request::Probe => {}
                 Request::Close(answer) => drop(answer.send(Ok(()))),
             }
         }
@@ -238,6 +261,7 @@ impl Writer {
         let outcome = drained.and_then(|()| {
             self.log.close().map_err(|error| match error {
                 Append::Full(why) => Error::Exhausted(why),
+                Append::Refused(why) => Error::Unavailable(why),
                 Append::Failed(why) => Error::Failed(why),
             })
         });

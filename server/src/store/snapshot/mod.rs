@@ -65,7 +65,7 @@ impl Header {
 
     /// The header in these bytes.
     pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, Damage> {
-        let damage = |what: &str| Damage { offset: 0, what: what.into() };
+        let damage = |what: &str| Damage::new(0, what);
         let (covered, checksum) = bytes.split_at(HEADER_BYTES - 4);
         if covered[..8] != MAGIC {
             return Err(damage("it does not begin as a snapshot does"));

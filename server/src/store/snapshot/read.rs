@@ -19,6 +19,19 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong.
     pub what: String,
+    /// What the system said instead of letting it be read, by its number: nothing is known of what stands there.
+    pub refused: Option<i32>,
+}
+
+impl Damage {
+    pub(super) fn new(offset: u64, what: impl Into<String>) -> Self {
+        Self { offset, what: what.into(), refused: None }
+    }
+
+    fn unopened(error: &io::Error) -> Self {
+        let refused = error.raw_os_error().filter(|_| careful::is_passing(error));
+        Self { refused, ..Self::new(0, error.to_string()) }
+    }
 }
 
 /// Gives the records of a snapshot, in the order of their keys. That they are all, and the right ones, is known when
@@ -36,7 +49,7 @@ pub struct Reader<R> {
 
 /// What a snapshot's header and end say of it, without reading what lies between.
 pub fn look(path: &Path) -> Result<Snapshot, Damage> {
-    let failed = |error: io::Error| Damage { offset: 0, what: error.to_string() };
+    let failed = |error: io::Error| Damage::unopened(&error);
     let mut file = careful::open(path).map_err(failed)?;
     let header = *Reader::new(&file)?.header();
     let end_bytes = (FRAME_BYTES + END_BYTES) as u64;
@@ -50,7 +63,7 @@ pub fn look(path: &Path) -> Result<Snapshot, Damage> {
     let [records, before] = [0, 8].map(|at| u64::from_le_bytes(array(&payload[at..])));
     let is_end = end[0] == END && length as usize == END_BYTES && before == offset;
     if !is_end || checksum(END, number, payload) != crc {
-        return Err(Damage { offset, what: "it does not end as a snapshot does".into() });
+        return Err(Damage::new(offset, "it does not end as a snapshot does"));
     }
     Ok(Snapshot { position: header.position, time: header.time.time(), records, bytes })
 }
@@ -58,7 +71,7 @@ pub fn look(path: &Path) -> Result<Snapshot, Damage> {
 impl Reader<BufReader<File>> {
     /// Opens a snapshot's file.
     pub fn open(path: &Path) -> Result<Self, Damage> {
-        let file = careful::open(path).map_err(|error| Damage { offset: 0, what: error.to_string() })?;
+        let file = careful::open(path).map_err(|error| Damage::unopened(&error))?;
         Self::new(BufReader::with_capacity(PAYLOAD_BYTES_MAX, file))
     }
 }
@@ -153,16 +166,15 @@ impl<R: Read> Reader<R> {
     }
 
     fn damage(&self, what: &str) -> Damage {
-        Damage { offset: self.offset, what: what.into() }
+        Damage::new(self.offset, what)
     }
 }
 
 fn unread(offset: u64, error: &io::Error) -> Damage {
-    let what = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it is cut short".into(),
-        _ => error.to_string(),
-    };
-    Damage { offset, what }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Damage::new(offset, "it is cut short"),
+        _ => Damage { offset, ..Damage::unopened(error) },
+    }
 }
 
 fn take_record(rest: &mut &[u8]) -> Option<Record> {

@@ -121,8 +121,9 @@ impl Recovered {
 
     /// Cuts what a crash left unfinished and makes the rest durable; then the log can be written.
     pub(in super::super) fn mend(&self, disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Log, OpenError> {
+        let mut directory = disk.directory(&self.dir).map_err(OpenError::at(&self.dir))?;
         if let Some(path) = &self.unborn {
-            disk.remove(path).and_then(|()| disk.sync_directory(&self.dir)).map_err(OpenError::at(path))?;
+            disk.remove(path).and_then(|()| directory.sync()).map_err(OpenError::at(path))?;
             tracing::warn!(file = %path.display(), "removed a segment of the log that was never begun");
         }
         let path = self.current_path();
@@ -145,6 +146,7 @@ impl Recovered {
         Ok(Log {
             disk,
             dir: self.dir.clone(),
+            directory,
             origin: self.origin(),
             instance: self.current.header.instance,
             epoch: self.epoch(),
@@ -161,6 +163,7 @@ impl Recovered {
             time: self.current.time,
             chain: self.current.chain,
             chain_before: self.current.header.chain,
+            stunted: None,
         })
     }
 

@@ -179,6 +179,8 @@ impl Runs {
         self.tidy()?;
         let disk = &*self.ground.disk;
         let unfinished = self.dir.join(UNFINISHED);
+        // Before anything is made: once it has its name, it must be made durable under it.
+        let mut directory = disk.directory(&self.dir).map_err(OpenError::at(&self.dir))?;
         let mut missing = None;
         let made = self.make(&Layout::new(unfinished.clone()), begin, disk, &mut || {
             page().map_err(|error| {
@@ -192,7 +194,7 @@ impl Runs {
             None => made?,
         }
         disk.rename(&unfinished, &listed.path).map_err(OpenError::at(&unfinished))?;
-        disk.sync_directory(&self.dir).map_err(OpenError::at(&self.dir))?;
+        directory.sync().map_err(OpenError::at(&self.dir))?;
         Ok(self.run(&listed)?)
     }
 
@@ -245,7 +247,7 @@ impl Runs {
 
     /// What is wrong with a run of which nothing can be restored.
     pub(in crate::store) fn problem(&self) -> Option<String> {
-        let is_lost = |run: &Listed| !matches!(pick::Begun::of(run), Ok(Some(_))) && run.path.exists();
+        let is_lost = |run: &Listed| matches!(pick::Begun::of(run), Ok(None)) && run.path.exists();
         let lost = self.list().ok()?.into_iter().find(is_lost)?;
         Some(format!("{}: it has no snapshot that can be read: nothing of it can be restored", lost.path.display()))
     }

@@ -23,8 +23,16 @@ impl Begun {
     /// By its oldest snapshot; `None` if it has none that can be read.
     pub(super) fn of(run: &Listed) -> Result<Option<Self>, OpenError> {
         let kept = snapshots::list(&Layout::new(run.path.clone()).snapshots())?;
-        let header = kept.iter().find_map(|kept| kept.open(None).ok().map(|reader| *reader.header()));
-        Ok(header.map(|header| Self { run: run.clone(), position: header.position, time: header.time }))
+        for kept in kept {
+            let header = match kept.open(None) {
+                Ok(reader) => *reader.header(),
+                // For now nobody knows what it holds.
+                Err(error @ OpenError::Io { .. }) => return Err(error),
+                Err(_) => continue,
+            };
+            return Ok(Some(Self { run: run.clone(), position: header.position, time: header.time }));
+        }
+        Ok(None)
     }
 }
 

@@ -50,7 +50,7 @@ struct End {
 /// Why commits are not recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Unrecorded {
-    /// There is no room, and nothing of them stands. The same can be tried again.
+    /// There is no room, or the system lacks something else, and nothing of them stands. The same can be tried again.
     Full(String),
     /// They may stand or not: the run must be opened again.
     Failed(String),
@@ -73,7 +73,7 @@ impl Run {
         let log = recovered.mend(Arc::clone(&disk), options.log_segment_bytes)?;
         let position = Position { epoch: log.epoch(), revision: log.last() };
         let at = Checkpoint { instance, position, digest: Digest::default() };
-        let acknowledged = Acknowledged::begin(&layout, &*disk, &at);
+        let acknowledged = Acknowledged::begin(&layout, Arc::clone(&disk), &at);
         let progress = Arc::new(Progress::new(position.revision));
         let space = Space::new(Arc::clone(&disk), layout.dir(), &options);
         let end = End { log, acknowledged, last_id: recovered.last_id(), is_closed: false };
@@ -130,7 +130,7 @@ impl Run {
         }
         match end.log.record(commits.to_vec()) {
             Ok(()) => {}
-            Err(Append::Full(why)) => return Err(Unrecorded::Full(why)),
+            Err(Append::Full(why) | Append::Refused(why)) => return Err(Unrecorded::Full(why)),
             Err(Append::Failed(why)) => {
                 progress.fail(why.clone());
                 return Err(Unrecorded::Failed(why));
@@ -198,6 +198,7 @@ impl Shared {
         }
         end.log.divide().map_err(|error| match error {
             Append::Full(why) => Error::Exhausted(why),
+            Append::Refused(why) => Error::Unavailable(why),
             Append::Failed(why) => {
                 self.progress.fail(why.clone());
                 Error::Failed(why)

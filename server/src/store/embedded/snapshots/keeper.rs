@@ -151,6 +151,7 @@ impl Worker {
             // Read to its end: it may be about to leave as a backup, and one that cannot be restored is none.
             match newest.examine(self.parts.instance) {
                 Ok(snapshot) => return Ok(snapshot),
+                Err(error @ OpenError::Io { .. }) => return Err(failed(error)),
                 Err(error) => tracing::error!(%error, "the newest snapshot is damaged, and is made anew"),
             }
         }
@@ -258,8 +259,12 @@ impl Worker {
         };
         let mut aged: Vec<Aged> = Vec::new();
         for kept in list(&self.snapshots)? {
-            // One that does not even open stands for nothing.
-            let Ok(reader) = kept.open(Some(self.parts.instance)) else { continue };
+            let reader = match kept.open(Some(self.parts.instance)) {
+                Ok(reader) => reader,
+                Err(error @ OpenError::Io { .. }) => return Err(error),
+                // A damaged one stands for nothing.
+                Err(_) => continue,
+            };
             aged.push(Aged { time: reader.header().time, bytes: size(&kept.path), kept });
         }
         let ends: Vec<Revision> = aged.iter().skip(1).map(|aged| aged.kept.position.revision).collect();

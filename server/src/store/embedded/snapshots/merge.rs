@@ -44,7 +44,7 @@ impl<'a> Merge<'a> {
             Ok::<_, OpenError>(())
         };
         if let Some(Base { kept, reader }) = &mut self.base {
-            while let Some(records) = reader.frame().map_err(|damage| OpenError::damaged(&kept.path, damage))? {
+            while let Some(records) = reader.frame().map_err(OpenError::of_snapshot(&kept.path))? {
                 for record in records {
                     put_below(Some(&record.key), &mut each)?;
                     if overlay.leaves(&record.key) {

@@ -96,19 +96,19 @@ pub(super) fn path(dir: &Path, position: Position) -> PathBuf {
 impl Kept {
     /// What its header and its end say; the records between are not read.
     pub(super) fn look(&self) -> Result<Snapshot, OpenError> {
-        snapshot::look(&self.path).map_err(|damage| OpenError::damaged(&self.path, damage))
+        snapshot::look(&self.path).map_err(OpenError::of_snapshot(&self.path))
     }
 
     /// Reads it to its end.
     pub(super) fn examine(&self, instance: [u8; 16]) -> Result<Snapshot, OpenError> {
         let mut reader = self.open(Some(instance))?;
-        while reader.frame().map_err(|damage| OpenError::damaged(&self.path, damage))?.is_some() {}
+        while reader.frame().map_err(OpenError::of_snapshot(&self.path))?.is_some() {}
         self.look()
     }
 
     /// Opens it, if it is of this store and of the position that its name says.
     pub(super) fn open(&self, instance: Option<[u8; 16]>) -> Result<Reader<io::BufReader<fs::File>>, OpenError> {
-        let reader = Reader::open(&self.path).map_err(|damage| OpenError::damaged(&self.path, damage))?;
+        let reader = Reader::open(&self.path).map_err(OpenError::of_snapshot(&self.path))?;
         let header = reader.header();
         if header.position != self.position || instance.is_some_and(|instance| instance != header.instance) {
             return Err(OpenError::damaged(&self.path, "it is of another store or position"));
@@ -128,6 +128,8 @@ pub(super) fn write(
     let name = path(dir, header.position);
     let unfinished = name.with_extension(UNFINISHED.trim_start_matches('.'));
     let _ = disk.remove(&unfinished);
+    // Before anything is made: once it has its name, it must be made durable under it.
+    let mut directory = disk.directory(dir).map_err(OpenError::at(dir))?;
     let written = (|| {
         let at = |error| OpenError::at(&unfinished)(error);
         let out = Sequential { file: disk.create(&unfinished).map_err(at)?, end: 0 };
@@ -139,7 +141,7 @@ pub(super) fn write(
         let mut out = out.into_inner().map_err(|error| OpenError::at(&unfinished)(error.into_error()))?;
         out.file.sync().map_err(|error| OpenError::at(&unfinished)(error))?;
         disk.rename(&unfinished, &name).map_err(OpenError::at(&name))?;
-        disk.sync_directory(dir).map_err(OpenError::at(dir))?;
+        directory.sync().map_err(OpenError::at(dir))?;
         Ok(snapshot)
     })();
     if written.is_err() {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::super::disk::{Disk, DiskFile, RealDisk, Room};
+use super::super::disk::{Disk, DiskDirectory, DiskFile, RealDisk, Room};
 
 /// Which files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub(super) enum Fault {
     Sync(io::ErrorKind),
     Truncate,
     Create,
+    /// So many bytes are written, then the system says this, by its number.
+    WriteErrno(usize, i32),
+    /// The same of a creation.
+    CreateErrno(i32),
     /// A sync waits for `release`.
     HangSync,
 }
@@ -45,6 +49,8 @@ struct Shared {
 struct Plan {
     faults: Vec<(On, Fault)>,
     room: Option<Room>,
+    /// How many files and directories may be opened until one is refused, with this number.
+    refusal: Option<(usize, i32)>,
     writes: usize,
     syncs: usize,
     releases: usize,
@@ -57,6 +63,31 @@ impl TestDisk {
 
     pub(super) fn set_free(&self, free_bytes: u64) {
         self.plan().room = Some(Room { free_bytes, total_bytes: 1 << 40 });
+    }
+
+    /// Refuses one opening or creation, whatever of, after so many that pass.
+    pub(super) fn refuse_opening(&self, after: usize, errno: i32) {
+        self.plan().refusal = Some((after, errno));
+    }
+
+    /// Whether that is still to come.
+    pub(super) fn is_to_refuse(&self) -> bool {
+        self.plan().refusal.is_some()
+    }
+
+    fn opening(&self) -> io::Result<()> {
+        let mut plan = self.plan();
+        match plan.refusal {
+            Some((0, errno)) => {
+                plan.refusal = None;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            Some((after, errno)) => {
+                plan.refusal = Some((after - 1, errno));
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes to and syncs of the log so far.
@@ -101,13 +132,16 @@ fn on(path: &Path) -> On {
 
 impl Disk for TestDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        match self.take(on(path), |fault| fault == Fault::Create) {
+        self.opening()?;
+        match self.take(on(path), |fault| matches!(fault, Fault::Create | Fault::CreateErrno(_))) {
+            Some(Fault::CreateErrno(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(_) => Err(io::ErrorKind::StorageFull.into()),
             None => Ok(self.wrap(path, RealDisk.create(path)?)),
         }
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.opening()?;
         Ok(self.wrap(path, RealDisk.open(path)?))
     }
 
@@ -119,8 +153,9 @@ impl Disk for TestDisk {
         RealDisk.rename(from, to)
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_directory(path)
+    fn directory(&self, path: &Path) -> io::Result<Box<dyn DiskDirectory>> {
+        self.opening()?;
+        RealDisk.directory(path)
     }
 
     fn room(&self, path: &Path) -> io::Result<Room> {
@@ -141,7 +176,11 @@ impl DiskFile for TestFile {
         if self.on == On::Log {
             self.disk.plan().writes += 1;
         }
-        match self.disk.take(self.on, |fault| matches!(fault, Fault::Write(..))) {
+        match self.disk.take(self.on, |fault| matches!(fault, Fault::Write(..) | Fault::WriteErrno(..))) {
+            Some(Fault::WriteErrno(keep, errno)) => {
+                self.inner.write_at(offset, &bytes[..keep.min(bytes.len())])?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
             Some(Fault::Write(keep, kind)) => {
                 self.inner.write_at(offset, &bytes[..keep.min(bytes.len())])?;
                 Err(kind.into())
@@ -171,5 +210,9 @@ impl DiskFile for TestFile {
             Some(_) => Err(io::Error::other("injected")),
             None => self.inner.truncate(length),
         }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.inner.length()
     }
 }

@@ -8,6 +8,7 @@ mod files;
 mod golden;
 mod keeping;
 mod opening;
+mod passing;
 mod random;
 mod restored;
 mod restoring;

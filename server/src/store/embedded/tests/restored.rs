@@ -12,7 +12,7 @@ use crate::store::{
     conformance::{delete, delete_prefix},
     embedded::{
         Past, RestoreError, Target,
-        disk::{Disk, DiskFile, RealDisk, Room},
+        disk::{Disk, DiskDirectory, DiskFile, RealDisk, Room},
         restore,
         restore::write,
     },
@@ -385,8 +385,8 @@ impl Disk for Altering {
         RealDisk.rename(from, to)
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_directory(path)
+    fn directory(&self, path: &Path) -> io::Result<Box<dyn DiskDirectory>> {
+        RealDisk.directory(path)
     }
 
     fn room(&self, path: &Path) -> io::Result<Room> {

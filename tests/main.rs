@@ -30,6 +30,7 @@ mod permissions;
 mod platform;
 mod power_loss;
 mod products;
+mod prompt;
 mod readme;
 mod redaction;
 mod replicas;

@@ -7,9 +7,9 @@ use crate::{command::Command, options::Global};
 const EXAMPLES: &str = "\
 Examples:
   coffer secret create projects/shop/secrets/STRIPE_API_KEY
-      asks for the value, without echo
+      asks for the value, without echo; lines that are pasted are one value
   pass show db | coffer secret create projects/shop/secrets/DATABASE_URL
-      takes it from a pipe, without its last line break
+      takes it from a pipe, without the line break at its end
   coffer secret create accounts/ann/plugins/github/secrets/REGION --plain --value-file region.txt
       takes it from a file, every byte; readers of a plain variable see its value
   coffer secret create organizations/acme/secrets/SIGNING_KEY --generate --share-with web,batch

@@ -22,6 +22,16 @@ pub(crate) fn path(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, 
         .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
 }
 
+/// The same, where a file called `-` is stdin.
+pub(crate) fn path_or_stdin(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if is_stdin(path) { stdin(bytes_max) } else { self::path(path, bytes_max) }
+}
+
+/// Every option that takes a file to read takes this for stdin; a file of that name is `./-`.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 fn bounded(source: impl Read, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // Room for everything from the beginning: growing would leave copies in memory that nobody wipes.
     let mut bytes = Zeroizing::new(Vec::with_capacity(bytes_max + 1));

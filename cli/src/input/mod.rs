@@ -3,6 +3,9 @@
 pub(crate) mod confirm;
 pub(crate) mod file;
 pub(crate) mod generate;
+mod hidden;
 pub(crate) mod import;
+mod keys;
 pub(crate) mod text;
 pub(crate) mod value;
+mod white_space;

@@ -20,10 +20,7 @@ impl Texts {
     pub(crate) fn read(&self, given: Vec<String>) -> Result<Vec<String>, Failure> {
         let mut texts = given;
         for path in &self.files {
-            let bytes = match path.as_os_str().as_encoded_bytes() {
-                b"-" => file::stdin(limits::REQUEST_BYTES)?,
-                _ => file::path(path, limits::REQUEST_BYTES)?,
-            };
+            let bytes = file::path_or_stdin(path, limits::REQUEST_BYTES)?;
             let place = || path.display();
             if bytes.len() > limits::REQUEST_BYTES {
                 return Err(Failure::usage(format!("{}: must be at most 256 KiB", place())));

@@ -12,8 +12,8 @@ use coffer_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{file, generate};
-use crate::failure::Failure;
+use super::{file, generate, hidden, white_space};
+use crate::{failure::Failure, print};
 
 /// Characters of a generated value unless said otherwise: 190 bits.
 const GENERATED_CHARS: &str = "32";
@@ -23,10 +23,10 @@ const GENERATED_CHARS: &str = "32";
 #[group(multiple = false)]
 #[command(next_help_heading = "Value")]
 pub(crate) struct Sources {
-    /// Take the value from stdin, without its last line break
+    /// Take the value from stdin, without the line break at its end (LF or CRLF)
     #[arg(long)]
     value_stdin: bool,
-    /// Take the value from a file, every byte of it
+    /// Take the value from a file, every byte of it; `-` is stdin
     #[arg(long, value_name = "FILE")]
     value_file: Option<PathBuf>,
     /// Draw a random value of letters and digits; nobody sees it [N: 32 characters]
@@ -79,43 +79,63 @@ impl Sources {
             return generate::alphanumeric(chars).map(Some);
         }
         let bytes = if let Some(path) = &self.value_file {
-            file::path(path, limits::VALUE_BYTES)?
+            file::path_or_stdin(path, limits::VALUE_BYTES)?
         } else if !self.value_stdin && io::stdin().is_terminal() {
             ask(prompt)?
         } else {
-            without_line_break(file::stdin(limits::VALUE_BYTES + 1)?)
+            piped_bytes()?
         };
         checked(bytes)
     }
-}
 
-impl Sources {
     /// What stands in a pipe, if stdin is one and it is not empty: `pass show db | coffer secret update NAME`. Never
     /// asks, and a stdin that is closed or /dev/null gives nothing.
     pub(crate) fn piped() -> Result<Option<SecretValue>, Failure> {
         if io::stdin().is_terminal() {
             return Ok(None);
         }
-        checked(without_line_break(file::stdin(limits::VALUE_BYTES + 1)?))
+        checked(piped_bytes()?)
     }
 }
 
+/// Bytes that a line break at the end may have.
+const LINE_BREAK_BYTES_MAX: usize = 2;
+
+fn piped_bytes() -> Result<Zeroizing<Vec<u8>>, Failure> {
+    Ok(without_line_break(file::stdin(limits::VALUE_BYTES + LINE_BREAK_BYTES_MAX)?))
+}
+
+/// Shows how much arrived: a paste may have been cut on its way, or hold more than was meant.
 fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    rpassword::prompt_password(prompt).map(|value| Zeroizing::new(value.into_bytes())).map_err(|error| {
-        Failure::failed(format!("cannot ask for the value: {error}")).hint("--value-stdin reads a pipe")
-    })
+    let bytes = hidden::ask(prompt)?;
+    let lines = bytes.split(|byte| *byte == b'\n').count();
+    match (bytes.len(), lines) {
+        (0, _) => {}
+        (1, _) => print::remark("received 1 line, 1 byte"),
+        (bytes, 1) => print::remark(&format!("received 1 line, {bytes} bytes")),
+        (bytes, lines) => print::remark(&format!("received {lines} lines, {bytes} bytes")),
+    }
+    Ok(bytes)
 }
 
 fn without_line_break(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
     }
     bytes
 }
 
 fn checked(mut bytes: Zeroizing<Vec<u8>>) -> Result<Option<SecretValue>, Failure> {
     match SecretValue::new(std::mem::take(&mut *bytes)) {
-        Ok(value) => Ok(Some(value)),
+        Ok(value) => {
+            if let Some(what) = white_space::at_the_ends(value.expose()) {
+                print::remark(&format!("note: the value {what}, which is kept"));
+            }
+            Ok(Some(value))
+        }
         Err(InvalidValue::Empty) => Ok(None),
         Err(error) => Err(refused(error)),
     }
@@ -144,7 +164,11 @@ mod tests {
         assert_eq!(trimmed("value\n"), b"value");
         assert_eq!(trimmed("value\n\n"), b"value\n");
         assert_eq!(trimmed("  value "), b"  value ");
+        assert_eq!(trimmed("value\r\n"), b"value");
+        assert_eq!(trimmed("value\r\n\r\n"), b"value\r\n");
+        assert_eq!(trimmed("value\n\r\n"), b"value\n");
         assert_eq!(trimmed("value\r"), b"value\r");
+        assert_eq!(trimmed("\r\n"), b"");
         assert_eq!(trimmed(""), b"");
     }
 

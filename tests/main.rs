@@ -37,6 +37,7 @@ mod replicas;
 mod rolling;
 mod rotation;
 mod serving;
+mod settings;
 mod start_tokens;
 mod supervised;
 mod templates;

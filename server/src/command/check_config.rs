@@ -34,6 +34,9 @@ pub(super) async fn run(flags: &Flags) -> Result<(), Failure> {
         return Err(hint.into_iter().fold(failure, Failure::hint));
     }
     print::data(&config.to_string()).map_err(Failure::new)?;
+    if let Some(text) = config.links_text() {
+        print::note(&format!("environment variables are {text}"));
+    }
     print::note("the configuration is good");
     Ok(())
 }

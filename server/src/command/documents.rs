@@ -20,10 +20,14 @@ const KUBERNETES_ETCD: &str = include_str!("../../../deploy/kubernetes/coffer-et
 const DATA: &str = "/var/lib/coffer";
 const KEY_FILE: &str = "/etc/coffer/root.key";
 
-/// The words after each `start`, up to the first of `ends`, without quotes, commas and broken lines.
+/// The words after each `start`, up to the first of `ends` or to where the shell sends the log elsewhere, without
+/// quotes, commas and broken lines.
 fn words(text: &str, start: &str, ends: &[char]) -> Vec<Vec<String>> {
     let text = text.replace("\\\n#", " ").replace("\\\n", " ");
-    let after = text.split(start).skip(1).map(|rest| rest.split(ends).next().unwrap_or_default().to_owned());
+    let after = text.split(start).skip(1).map(|rest| {
+        let line = rest.split(ends).next().unwrap_or_default();
+        line.split(" 2>").next().unwrap_or_default().to_owned()
+    });
     let is_mark = |c: char| c.is_whitespace() || c == ',' || c == '"';
     after.map(|line| line.split(is_mark).filter(|word| !word.is_empty()).map(str::to_owned).collect()).collect()
 }
@@ -36,14 +40,19 @@ fn parse(words: &[String]) -> Command {
 #[test]
 fn every_run_is_good_and_of_the_one_layout() {
     let shown = [
-        ("README", README, "\ncoffer-server run", &['\n'][..], "run"),
-        ("Dockerfile", DOCKERFILE, "\nCMD [", &[']'][..], ""),
-        ("coffer.yaml", KUBERNETES, "args: [", &[']'][..], ""),
+        // Once to serve, once after a restore; the server on etcd has a file of its own.
+        ("README", README, "\ncoffer-server run --data ", &['\n'][..], &["run", "--data"][..], 2),
+        ("Dockerfile", DOCKERFILE, "\nCMD [", &[']'][..], &[], 1),
+        ("coffer.yaml", KUBERNETES, "args: [", &[']'][..], &[], 1),
     ];
-    for (name, text, start, ends, verb) in shown {
-        let [line] = &words(text, start, ends)[..] else { panic!("{name} shows one server") };
-        let line: Vec<_> =
-            [verb].iter().filter(|verb| !verb.is_empty()).map(|verb| (*verb).to_owned()).chain(line.clone()).collect();
+    let runs = shown.into_iter().flat_map(|(name, text, start, ends, before, count)| {
+        let lines = words(text, start, ends);
+        assert_eq!(lines.len(), count, "{name}");
+        lines
+            .into_iter()
+            .map(move |line| (name, before.iter().map(|word| (*word).to_owned()).chain(line).collect::<Vec<_>>()))
+    });
+    for (name, line) in runs {
         let Command::Run(flags) = parse(&line) else { panic!("{name} runs none") };
         let config = crate::config::load(&flags, []).unwrap_or_else(|mistakes| panic!("{name}: {mistakes}"));
         assert_eq!(

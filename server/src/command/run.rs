@@ -12,6 +12,9 @@ use crate::{
 pub(super) async fn run(flags: &Flags) -> Result<(), Failure> {
     let config = config::load(flags, std::env::vars_os())?;
     start_logging(&config.log);
+    if let Some(text) = config.links_text() {
+        tracing::warn!("environment variables are {text}");
+    }
     let signals = signals::handle(signals::Hangup::Reload).map_err(Failure::new)?;
     serve(config, signals).await
 }

@@ -2,9 +2,13 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use super::setting::{CONFIG_VARIABLE, Given, SETTINGS, Shape, Source};
+use super::{
+    links,
+    setting::{CONFIG_VARIABLE, Given, SETTINGS, Shape, Source},
+};
 
-/// Every variable of the server begins so; one that is none of ours is a mistake, most likely of spelling.
+/// Every variable of the server begins so; one that is none of ours is a mistake, most likely of spelling, unless the
+/// platform made it.
 const PREFIX: &str = "COFFER_SERVER_";
 
 /// What the environment says.
@@ -12,6 +16,8 @@ const PREFIX: &str = "COFFER_SERVER_";
 pub(super) struct Environment {
     pub(super) config: Option<PathBuf>,
     pub(super) given: Vec<Given>,
+    /// Names of variables that Kubernetes or docker made for a service.
+    pub(super) links: Vec<String>,
 }
 
 pub(super) fn read(
@@ -23,7 +29,9 @@ pub(super) fn read(
     variables.sort();
     for (name, value) in variables {
         let name = name.to_string_lossy();
-        if !name.starts_with(PREFIX) {
+        let Some(own) = name.strip_prefix(PREFIX) else { continue };
+        if links::is_link(own, &value.to_string_lossy()) {
+            environment.links.push(name.into_owned());
             continue;
         }
         if name == CONFIG_VARIABLE {

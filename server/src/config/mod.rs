@@ -9,6 +9,7 @@ mod file;
 mod flags;
 mod help;
 mod key;
+mod links;
 mod memory;
 mod offline;
 mod resolve;
@@ -60,6 +61,22 @@ pub struct Config {
     pub history: History,
     /// How much of everything.
     pub limits: Limits,
+    /// Names of variables that look like the server's, but were made by Kubernetes or docker for a service beside it.
+    pub links: Vec<String>,
+}
+
+impl Config {
+    /// Says which variables are passed over, if any are.
+    pub fn links_text(&self) -> Option<String> {
+        if self.links.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "passed over, as Kubernetes or docker sets it for a service of that name (enableServiceLinks: false in a pod \
+             stops it): {}",
+            self.links.join(", ")
+        ))
+    }
 }
 
 /// How much of the past can be restored.

@@ -38,7 +38,7 @@ pub fn load(flags: &Flags, variables: impl IntoIterator<Item = (OsString, OsStri
     }
     let mut resolver = Resolver { given, credentials, mistakes, is_whole };
     let config = resolver.config();
-    match config {
+    match config.map(|config| Config { links: environment.links, ..config }) {
         Some(config) if resolver.mistakes.is_empty() => Ok(config),
         _ => Err(Mistakes(resolver.mistakes)),
     }
@@ -87,6 +87,7 @@ impl Resolver {
             log,
             history,
             limits,
+            links: Vec::new(),
         })
     }
 
@@ -414,6 +415,22 @@ mod tests {
             assert_eq!(all.iter().filter(|mistake| mistake.contains(part)).count(), 1, "{part}\n{all:#?}");
         }
         assert_eq!(all.len(), 20, "{all:#?}");
+    }
+
+    #[test]
+    fn variables_of_service_links_are_passed_over_and_named() {
+        let links = [
+            ("COFFER_SERVER_PORT", "tcp://10.0.0.1:7470"),
+            ("COFFER_SERVER_PORT_7470_TCP", "tcp://10.0.0.1:7470"),
+            ("COFFER_SERVER_SERVICE_HOST", "10.0.0.1"),
+        ];
+        let config = load(&flags(&ENOUGH), variables(&links)).expect("good");
+        assert_eq!(config.links, links.map(|(name, _)| name));
+        let text = config.links_text().expect("a text");
+        assert!(text.contains("COFFER_SERVER_SERVICE_HOST") && !text.contains("10.0.0.1"), "{text}");
+        assert_eq!(load(&flags(&ENOUGH), []).expect("good").links_text(), None);
+        let all = mistakes(&ENOUGH, &[&links[..], &[("COFFER_SERVER_PORT_", "7470")]].concat());
+        assert_eq!(all, ["COFFER_SERVER_PORT_ is no variable of this server"], "a mistake of spelling");
     }
 
     #[test]

@@ -113,6 +113,45 @@ async fn files_and_templates_follow_the_secrets_at_each_start() {
     assert_eq!(without, "DB_PASSWORD\n");
 }
 
+/// JSON and TOML by their readers, the shell's word by the shell.
+#[tokio::test]
+async fn a_template_writes_values_in_the_form_of_its_file() {
+    const HARD: &str = "p\"'\\\n$HOME {{DB}} %41 \u{7f}ü😀";
+    let (server, manager, token) = stage().await;
+    put(&manager, "projects/p", "DB", HARD).await;
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let path = |name: &str| format!("{}/{name}", memory.path().display());
+    for (name, template) in [
+        ("json", "{\"db\": {{DB|json}}}"),
+        ("toml", "db = {{DB|toml}}\n"),
+        ("sh", "DB={{ DB | sh }}\n"),
+        ("url", "{{DB|url}}"),
+    ] {
+        fs::write(path(&format!("{name}.in")), template).expect("written");
+    }
+    let templates: Vec<_> = ["json", "toml", "sh", "url"]
+        .into_iter()
+        .flat_map(|name| ["--template".to_owned(), format!("{}:{}", path(&format!("{name}.in")), path(name))])
+        .collect();
+    let script = "cat \"$0/json\"; printf '\\001'; cat \"$0/toml\"; printf '\\001'; . \"$0/sh\"; printf '%s\\001' \"$DB\"; cat \"$0/url\"";
+    let started =
+        server.inject(&token).args(&templates).args(["--", "sh", "-c", script, text(memory.path())]).run().ok();
+    let parts: Vec<_> = started.split('\u{1}').collect();
+    let json: serde_json::Value = serde_json::from_str(parts[0]).expect("JSON");
+    let toml: toml::Table = toml::from_str(parts[1]).expect("TOML");
+    assert_eq!((json["db"].as_str(), toml["db"].as_str(), parts[2]), (Some(HARD), Some(HARD), HARD));
+    assert_eq!(parts[3], "p%22%27%5C%0A%24HOME%20%7B%7BDB%7D%7D%20%2541%20%7F%C3%BC%F0%9F%98%80");
+
+    fs::write(path("json.in"), "{\"db\":\n{{ DB|json}}}").expect("written");
+    let refused = server.inject(&token).args(&templates).args(["--", "true"]).run();
+    assert_eq!(refused.code, Some(64), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("line 2: DB has") || refused.stderr.contains("line 2: DB is no placeholder"),
+        "{}",
+        refused.stderr
+    );
+}
+
 #[tokio::test]
 async fn a_manifests_variable_is_missed_before_the_start() {
     let server = Server::start();

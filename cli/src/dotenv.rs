@@ -6,7 +6,9 @@
 //! - `"…"` may span lines and knows `\n \r \t \\ \" \$` and `` \` ``; any other backslash stays.
 //! - Without quotes the value ends with the line or before ` #`, and is trimmed.
 //!
-//! Libraries such as dotenvy replace `$NAME` by what the importing machine has there, which would corrupt values.
+//! Libraries such as dotenvy replace `$NAME` by what the importing machine has there, which would corrupt values. Where
+//! others read differently, [`differs`] says so. A carriage return without a line feed ends no line; where it stands
+//! outside of quotes, lines would be swallowed, so it is refused.
 //! Errors name lines, never names or values: in a broken file a value may stand where a name is expected.
 
 use std::fmt;
@@ -17,6 +19,10 @@ use coffer_proto::{
 };
 use zeroize::Zeroizing;
 
+pub(crate) mod differs;
+
+use differs::{Differs, begins_expansion};
+
 /// One variable.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -26,8 +32,8 @@ pub(crate) struct Entry {
     pub(crate) name: VariableName,
     /// Its value; none if it is empty.
     pub(crate) value: Option<SecretValue>,
-    /// Whether other programs would have expanded it.
-    pub(crate) looks_expanded: bool,
+    /// How other programs read it differently.
+    pub(crate) differs: Vec<Differs>,
 }
 
 /// What is wrong, and where.
@@ -48,11 +54,13 @@ pub(crate) enum What {
     Unclosed(char),
     AfterQuote(VariableName),
     Backtick(VariableName),
+    /// In a comment, or in the value of this variable.
+    CarriageReturn(Option<VariableName>),
 }
 
 /// Every variable in order, or every mistake.
 pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, Vec<Mistake>> {
-    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
+    let mut reader = Reader { rest: text, line: 1 };
     let mut entries = Vec::new();
     let mut mistakes = Vec::new();
     while !reader.rest.is_empty() {
@@ -80,6 +88,7 @@ impl<'a> Reader<'a> {
         let line = self.line;
         let current = self.current_line().trim();
         if current.is_empty() || current.starts_with('#') {
+            refuse_carriage_return(current, None)?;
             self.skip_line();
             return Ok(None);
         }
@@ -91,22 +100,24 @@ impl<'a> Reader<'a> {
         let blanks = self.rest.len() - self.rest.trim_start_matches([' ', '\t']).len();
         self.take(blanks);
 
-        let (value, looks_expanded) = match self.rest.chars().next() {
-            Some('\'') => (self.quoted('\'', &name)?, false),
+        let (value, mut differs) = match self.rest.chars().next() {
+            Some('\'') => (self.quoted('\'', &name)?, Vec::new()),
             Some('"') => self.double_quoted(&name)?,
             Some('`') => return Err(What::Backtick(name)),
-            _ => self.unquoted(blanks > 0),
+            _ => self.unquoted(blanks > 0, &name)?,
         };
+        differs.extend(differs::of_lines(&value));
         let value = match SecretValue::new(value.into_bytes()) {
             Ok(value) => Some(value),
             Err(InvalidValue::Empty) => None,
             Err(error) => return Err(What::BadValue(name, error)),
         };
-        Ok(Some(Entry { line, name, value, looks_expanded }))
+        Ok(Some(Entry { line, name, value, differs }))
     }
 
-    fn unquoted(&mut self, after_blank: bool) -> (String, bool) {
+    fn unquoted(&mut self, after_blank: bool, name: &VariableName) -> Result<(String, Vec<Differs>), What> {
         let line = self.current_line();
+        refuse_carriage_return(line, Some(name))?;
         let mut end = line.len();
         let mut blank_before = after_blank;
         for (at, c) in line.char_indices() {
@@ -117,9 +128,10 @@ impl<'a> Reader<'a> {
             blank_before = c == ' ' || c == '\t';
         }
         let value = line[..end].trim().to_owned();
+        let is_cut = end < line.len() && !value.is_empty();
         self.skip_line();
-        let looks_expanded = looks_expanded(&value);
-        (value, looks_expanded)
+        let differs = differs::of_unquoted(&value, is_cut);
+        Ok((value, differs))
     }
 
     /// Text between two quotes, without a look at what it says.
@@ -132,27 +144,32 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    fn double_quoted(&mut self, name: &VariableName) -> Result<(String, bool), What> {
+    fn double_quoted(&mut self, name: &VariableName) -> Result<(String, Vec<Differs>), What> {
         let mut value = Zeroizing::new(String::with_capacity(self.rest.len().min(coffer_proto::limits::VALUE_BYTES)));
-        let mut looks_expanded = false;
+        let (mut is_expanded, mut has_escapes) = (false, false);
         let mut chars = self.rest.char_indices().skip(1).peekable();
         while let Some((at, c)) = chars.next() {
             match c {
                 '"' => {
                     self.take(at + 1);
                     self.end_of_line(name)?;
-                    return Ok((std::mem::take(&mut *value), looks_expanded));
+                    let found = [(is_expanded, Differs::Expanded), (has_escapes, Differs::Escape)];
+                    let differs = found.into_iter().filter(|(is_there, _)| *is_there).map(|(_, differs)| differs);
+                    return Ok((std::mem::take(&mut *value), differs.collect()));
                 }
                 '\\' => match chars.next() {
                     Some((_, 'n')) => value.push('\n'),
                     Some((_, 'r')) => value.push('\r'),
                     Some((_, 't')) => value.push('\t'),
                     Some((_, escaped @ ('\\' | '"' | '$' | '`'))) => value.push(escaped),
-                    Some((_, other)) => value.extend(['\\', other]),
+                    Some((_, other)) => {
+                        has_escapes = true;
+                        value.extend(['\\', other]);
+                    }
                     None => break,
                 },
                 '$' => {
-                    looks_expanded |= chars.peek().is_some_and(|(_, next)| begins_expansion(*next));
+                    is_expanded |= chars.peek().is_some_and(|(_, next)| begins_expansion(*next));
                     value.push('$');
                 }
                 other => value.push(other),
@@ -165,6 +182,7 @@ impl<'a> Reader<'a> {
     fn end_of_line(&mut self, name: &VariableName) -> Result<(), What> {
         let left = self.current_line().trim();
         if left.is_empty() || left.starts_with('#') {
+            refuse_carriage_return(left, Some(name))?;
             self.skip_line();
             Ok(())
         } else {
@@ -189,13 +207,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn begins_expansion(c: char) -> bool {
-    c == '{' || c == '(' || c == '_' || c.is_ascii_alphabetic()
+/// Of a line, without its end.
+fn refuse_carriage_return(line: &str, name: Option<&VariableName>) -> Result<(), What> {
+    match line.trim_end().contains('\r') {
+        true => Err(What::CarriageReturn(name.cloned())),
+        false => Ok(()),
+    }
 }
 
-fn looks_expanded(value: &str) -> bool {
-    value.split('$').skip(1).any(|rest| rest.starts_with(begins_expansion))
-}
+const CARRIAGE_RETURN: &str = "a carriage return (CR) ends no line; save the file with LF or CR LF, or quote the value";
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -207,6 +227,8 @@ impl fmt::Display for Mistake {
             What::Unclosed(quote) => write!(f, "the {quote} that opens the value is never closed"),
             What::AfterQuote(name) => write!(f, "{name}: only a comment may follow the closing quote"),
             What::Backtick(name) => write!(f, "{name}: backticks do not quote; use ' or \""),
+            What::CarriageReturn(None) => f.write_str(CARRIAGE_RETURN),
+            What::CarriageReturn(Some(name)) => write!(f, "{name}: {CARRIAGE_RETURN}"),
         }
     }
 }
@@ -277,7 +299,6 @@ mod tests {
             ("A=b=c", "b=c"),
             ("A=value\r\n", "value"),
             ("A='a\r\nb'\r\n", "a\r\nb"),
-            ("\u{feff}A=value", "value"),
             ("A=ünïcödé 漢", "ünïcödé 漢"),
         ];
         for (text, value) in cases {
@@ -307,14 +328,45 @@ mod tests {
     }
 
     #[test]
-    fn what_others_would_expand_is_noticed() {
-        let noticed = |text: &str| parse(text).expect("good")[0].looks_expanded;
-        for text in ["A=$HOME", "A=x${B}y", "A=\"$(id)\"", "A=\"a$b\""] {
-            assert!(noticed(text), "{text}");
+    fn what_others_read_differently_is_noticed() {
+        use Differs::{Commands, Comment, DollarQuoted, Escape, Expanded, NamesWithin};
+        let noticed = |text: &str| parse(text).expect("good")[0].differs.clone();
+        for (text, expected) in [
+            ("A=$HOME", &[Expanded][..]),
+            ("A=\"$(id)\"", &[Expanded]),
+            ("A=\"a$b\"", &[Expanded]),
+            ("A='$HOME'", &[]),
+            ("A=\"\\$HOME\"", &[]),
+            ("A={\"note\":\"a #b\"}", &[Comment]),
+            ("A=x # a comment", &[Comment]),
+            ("A= # a comment", &[]),
+            ("A=x#y", &[]),
+            ("A='x' # a comment", &[]),
+            ("A=$'a\\nb'", &[DollarQuoted]),
+            ("export A=1; export B=2", &[Commands]),
+            ("A=\"\\d\"", &[Escape]),
+            ("A=\"\\n\\\\\"", &[]),
+            ("A='1\nB=2'", &[NamesWithin]),
+            ("A=\"1\nB=2\"", &[NamesWithin]),
+            ("A=plain", &[]),
+        ] {
+            assert_eq!(noticed(text), expected, "{text}");
         }
-        for text in ["A='$HOME'", "A=\"\\$HOME\"", "A=5$", "A=$5", "A=plain"] {
-            assert!(!noticed(text), "{text}");
+    }
+
+    #[test]
+    fn lines_that_end_with_a_carriage_return_alone_are_refused() {
+        for (text, expected) in [
+            ("A=hunter2\rB=2\r", "line 1: A: a carriage return"),
+            ("# comment\rA=hunter2\r", "line 1: a carriage return"),
+            ("A='hunter2' # comment\rB=2", "line 1: A: a carriage return"),
+            ("A=1\nB=hunter2\rC=3\n", "line 2: B: a carriage return"),
+        ] {
+            let found = mistakes(text);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
         }
+        assert_eq!(one("A='a\rb'"), "a\rb", "quoted, it belongs to the value");
+        assert_eq!(one("A=1\r"), "1");
     }
 
     proptest! {

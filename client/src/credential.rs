@@ -4,6 +4,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use coffer_proto::{
     reason::{self, Reason},
+    text,
     token::Token,
 };
 use tonic::{
@@ -50,8 +51,10 @@ impl Credential {
                     let message = format!("token file {}: is empty", path.display());
                     return Err(invalid(Reason::CredentialMissing, message));
                 }
-                let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
-                Token::parse(text).map_err(|error| {
+                let text = text::decode(&bytes).map_err(|error| {
+                    invalid(Reason::CredentialInvalid, format!("token file {}: {error}", path.display()))
+                })?;
+                Token::parse(text.trim()).map_err(|error| {
                     invalid(Reason::CredentialInvalid, format!("token file {}: {error}", path.display()))
                 })
             }

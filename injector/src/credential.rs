@@ -8,7 +8,7 @@ use std::{
 };
 
 use coffer_client::Credential;
-use coffer_proto::token::Token;
+use coffer_proto::{text, token::Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
@@ -45,8 +45,8 @@ impl Source {
         if bytes.trim_ascii().is_empty() {
             return Err(fail("is empty".to_owned()));
         }
-        let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
-        Token::parse(text).map(Credential::Token).map_err(|error| fail(error.to_string()))
+        let text = text::decode(&bytes).map_err(|error| fail(error.to_string()))?;
+        Token::parse(text.trim()).map(Credential::Token).map_err(|error| fail(error.to_string()))
     }
 }
 

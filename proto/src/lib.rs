@@ -10,6 +10,7 @@
 //! - [`limits`]: every limit a caller can meet.
 //! - [`metadata`]: what travels beside the messages.
 //! - [`escape`]: makes text of others safe to print.
+//! - [`text`]: text files that people made.
 //! - [`misplaced`]: what of a mistaken command line an error may repeat.
 //!
 //! Nothing here knows a policy, does I/O, or depends on another crate of coffer.
@@ -22,6 +23,7 @@ pub mod name;
 pub mod reason;
 pub mod redaction;
 pub mod template;
+pub mod text;
 pub mod token;
 pub mod value;
 

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt};
 use coffer_proto::{
     limits,
     name::VariableName,
+    text,
     value::{InvalidValue, SecretValue},
 };
 use serde::{
@@ -17,6 +18,8 @@ use crate::{dotenv, failure::Failure};
 
 /// Mistakes shown of one file.
 const MISTAKES_SHOWN: usize = 20;
+/// Remarks shown of one file.
+const NOTES_SHOWN: usize = 20;
 
 /// Largest file, in bytes: what fits one request.
 pub(crate) const FILE_BYTES: usize = limits::IMPORT_REQUEST_BYTES;
@@ -35,36 +38,35 @@ pub(crate) struct Variable {
 /// The variables of a `.env` file, and remarks about them.
 pub(crate) fn dotenv(source: &str, bytes: &[u8], skip_empty: bool) -> Result<(Vec<Variable>, Vec<String>), Failure> {
     check_length(source, bytes)?;
-    let text = std::str::from_utf8(bytes).map_err(|_| Failure::usage(format!("{source}: must be UTF-8 text")))?;
+    let text = text::decode(bytes).map_err(|error| Failure::usage(format!("{source}: {error}")))?;
     let entries =
         dotenv::parse(text).map_err(|mistakes| refuse(source, mistakes.iter().map(ToString::to_string).collect()))?;
     let mut first_lines = BTreeMap::new();
     let mut mistakes = Vec::new();
     let mut notes = Vec::new();
     let mut variables = Vec::new();
-    for dotenv::Entry { line, name, value, looks_expanded } in entries {
+    for dotenv::Entry { line, name, value, differs } in entries {
         if let Some(first) = first_lines.insert(name.clone(), line) {
             mistakes.push(format!("line {line}: {name}: is in line {first} already"));
         }
         if name.is_reserved() {
             mistakes.push(format!("line {line}: {name}: {RESERVED}"));
         }
-        if looks_expanded {
-            notes.push(format!("note: {source}: line {line}: {name}: `$` is taken as it stands, nothing is expanded"));
-        }
+        notes.extend(differs.iter().map(|differs| format!("note: {source}: line {line}: {name}: {differs}")));
         match value {
             Some(value) => variables.push(Variable { name, value }),
             None if skip_empty => notes.push(format!("note: {source}: line {line}: {name}: left out, it has no value")),
             None => mistakes.push(format!("line {line}: {name}: {}; --skip-empty leaves it out", InvalidValue::Empty)),
         }
     }
-    finish(source, variables, mistakes).map(|variables| (variables, notes))
+    finish(source, variables, mistakes).map(|variables| (variables, shortened(notes)))
 }
 
 /// The variables of a JSON object of strings.
 pub(crate) fn json(source: &str, bytes: &[u8], skip_empty: bool) -> Result<Vec<Variable>, Failure> {
     check_length(source, bytes)?;
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let text = text::decode(bytes).map_err(|error| Failure::usage(format!("{source}: {error}")))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let entries = deserializer
         .deserialize_map(Strings)
         .and_then(|entries| deserializer.end().map(|()| entries))
@@ -105,6 +107,13 @@ fn check_length(source: &str, bytes: &[u8]) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::usage(format!("{source}: must have at most {FILE_BYTES} bytes")))
+}
+
+fn shortened(mut notes: Vec<String>) -> Vec<String> {
+    let more = notes.len().saturating_sub(NOTES_SHOWN);
+    notes.truncate(NOTES_SHOWN);
+    notes.extend((more > 0).then(|| format!("note: and {more} more")));
+    notes
 }
 
 fn refuse(source: &str, mistakes: Vec<String>) -> Failure {
@@ -157,6 +166,27 @@ mod tests {
         assert_eq!(shown(&variables), [("A".to_owned(), "$HOME".to_owned())]);
         assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes.iter().all(|note| !note.contains("HOME")), "{notes:?}");
+    }
+
+    #[test]
+    fn text_of_windows_is_read_or_called_by_its_name() {
+        let (read, _) = dotenv("x", b"\xef\xbb\xbfA=1\r\nB=2\r\n", false).expect("accepted");
+        assert_eq!(shown(&read), [("A".into(), "1".into()), ("B".into(), "2".into())]);
+        let read = json("x", b"\xef\xbb\xbf{\"A\": \"1\"}", false).expect("accepted");
+        assert_eq!(shown(&read), [("A".into(), "1".into())]);
+        for text in ["A=1\r\n", "{\"A\": \"1\"}"] {
+            let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            for failure in [dotenv("x", &utf16, false).err(), json("x", &utf16, false).err()] {
+                assert_eq!(failure.expect("refused").message(), "x: is UTF-16; save it as UTF-8");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_list_of_notes_is_cut() {
+        let text: String = (0..30).map(|at| format!("A{at}=$B\n")).collect();
+        let (_, notes) = dotenv("x", text.as_bytes(), false).expect("accepted");
+        assert_eq!((notes.len(), notes[20].as_str()), (21, "note: and 10 more"));
     }
 
     #[test]

@@ -27,8 +27,9 @@ pub(crate) struct DeliveryArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,
 
-    /// Write the file IN with every {{NAME}} replaced by its secret to OUT, mode 0400, at each start. {{{{ stands for {{.
-    /// Variables are set as without it. Repeatable
+    /// Write the file IN with every {{NAME}} replaced by its secret to OUT, mode 0400, at each start. {{NAME|json}} writes
+    /// the value as a quoted string of JSON, also good in TOML and YAML ({{NAME|toml}}, {{NAME|yaml}}); {{NAME|sh}} as a
+    /// quoted word of a shell, {{NAME|url}} percent-encoded. {{{{ stands for {{. Variables are set as without it. Repeatable
     #[arg(long = "template", value_name = "IN:OUT", value_parser = parse_template)]
     pub(crate) templates: Vec<TemplateArg>,
 

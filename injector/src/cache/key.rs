@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use coffer_proto::text;
 use rustix::{fs::OFlags, process::geteuid};
 use zeroize::Zeroizing;
 
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 const DIGITS: usize = 2 * BYTES;
 const BYTES: usize = 32;
 /// Longest file that is read: the digits and a line end or two, in bytes.
-const FILE_BYTES_MAX: usize = 128;
+const FILE_BYTES_MAX: usize = 256;
 
 /// The key, wiped when dropped.
 pub(super) type Key = Zeroizing<[u8; BYTES]>;
@@ -45,7 +46,8 @@ pub(super) fn read(path: &Path) -> Result<Key, String> {
             count => filled += count,
         }
     }
-    parse(&text[..filled]).ok_or_else(|| "must hold 64 hexadecimal digits and nothing else".to_owned())
+    let text = text::decode(&text[..filled]).map_err(|error| error.to_string())?;
+    parse(text.as_bytes()).ok_or_else(|| "must hold 64 hexadecimal digits and nothing else".to_owned())
 }
 
 fn parse(text: &[u8]) -> Option<Key> {

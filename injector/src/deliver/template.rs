@@ -1,17 +1,17 @@
 //! Text with placeholders, rendered into a file.
 
+mod form;
+mod parts;
+
 use std::{
+    collections::BTreeSet,
     fs::OpenOptions,
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use coffer_proto::{
-    name::VariableName,
-    template::{Piece, names, pieces},
-    value::SecretValue,
-};
+use coffer_proto::{name::VariableName, text, value::SecretValue};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
@@ -22,8 +22,12 @@ use crate::{
     received::Variable,
 };
 
+use parts::{Part, near_misses, parts};
+
 /// Largest template, in bytes.
 const TEMPLATE_BYTES_MAX: u64 = 1024 * 1024;
+/// Near misses told of one template.
+const NEAR_MISSES_SHOWN: usize = 10;
 /// Largest rendered file, in bytes: a placeholder of 5 bytes can stand for a value of 64 KiB.
 const RENDERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -54,15 +58,20 @@ pub(super) fn read(templates: &[TemplateArg]) -> Result<Vec<Template>, Failure> 
     Failure::unless_empty(Exit::Usage, problems).map(|()| read)
 }
 
-/// Whether every name of every template is there.
+/// Whether every name of every template is there, and none is written so that it would be left as it stands.
 pub(super) fn check<V>(templates: &[Template], secrets: &[Variable<V>]) -> Result<(), Failure> {
     let mut missing = Vec::new();
+    let mut near = Vec::new();
     for template in templates {
-        let unknown = names(&template.text).into_iter().filter(|name| find(secrets, name.as_str()).is_none());
+        let misses = near_misses(&template.text, |name| find(secrets, name).is_some());
+        let place = |miss: parts::NearMiss<'_>| format!("--template {}: {}", template.path.display(), miss.advice());
+        near.extend(misses.into_iter().take(NEAR_MISSES_SHOWN).map(place));
+        let unknown = template.names().into_iter().filter(|name| find(secrets, name.as_str()).is_none());
         missing.extend(unknown.map(|name: VariableName| {
             format!("{name}: named by the template {}, but there is no such secret", template.path.display())
         }));
     }
+    Failure::unless_empty(Exit::Usage, near)?;
     Failure::unless_empty(Exit::Missing, missing)
 }
 
@@ -77,28 +86,39 @@ impl Template {
     }
 
     /// The secrets it holds.
-    pub(super) fn names(&self) -> Vec<VariableName> {
-        names(&self.text).into_iter().collect()
+    pub(super) fn names(&self) -> BTreeSet<VariableName> {
+        let name = |part| match part {
+            Part::Value(name, _) => VariableName::parse(name).ok(),
+            Part::Text(_) => None,
+        };
+        parts(&self.text).filter_map(name).collect()
     }
 
     fn bytes(&self, secrets: &[Variable<SecretValue>]) -> usize {
-        let bytes = |piece| match piece {
-            Piece::Text(text) => text.len(),
-            Piece::Placeholder(name) => find(secrets, name).map_or(0, |secret| secret.value.bytes()),
-        };
-        pieces(&self.text).map(bytes).sum()
+        let mut bytes = 0;
+        self.write(secrets, &mut |part| bytes += part.len());
+        bytes
     }
 
     /// Writes it with its placeholders replaced. Values are not looked at again. [`check`] has found every name.
     pub(super) fn render(&self, secrets: &[Variable<SecretValue>]) -> Result<(), Failure> {
-        let part = |piece| match piece {
-            Piece::Text(text) => text,
-            Piece::Placeholder(name) => find(secrets, name).map_or("", |secret| secret.value.expose()),
-        };
         // The exact capacity, so that no copy of a value is left behind while it grows.
         let mut rendered = Zeroizing::new(String::with_capacity(self.bytes(secrets)));
-        pieces(&self.text).for_each(|piece| rendered.push_str(part(piece)));
+        self.write(secrets, &mut |part| rendered.push_str(part));
         self.target.write(rendered.as_bytes())
+    }
+
+    fn write(&self, secrets: &[Variable<SecretValue>], sink: &mut impl FnMut(&str)) {
+        for part in parts(&self.text) {
+            match part {
+                Part::Text(text) => sink(text),
+                Part::Value(name, form) => {
+                    if let Some(secret) = find(secrets, name) {
+                        form.write(secret.value.expose(), sink);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -122,7 +142,7 @@ fn read_one(path: &Path) -> Result<(String, place::Identity), String> {
     if bytes.len() as u64 > TEMPLATE_BYTES_MAX {
         return Err("must be at most 1 MiB".to_owned());
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| "must be UTF-8 text")?;
+    let text = text::decode(&bytes).map_err(|error| error.to_string())?;
     Ok((text.to_owned(), place::Identity::of(&metadata)))
 }
 
@@ -161,6 +181,26 @@ mod tests {
         let rendered = case.run(&[("A", "{{B}}"), ("B", "ü\n")]).expect("rendered");
         assert_eq!(rendered, "a={{B}} b=ü\n {{A}} {A} {{a}} {{A\n");
         assert_eq!(case.run(&[("A", "1"), ("B", "2")]).expect("again"), "a=1 b=2 {{A}} {A} {{a}} {{A\n");
+    }
+
+    #[test]
+    fn a_value_is_written_in_the_form_of_its_file() {
+        let case = Case::new("{\"a\": {{A|json}}}\nA={{ A | sh }}\nurl: https://u:{{A|url}}@h/\n");
+        let rendered = case.run(&[("A", "p\"'\n/")]).expect("rendered");
+        assert_eq!(rendered, "{\"a\": \"p\\\"'\\n/\"}\nA='p\"'\\''\n/'\nurl: https://u:p%22%27%0A%2F@h/\n");
+        assert_eq!(Case::new("{{X|json}}").run(&[]).expect_err("unknown").exit(), Exit::Missing);
+    }
+
+    #[test]
+    fn a_near_miss_is_refused_and_nothing_written() {
+        let case = Case::new("{{A}}\n{{ A}}\n{{.A}} {{A|yml}}");
+        let failure = case.run(&[("A", "hunter2")]).expect_err("refused");
+        assert_eq!(failure.exit(), Exit::Usage);
+        let problems: Vec<_> = failure.problems().collect();
+        assert!(problems.len() == 3 && problems[0].contains("line 2: A is no placeholder"), "{problems:?}");
+        assert!(!problems.concat().contains("hunter2") && !case.root.path().join("out").exists());
+        assert!(case.run(&[("B", "hunter2")]).is_err(), "A is missing");
+        assert_eq!(Case::new("{{ .A }}").run(&[("B", "1")]).expect("another's braces"), "{{ .A }}");
     }
 
     #[test]

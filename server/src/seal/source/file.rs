@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use coffer_proto::text::{self, NotText};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -20,7 +21,7 @@ use super::{
 /// Length of a key file's text, in hexadecimal digits.
 const KEY_FILE_DIGITS: usize = 64;
 /// Longest key file read: the digits and a line end or two, in bytes.
-const KEY_FILE_BYTES_MAX: u64 = 128;
+const KEY_FILE_BYTES_MAX: u64 = 256;
 
 /// Whose file it is, and who may read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +101,11 @@ impl KeyFile {
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize));
         io::Read::read_to_end(&mut io::Read::take(file, KEY_FILE_BYTES_MAX), &mut bytes).map_err(io)?;
-        let key = str::from_utf8(&bytes)
-            .ok()
-            .and_then(parse)
-            .ok_or_else(|| unfit("a key file holds 64 hexadecimal digits and nothing else"))?;
+        let text = text::decode(&bytes).map_err(|error| match error {
+            NotText::Utf16 => unfit("a key file is UTF-16; save it as UTF-8"),
+            NotText::NotUtf8 => unfit("a key file holds 64 hexadecimal digits and nothing else"),
+        })?;
+        let key = parse(text).ok_or_else(|| unfit("a key file holds 64 hexadecimal digits and nothing else"))?;
         Ok(Self::new(kind, path, key))
     }
 

@@ -33,7 +33,13 @@ pub const ACCOUNT_VALUE_BYTES: u64 = 64 * 1024 * 1024;
 /// Most violations told in one error; the rest is counted.
 pub const VIOLATIONS: usize = 20;
 /// Entries looked at for one page: a page may be short, or empty, and yet have a next one.
-pub const PAGE_SCANNED: usize = 5_000;
+pub const PAGE_SCANNED: usize = 1_000;
+/// Most calls of one principal at once that count or sort very many scopes or grants; the next is RESOURCE_EXHAUSTED.
+pub const PRINCIPAL_WALKS: usize = 8;
+/// Most of them at once in all; the next is RESOURCE_EXHAUSTED.
+pub const WALKS_AT_ONCE: usize = 24;
+/// Most redactions of one tenant worked on at once; further ones wait.
+pub const TENANT_REDACTIONS: usize = 2;
 /// Most calls of one principal at once; the next is RESOURCE_EXHAUSTED.
 pub const PRINCIPAL_CALLS: usize = 256;
 /// Most imports of one principal read at once; further ones wait.
@@ -122,6 +128,8 @@ pub const REQUEST_BYTES: usize = 256 * 1024;
 pub const IMPORT_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Largest request of the Redactions service, in bytes.
 pub const REDACT_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Most fields of one message, those of the messages in it not counted: each takes much more memory than bytes.
+pub const MESSAGE_FIELDS: usize = 16 * 1024;
 /// Largest response, in bytes.
 pub const RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 

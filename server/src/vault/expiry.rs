@@ -5,8 +5,11 @@
 
 use std::{sync::Weak, time::Duration};
 
-use super::{Inner, Vault, tokens::has_ended};
-use crate::store::{Change, Expect, Transaction};
+use super::{Inner, Vault, read::STEP, tokens::has_ended};
+use crate::{
+    store::{Change, Epoch, Expect, Transaction},
+    view::At,
+};
 
 /// How often expired tokens are looked for.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -31,13 +34,8 @@ pub(super) async fn sweep(vault: Weak<Inner>) {
 
 impl Vault {
     /// Removes tokens that have ended.
-    async fn remove_expired(&self) -> Result<(), super::Error> {
-        let (epoch, ended) = {
-            let long_ago = self.now() - CLOCK_AHEAD_MAX;
-            let state = self.0.view.read();
-            let tokens = state.tokens_from("token/", "").filter(|(_, token)| has_ended(&state, token, long_ago));
-            (state.position().epoch, tokens.take(AT_ONCE).map(|(_, token)| token.at.clone()).collect::<Vec<_>>())
-        };
+    pub(super) async fn remove_expired(&self) -> Result<(), super::Error> {
+        let (epoch, ended) = self.ended_tokens().await;
         for batch in ended.chunks(BATCH) {
             let expectations = batch.iter().map(|at| (at.key.clone(), Expect::At(at.revision))).collect();
             let changes = batch.iter().map(|at| Change::Delete(at.key.clone())).collect();
@@ -53,5 +51,28 @@ impl Vault {
             }
         }
         Ok(())
+    }
+
+    /// Tokens that ended long ago, found in steps: commits wait while the state is looked at.
+    async fn ended_tokens(&self) -> (Epoch, Vec<At>) {
+        let long_ago = self.now() - CLOCK_AHEAD_MAX;
+        let (mut ended, mut after) = (Vec::new(), String::new());
+        loop {
+            {
+                let state = self.0.view.read();
+                let mut last = None;
+                for (key, token) in state.tokens_from("token/", &after).take(STEP) {
+                    if has_ended(&state, token, long_ago) {
+                        ended.push(token.at.clone());
+                    }
+                    last = Some(key.as_str().to_owned());
+                }
+                match last.filter(|_| ended.len() < AT_ONCE) {
+                    Some(last) => after = last,
+                    None => return (state.position().epoch, ended),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Who may do what: makes, removes and explains grants.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use coffer_proto::{
     limits,
@@ -8,10 +11,10 @@ use coffer_proto::{
 };
 
 use super::{
-    Call, Error, Page, PageRequest, Vault,
+    Call, Error, Page, PageRequest, Pages, Vault,
     call::named,
     fields::Fields,
-    read::Answer,
+    read::{Answer, STEP},
     write::{Context, Plan, line_of},
 };
 use crate::{
@@ -170,37 +173,39 @@ impl Vault {
         scope: Scope,
         page: Result<PageRequest, Error>,
     ) -> Result<Page<Effective>, Error> {
-        self.read(call, vec![scope.to_string()], |state, caller| {
+        let reaching = covering(&Target::Scope(&scope)).into_iter().flat_map(|pattern| key::grants_within(&pattern));
+        let mut prefixes: VecDeque<_> = reaching.chain([key::grants_on(OPERATOR_PATTERN)]).collect();
+        let mut after = String::new();
+        let mut first = First::default();
+        let names = vec![scope.to_string()];
+        self.read_in_steps(call, names, move |state, caller| {
             let permit = access::permit(state, caller, Permission::AccessManage, &Target::Scope(&scope))
                 .or_else(|| access::permit_operator(state, caller))
                 .ok_or(Error::Denied)?;
-            let page = page?.open(state, caller)?;
-            let mut entries = Vec::new();
-            let reaching =
-                covering(&Target::Scope(&scope)).into_iter().flat_map(|pattern| key::grants_within(&pattern));
-            for prefix in reaching.chain([key::grants_on(OPERATOR_PATTERN)]) {
-                for (_, grant) in state.grants_from(prefix.as_str(), "") {
+            let page = page.clone()?.open(state, caller)?;
+            let mut walked = 0;
+            while let Some(prefix) = prefixes.front() {
+                for (key, grant) in state.grants_from(prefix.as_str(), &after) {
                     if access::in_force(state, grant) {
-                        entries.push(effective(grant));
+                        first.add(&page, effective(grant));
+                    }
+                    walked += 1;
+                    if walked == STEP {
+                        after = key.as_str().to_owned();
+                        return Ok(None);
                     }
                 }
+                prefixes.pop_front();
+                after.clear();
             }
             if let Some(user) = scope.account_id() {
-                entries.extend([Permission::SecretsRead, Permission::SecretsManage].map(|permission| Effective {
-                    principal: Principal::User(user.to_owned()),
-                    permission,
-                    reason: EffectiveReason::Owner,
-                    grant: None,
-                }));
+                for permission in [Permission::SecretsRead, Permission::SecretsManage] {
+                    let principal = Principal::User(user.to_owned());
+                    first.add(&page, Effective { principal, permission, reason: EffectiveReason::Owner, grant: None });
+                }
             }
-            let key = |entry: &Effective| {
-                let pattern = entry.grant.as_ref().map_or("", |(_, pattern)| pattern);
-                format!("{}:{}:{pattern}", entry.principal, entry.permission)
-            };
-            let mut entries: Vec<_> = entries.into_iter().map(|entry| (key(&entry), entry)).collect();
-            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-            let rest = entries.into_iter().filter(|(key, _)| key.as_str() > page.after());
-            Ok(Answer::new(&permit, page.take(rest.map(|(key, entry)| (key, SHOWN_BYTES, entry)))?))
+            let entries = std::mem::take(&mut first).0;
+            Ok(Some(Answer::new(&permit, page.take(entries.into_iter().map(|(key, one)| (key, SHOWN_BYTES, one)))?)))
         })
         .await
     }
@@ -222,6 +227,24 @@ impl Vault {
             Ok(Answer::new(&access::permit_self(caller), held))
         })
         .await
+    }
+}
+
+/// The first entries after where a page begins, of very many that come in any order: as many as a page holds, and one that
+/// tells that there are more.
+#[derive(Default)]
+struct First(BTreeMap<String, Effective>);
+
+impl First {
+    fn add(&mut self, page: &Pages, entry: Effective) {
+        let pattern = entry.grant.as_ref().map_or("", |(_, pattern)| pattern);
+        let key = format!("{}:{}:{pattern}", entry.principal, entry.permission);
+        if key.as_str() > page.after() {
+            self.0.insert(key, entry);
+            if self.0.len() > limits::PAGE_ENTRIES + 1 {
+                self.0.pop_last();
+            }
+        }
     }
 }
 

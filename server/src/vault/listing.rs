@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use coffer_proto::name::{Permission, Scope, ScopePattern, VariableName};
 
-use super::{Call, Error, Page, PageRequest, ShownSecret, Vault, declared, read::Answer};
+use super::{
+    Call, Error, Page, PageRequest, ShownSecret, Vault, declared,
+    read::{Answer, STEP},
+};
 use crate::{
     access::{self, Permit, Span, Target},
     identity::Caller,
@@ -55,22 +58,30 @@ impl Vault {
         found.try_map(|secret| self.show(secret))
     }
 
-    /// Counts the secrets of a scope, or of those of a pattern that the caller may read.
+    /// Counts the secrets of a scope, or of those of a pattern that the caller may read. Of many scopes each is counted at a
+    /// position of its own.
     pub async fn secret_stats(&self, call: &Call, parent: ScopePattern) -> Result<Stats, Error> {
-        self.read(call, vec![parent.to_string()], |state, caller| {
+        let (mut stats, mut after) = (Stats::default(), None);
+        self.read_in_steps(call, vec![parent.to_string()], move |state, caller| {
             let readable = Readable::new(state, caller, &parent)?;
-            let mut stats = Stats::default();
-            for (scope, _) in readable.scopes(state, None).filter(|(_, readable)| *readable) {
-                stats.scopes += 1;
-                stats.plain += scope.plain;
-                stats.encrypted += scope.secrets.len() as u64 - scope.plain;
-                stats.missing += declared::missing_count(state, &scope.name);
+            let begin: Option<Scope> = after.take();
+            for (walked, (scope, is_readable)) in readable.scopes(state, begin.as_ref()).enumerate() {
+                if is_readable {
+                    stats.scopes += 1;
+                    stats.plain += scope.plain;
+                    stats.encrypted += scope.secrets.len() as u64 - scope.plain;
+                    stats.missing += declared::missing_count(state, &scope.name);
+                }
+                if walked + 1 == STEP {
+                    after = Some(scope.name.clone());
+                    return Ok(None);
+                }
             }
             // A plugin just installed, for example: nothing is there yet but what its publisher says it needs.
             if let Some(unmade) = parent.as_scope().filter(|scope| state.scope(scope).is_none()) {
                 stats.missing += declared::missing_count(state, &unmade);
             }
-            Ok(Answer::new(&readable.permit, stats))
+            Ok(Some(Answer::new(&readable.permit, stats)))
         })
         .await
     }

@@ -33,6 +33,7 @@ mod soft;
 mod strangers;
 mod template;
 mod tokens;
+mod walks;
 mod watch;
 mod write;
 
@@ -86,6 +87,7 @@ struct Inner {
     locks: Vec<Arc<Mutex<()>>>,
     line_hasher: RandomState,
     strangers: strangers::Strangers,
+    walks: walks::Walks,
     soft: soft::Soft,
     resolutions: watch::Resolutions,
     rotations: rotation::Rotations,

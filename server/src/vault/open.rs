@@ -248,6 +248,7 @@ impl Vault {
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             line_hasher: RandomState::new(),
             strangers: Strangers::default(),
+            walks: super::walks::Walks::default(),
             soft: soft::Soft::default(),
             resolutions: Default::default(),
             rotations: Default::default(),

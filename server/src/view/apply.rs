@@ -153,7 +153,9 @@ impl State {
                 let (name_of, value_bytes, plain) = (name.clone(), 0, 0);
                 let scope =
                     ScopeState { name: name_of, uid, create_time, at, changed, key, secrets, value_bytes, plain };
-                self.scopes.insert(name, Arc::new(scope));
+                if let Some(old) = self.scopes.insert(name, Arc::new(scope)) {
+                    self.secrets -= old.secrets.len();
+                }
             }
         }
         Ok(())
@@ -174,7 +176,9 @@ impl State {
         self.memory_bytes += entry_bytes(&record, &meta);
         scope.value_bytes += meta.value_bytes;
         scope.plain += u64::from(meta.kind == record::Kind::Plain);
+        self.secrets += 1;
         if let Some(old) = scope.secrets.insert(variable, Arc::new(SecretEntry { meta, record, at })) {
+            self.secrets -= 1;
             self.memory_bytes -= entry_bytes(&old.record, &old.meta);
             scope.value_bytes -= old.meta.value_bytes;
             scope.plain -= u64::from(old.meta.kind == record::Kind::Plain);
@@ -240,6 +244,7 @@ impl State {
         match record::key::parse(key) {
             Some(Kind::Scope(name)) => {
                 if let Some(scope) = self.scopes.remove(&name) {
+                    self.secrets -= scope.secrets.len();
                     self.memory_bytes -= ENTRY_BYTES;
                     self.memory_bytes -=
                         scope.secrets.values().map(|old| entry_bytes(&old.record, &old.meta)).sum::<u64>();
@@ -254,6 +259,7 @@ impl State {
                     && let Some(old) = Arc::make_mut(scope).secrets.remove(&variable)
                 {
                     let scope = Arc::make_mut(scope);
+                    self.secrets -= 1;
                     scope.changed = revision;
                     scope.value_bytes -= old.meta.value_bytes;
                     scope.plain -= u64::from(old.meta.kind == record::Kind::Plain);

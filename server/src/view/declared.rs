@@ -9,6 +9,7 @@ use super::{
     At,
     apply::{ENTRY_BYTES, uid},
     state::State,
+    tally,
 };
 use crate::{
     record::{self, DeclarationRecord, key},
@@ -87,7 +88,10 @@ impl State {
 
     fn declarations_from(&self, prefix: Key) -> impl Iterator<Item = &Arc<Declaration>> + use<'_> {
         let range = self.declarations.range(prefix.clone()..);
-        range.take_while(move |(key, _)| key.as_str().starts_with(prefix.as_str())).map(|(_, declaration)| declaration)
+        range
+            .take_while(move |(key, _)| key.as_str().starts_with(prefix.as_str()))
+            .map(|(_, declaration)| declaration)
+            .inspect(|_| tally::add())
     }
 
     /// What stands on one scope dies with that scope's incarnation, even should its record outlive it.

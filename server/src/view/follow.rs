@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Error, Progress, State, View, touched::Touched};
+use super::{Error, Progress, State, View, tally, touched::Touched};
 use crate::{
     record,
     seal::{Keyring, chain::Chain, header, source, source::KeySource},
@@ -239,6 +239,7 @@ async fn apply(view: &View, commit: Commit) -> Result<Position, Error> {
     let keyring = new_keyring(view, &commit).await;
     let touched = Touched::by(&commit, &view.read());
     let applied = keyring.and_then(|keyring| {
+        tally::begin();
         let mut state = view.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(keyring) = keyring {
             state.keyring = Arc::new(keyring);

@@ -11,6 +11,7 @@ mod follow;
 mod keys;
 mod soft;
 mod state;
+mod tally;
 mod touched;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -34,6 +35,8 @@ pub use state::{
     Counts, Grant, Header, OwnedSecret, RotatedKeys, RotationEntry, ScopeState, SecretEntry, StartToken, State,
     SystemKey, TokenEntry,
 };
+#[cfg(test)]
+pub(crate) use tally::most_of;
 pub use touched::{Listening, Place};
 
 /// Why the view cannot be built or go on.
@@ -73,6 +76,7 @@ pub struct View {
 impl View {
     /// The state of one moment. Hold it briefly and never across an await: changes wait for it.
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
+        tally::begin();
         self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 

@@ -8,6 +8,7 @@ use prost::Message as _;
 use super::{
     apply::{ENTRY_BYTES, uid},
     state::State,
+    tally,
 };
 use crate::{
     record::{self, StartsRecord, UsedRecord, key},
@@ -80,6 +81,7 @@ impl State {
         let range = self.starts.range(start.max(Key::new(prefix.as_str()))..);
         range
             .take_while(move |(key, _)| key.as_str().starts_with(&prefix))
+            .inspect(|_| tally::add())
             .filter_map(|(key, _)| Workload::parse(key.as_str().strip_prefix("start/")?).ok())
     }
 

@@ -14,6 +14,7 @@ use coffer_proto::{
 use super::{
     At, Declaration, Starts, Used,
     keys::{Recorded, Standing},
+    tally,
 };
 use crate::{
     record::{self, Kind, SecretMeta, SecretRecord},
@@ -41,6 +42,7 @@ pub struct State {
     pub(super) patterns: BTreeMap<Key, At>,
     pub(super) starts: BTreeMap<Key, Arc<Starts>>,
     pub(super) used: HashMap<Scope, Arc<Used>>,
+    pub(super) secrets: usize,
     pub(super) memory_bytes: u64,
     pub(super) soft_bytes: u64,
     /// The same by account, project and organization.
@@ -247,6 +249,7 @@ impl State {
             patterns: BTreeMap::new(),
             starts: BTreeMap::new(),
             used: HashMap::new(),
+            secrets: 0,
             memory_bytes: 0,
             soft_bytes: 0,
             soft_bytes_of: HashMap::new(),
@@ -336,6 +339,7 @@ impl State {
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(move |(name, _)| name.as_str().starts_with(prefix))
             .map(|(_, scope)| scope)
+            .inspect(|_| tally::add())
     }
 
     /// Whether there is a scope below this one.
@@ -370,6 +374,7 @@ impl State {
             .range((principal.clone(), Key::new(""))..)
             .take_while(move |(name, _)| *name == principal)
             .filter_map(|(_, key)| self.grants.get(key))
+            .inspect(|_| tally::add())
     }
 
     /// A token by its id.
@@ -391,11 +396,11 @@ impl State {
         self.memory_bytes
     }
 
-    /// How many scopes, secrets, grants and tokens there are.
+    /// How many scopes, secrets, grants and tokens there are: kept, so that asking costs nothing.
     pub fn counts(&self) -> Counts {
         Counts {
             scopes: self.scopes.len(),
-            secrets: self.scopes.values().map(|scope| scope.secrets.len()).sum(),
+            secrets: self.secrets,
             grants: self.grants.len(),
             tokens: self.tokens.len(),
         }
@@ -422,7 +427,8 @@ fn range<'a, T>(
 ) -> impl Iterator<Item = (&'a Key, &'a T)> + use<'a, T> {
     use std::ops::Bound;
     let start = if after >= prefix { Bound::Excluded(Key::new(after)) } else { Bound::Included(Key::new(prefix)) };
-    map.range((start, Bound::Unbounded)).take_while(move |(key, _)| key.as_str().starts_with(prefix))
+    let entries = map.range((start, Bound::Unbounded)).take_while(move |(key, _)| key.as_str().starts_with(prefix));
+    entries.inspect(|_| tally::add())
 }
 
 impl ScopeState {

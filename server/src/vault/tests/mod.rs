@@ -16,4 +16,5 @@ mod rotated_beside;
 mod rotation;
 mod sessions;
 mod tampering;
+mod walks;
 pub(crate) mod world;

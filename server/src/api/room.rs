@@ -7,10 +7,10 @@ use std::{
 };
 
 use coffer_proto::{limits, redaction::Matcher};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tonic::Status;
 
-use super::status;
+use super::{status, turns::Lanes};
 use crate::vault::{Error, Redaction, Sought};
 
 /// What a KiB of values takes at most while it is looked for, in KiB.
@@ -91,6 +91,7 @@ impl Drop for Held {
 pub(super) struct Matchers {
     pub(super) room: Arc<Room>,
     shared: Mutex<HashMap<Sought, Weak<Shared>>>,
+    lanes: Lanes,
 }
 
 /// What finds the values of one environment, for all streams that look for these; the room it takes is theirs together.
@@ -101,7 +102,13 @@ pub(super) struct Shared {
 
 impl Matchers {
     pub(super) fn new(memory_bytes: u64) -> Self {
-        Self { room: Room::new(memory_bytes), shared: Mutex::default() }
+        let lanes = Lanes::new(limits::TENANT_REDACTIONS);
+        Self { room: Room::new(memory_bytes), shared: Mutex::default(), lanes }
+    }
+
+    /// The lane of those of a tenant's redactions that are worked on.
+    pub(super) fn lane(&self, tenant: &str) -> Arc<Semaphore> {
+        self.lanes.of(tenant.to_owned())
     }
 
     /// For these values; whoever is first takes the room.

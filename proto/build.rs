@@ -57,7 +57,10 @@ fn main() -> io::Result<()> {
     let descriptors = protox::compile(FILES, ["."]).map_err(io::Error::other)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("coffer.v1.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().skip_debug(WITHOUT_DEBUG).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::CountingCodec")
+        .skip_debug(WITHOUT_DEBUG)
+        .compile_fds(descriptors)?;
     // Spoken by the server only, and no part of the contract: never in the descriptors that are served.
     if env::var_os("CARGO_FEATURE_KMS").is_some() {
         let kms = protox::compile(["kms/v2.proto"], ["."]).map_err(io::Error::other)?;

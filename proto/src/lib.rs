@@ -8,6 +8,7 @@
 //! - [`token`]: the shape of bearer tokens.
 //! - [`reason`]: why a call failed, in words a program can compare.
 //! - [`limits`]: every limit a caller can meet.
+//! - [`codec`]: how messages are encoded, and how many entries one may have.
 //! - [`metadata`]: what travels beside the messages.
 //! - [`escape`]: makes text of others safe to print.
 //! - [`text`]: text files that people made.
@@ -15,6 +16,7 @@
 //!
 //! Nothing here knows a policy, does I/O, or depends on another crate of coffer.
 
+pub mod codec;
 pub mod escape;
 pub mod limits;
 pub mod metadata;

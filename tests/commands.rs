@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Deserialize;
 
-use crate::harness::Server;
+use crate::harness::{Server, write_private};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,7 +92,7 @@ async fn run(path: &Path) -> Result<(), String> {
     }
     for step in &case.step {
         for (name, content) in &step.files {
-            fs::write(server.home().join(name), content).expect("written");
+            write_private(&server.home().join(name), content);
         }
         let token = tokens.get(&step.who).ok_or_else(|| format!("nobody is called {}", step.who))?;
         let mut tool = server.cli(token).args(step.run.split_whitespace()).args(&step.args).stdin(step.stdin.clone());

@@ -14,7 +14,7 @@ use coffer_proto::v1::{self, SecretKind};
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::harness::{Etcd, Server, done, not_done, refused, restore, secret, text, until};
+use crate::harness::{Etcd, Server, done, not_done, refused, restore, secret, text, until, write_private};
 
 const SCOPE: &str = "projects/shop";
 const WORKLOAD: &str = "projects/shop/servers/web";
@@ -341,7 +341,7 @@ async fn a_raised_epoch_ends_every_token_on_servers_that_run() {
     operator.arg(&config).arg("--key-file").arg(first.key_file()).arg("--audit-file").arg(audit_file);
     let operator = operator.output().expect("coffer-server starts");
     assert!(operator.status.success(), "{}", text(&operator));
-    fs::write(first.operator_token_file(), &operator.stdout).expect("written");
+    write_private(&first.operator_token_file(), std::str::from_utf8(&operator.stdout).expect("text"));
     let manager = first.manager(&[SCOPE]).await;
     manager.secrets().create_secret(secret(SCOPE, "LATER", "value")).await.expect("created");
     assert_eq!(first.environment(WORKLOAD).await.len(), 2);

@@ -14,7 +14,7 @@ use std::{
 use coffer_client::Client;
 use coffer_proto::{limits, token::Token, v1};
 
-use crate::harness::{Server, Tool, refused, secret, until_async};
+use crate::harness::{Server, Tool, refused, secret, until_async, write_private};
 
 const SHOW: &str = "echo \"$KEY\"; while :; do sleep 0.05; done";
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -227,7 +227,7 @@ async fn a_token_file_that_is_away_for_a_while_costs_no_change() {
     manager.secrets().create_secret(secret("projects/p", "KEY", "one")).await.expect("created");
     let token = server.workload_token("projects/p/servers/s").await;
     let (file, away) = (server.home().join("own.token"), server.home().join("away.token"));
-    fs::write(&file, &token).expect("written");
+    write_private(&file, &token);
     let tool = server.inject(&token).args(["--token-file", file.to_str().expect("text")]);
     let run = Running::new(tool.args(["--on-change", "restart", "--debounce", "50ms", "--", "sh", "-c", SHOW]));
     assert_eq!(run.line(), "one");

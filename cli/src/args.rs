@@ -39,9 +39,14 @@ Environment:
   COFFER_TOKEN       the token itself; over COFFER_TOKEN_FILE, under --token-file
   COFFER_CA_FILE     certificates to trust, PEM
 
-Exit codes:
-  0  done                64  wrong command line or value   77  denied, or not authenticated
-  1  refused or failed   69  server not available";
+Exit codes, the same whether this program finds it or the server:
+  0  done                               69  server not available, or overloaded
+  1  refused, failed, or the answer     73  there is already what was to be made
+     to a question is no                75  changed by somebody else meanwhile
+  64 wrong command line or value        77  denied, or not authenticated; also what
+  66 no such thing or file                  is absent, to whoever may not see it
+With --json an error is one line of JSON on stderr: {\"error\": {exit_code, kind, reason, message, hint}},
+and a remark {\"note\"}.";
 
 /// Keeps the secrets of workloads, and never shows an encrypted one again
 #[derive(Parser)]

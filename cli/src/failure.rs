@@ -1,19 +1,56 @@
 //! Why a command failed, what may help, and with which code the program ends.
 
+mod argument;
+
+use std::{fmt::Display, io};
+
 use coffer_client::Code;
 use coffer_proto::reason::Reason;
 
-/// The codes that `coffer --help` documents; those above 1 are of sysexits.h.
+/// The codes that `coffer --help` documents; those above 1 are of sysexits.h. A mistake has the same code whether it is
+/// found here or by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Refused, or failed in any other way.
     Failed = 1,
     /// EX_USAGE: the command line, or a value that was given, is wrong.
     Usage = 64,
+    /// EX_NOINPUT: what was named is not there.
+    NotFound = 66,
     /// EX_UNAVAILABLE: no server answers.
     Unavailable = 69,
+    /// EX_CANTCREAT: what was to be made is there already.
+    Exists = 73,
+    /// EX_TEMPFAIL: somebody else changed it meanwhile.
+    Conflict = 75,
     /// EX_NOPERM: not authenticated, or not allowed.
     Denied = 77,
+}
+
+impl Exit {
+    /// For programs: the name of the code.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Exit::Failed => "failed",
+            Exit::Usage => "usage",
+            Exit::NotFound => "not_found",
+            Exit::Unavailable => "unavailable",
+            Exit::Exists => "exists",
+            Exit::Conflict => "conflict",
+            Exit::Denied => "denied",
+        }
+    }
+}
+
+impl From<io::ErrorKind> for Exit {
+    fn from(kind: io::ErrorKind) -> Self {
+        match kind {
+            io::ErrorKind::NotFound => Exit::NotFound,
+            io::ErrorKind::AlreadyExists => Exit::Exists,
+            io::ErrorKind::PermissionDenied => Exit::Denied,
+            _ => Exit::Failed,
+        }
+    }
 }
 
 /// A failed command.
@@ -33,6 +70,21 @@ impl Failure {
     /// The command line is wrong, or what it gives.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message.into())
+    }
+
+    /// What was named is not there.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Exit::NotFound, message.into())
+    }
+
+    /// What was to be made is there already.
+    pub(crate) fn exists(message: impl Into<String>) -> Self {
+        Self::new(Exit::Exists, message.into())
+    }
+
+    /// A file that cannot be read or written.
+    pub(crate) fn file(file: impl Display, error: &io::Error) -> Self {
+        Self::new(error.kind().into(), format!("{file}: {error}"))
     }
 
     /// It went wrong here.
@@ -73,6 +125,11 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
+
+    /// The reason that the server gave.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
 }
 
 impl From<coffer_client::Error> for Failure {
@@ -80,14 +137,28 @@ impl From<coffer_client::Error> for Failure {
         let exit = match error.code() {
             Code::Unavailable | Code::DeadlineExceeded => Exit::Unavailable,
             Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
-            _ if error.reason() == Some(Reason::Overloaded) => Exit::Unavailable,
-            _ => Exit::Failed,
+            Code::InvalidArgument => Exit::Usage,
+            Code::NotFound => Exit::NotFound,
+            Code::AlreadyExists => Exit::Exists,
+            Code::Aborted => Exit::Conflict,
+            Code::ResourceExhausted if error.reason() == Some(Reason::Overloaded) => Exit::Unavailable,
+            Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::DataLoss => Exit::Failed,
         };
         let hint = match error.reason() {
             Some(reason) => reason_hint(reason),
             None => code_hint(error.code(), error.message()),
         };
-        Self { message: error.to_string(), hint: hint.map(str::to_owned), exit, reason: error.reason() }
+        let fields = error.fields().iter().map(|(field, _)| field.as_str());
+        let message = fields.fold(error.to_string(), |message, field| argument::in_message(&message, field));
+        Self { message, hint: hint.map(str::to_owned), exit, reason: error.reason() }
     }
 }
 
@@ -148,9 +219,12 @@ mod tests {
             (Code::DeadlineExceeded, Exit::Unavailable),
             (Code::PermissionDenied, Exit::Denied),
             (Code::Unauthenticated, Exit::Denied),
-            (Code::InvalidArgument, Exit::Failed),
-            (Code::NotFound, Exit::Failed),
-            (Code::Aborted, Exit::Failed),
+            (Code::InvalidArgument, Exit::Usage),
+            (Code::NotFound, Exit::NotFound),
+            (Code::AlreadyExists, Exit::Exists),
+            (Code::Aborted, Exit::Conflict),
+            (Code::FailedPrecondition, Exit::Failed),
+            (Code::Internal, Exit::Failed),
         ];
         for (code, exit) in cases {
             assert_eq!(Failure::from(Error::from(Status::new(code, "x"))).exit(), exit, "{code:?}");

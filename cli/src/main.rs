@@ -38,7 +38,11 @@ static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_all
 fn main() -> ExitCode {
     panics::install();
     cores::forbid();
-    match usage::parse(std::env::args_os()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    if options::asks_for_json(&args) {
+        print::stderr_as_json();
+    }
+    match usage::parse(args) {
         Ok(args) => exit(run(args)),
         Err(usage::Early::Help(text)) => exit(print::data(&text).map(|()| false)),
         Err(usage::Early::Mistake(text)) => {

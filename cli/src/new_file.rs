@@ -32,10 +32,10 @@ pub(crate) struct NewFile {
 
 /// Refuses what may not be replaced: anything without `may_replace`, and with it still whatever is no regular file.
 pub(crate) fn check(path: &Path, label: impl Display, may_replace: bool) -> Result<(), Failure> {
-    let refused = |what: &str| Err(Failure::failed(format!("{label}: {what}")));
+    let refused = |what: &str| Err(Failure::exists(format!("{label}: {what}")));
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => refused(&error.to_string()),
+        Err(error) => Err(Failure::file(&label, &error)),
         Ok(there) if there.is_symlink() => refused("it is a symbolic link; only a regular file is replaced"),
         Ok(there) if !there.is_file() => refused("it exists and is no regular file"),
         Ok(_) if !may_replace => refused("it exists").map_err(|failure| failure.hint("--force replaces it")),
@@ -48,7 +48,7 @@ impl NewFile {
     pub(crate) fn create(path: &Path, label: impl Into<String>, may_replace: bool) -> Result<Self, Failure> {
         let label = label.into();
         check(path, &label, may_replace)?;
-        let fail = |error: io::Error| Failure::failed(format!("{label}: {error}"));
+        let fail = |error: io::Error| Failure::file(&label, &error);
         let name = path.file_name().ok_or_else(|| fail(io::Error::other("must name a file")))?;
         let mut random = [0; RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(|error| fail(error.into()))?;
@@ -111,7 +111,7 @@ impl NewFile {
     }
 
     fn failed(&self, error: &io::Error) -> Failure {
-        Failure::failed(format!("{}: {error}", self.label))
+        Failure::file(&self.label, error)
     }
 }
 

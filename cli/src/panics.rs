@@ -2,13 +2,13 @@
 
 use std::panic;
 
-use crate::print;
+use crate::{failure::Failure, print};
 
 /// From here on a panic says where it happened and no more.
 pub(crate) fn install() {
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        print::remark(&format!("error: internal error at {place}"));
+        print::failure(&Failure::failed(format!("internal error at {place}")));
     }));
 }
 

@@ -41,7 +41,7 @@ impl Session {
         let mut config = Config::new(addresses);
         config.credential = credential(global.token_file.clone(), variable)?;
         config.ca_file = global.ca_file.clone().or_else(|| variable("COFFER_CA_FILE").map(PathBuf::from));
-        Ok(Self { config, output: global.output, terminal })
+        Ok(Self { config, output: global.output(), terminal })
     }
 
     /// Whether programs read the output.
@@ -144,8 +144,7 @@ mod tests {
 
     fn session(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Session, Failure> {
         let variables: HashMap<&str, &str> = variables.iter().copied().collect();
-        let global =
-            Global { address: None, token_file: file.map(PathBuf::from), ca_file: None, output: Output::Table };
+        let global = Global { token_file: file.map(PathBuf::from), ..Global::default() };
         Session::new(&global, |name| variables.get(name).map(OsString::from), Terminal::default())
     }
 

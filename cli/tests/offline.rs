@@ -51,7 +51,7 @@ const CASES: &[Case] = &[
     case(&["secret", "update", NAME, "--value", "--address", NOWHERE], 69, &["cannot connect"]),
     Case { stdin: b"\n", ..case(&["secret", "update", NAME, "--value-stdin", "--address", NOWHERE], 69, &["cannot"]) },
     case(&["secret", "update", NAME, "--value-file", "/dev/null", "--address", NOWHERE], 69, &["cannot connect"]),
-    case(&["secret", "create", NAME, "--value-file", "/nonexistent"], 1, &["error: /nonexistent: "]),
+    case(&["secret", "create", NAME, "--value-file", "/nonexistent"], 66, &["error: /nonexistent: "]),
     case(&["secret", "create", NAME, "--generate", "0"], 64, &["must be a number of characters"]),
     case(&["secret", "create", NAME, "--generate", "--value-stdin"], 64, &["cannot be used with"]),
     // Names are checked here, in the words of the server.
@@ -116,15 +116,30 @@ const CASES: &[Case] = &[
     case(&["scope", "list", "--token-file", "/dev/null"], 77, &["error: token file /dev/null: must be a regular file"]),
     case(
         &["scope", "list", "--address", "https://127.0.0.1:1", "--ca-file", "/nonexistent"],
-        1,
+        64,
         &["error: CA file /nonexistent: "],
     ),
     case(&["scope", "list", "--token", SECRET], 64, &["--token-file"]),
     case(&["token", "revoke", "cof_user_hunter2-never-shown"], 64, &["error: name the token by tokens/ID"]),
+    case(&["token", "revoke", "tokens/abc"], 64, &["error: must be tokens/ID, or at least the first 4 characters"]),
+    case(&["grant", "delete", "users/ann"], 64, &["error: must be grants/ID, or at least the first 4 characters"]),
+    // Errors and remarks are JSON where the output is.
+    case(&["secret", "drop", "--json"], 64, &["{\"error\":{\"exit_code\":64,", "\"kind\":\"usage\"", "'drop'"]),
+    case(&["secret", "drop", "--output", "json"], 64, &["{\"error\":{\"exit_code\":64,"]),
+    case(&["secret", "list", "projects/p", "--json", "--address", NOWHERE], 69, &["{\"error\":{\"exit_code\":69,"]),
+    Case {
+        stdin: b"value \n",
+        ..case(
+            &["secret", "create", NAME, "--json", "--address", NOWHERE],
+            69,
+            &["{\"note\":\"the value ends with a space, which is kept\"}\n{\"error\":{"],
+        )
+    },
+    case(&["secret", "list", "projects/p", "--json", "--output", "table"], 64, &["cannot be used with"]),
     // Help.
     case(&[], 64, &["Usage: coffer"]),
     case(&["--version"], 0, &["coffer 0."]),
-    case(&["--help"], 0, &["COFFER_TOKEN_FILE", "Exit codes:", "77  denied"]),
+    case(&["--help"], 0, &["COFFER_TOKEN_FILE", "Exit codes", "77  denied"]),
     case(&["secret", "import", "--help"], 0, &["Nothing is expanded: `$HOME` stays `$HOME`"]),
 ];
 

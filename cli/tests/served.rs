@@ -51,11 +51,13 @@ fn a_preview_shows_every_row_and_then_that_the_import_would_fail() {
                     created   projects/p/secrets/C\n\
                     \n\
                     3 secrets: 1 created, 0 replaced, 0 skipped, 2 in conflict; preview: nothing was written\n";
-    assert_eq!((code, stdout.as_str()), (Some(1), expected), "{stderr}");
+    assert_eq!((code, stdout.as_str()), (Some(73), expected), "{stderr}");
     assert_eq!(stderr, format!("error: 2 names exist: nothing would be imported\n{CONFLICT_HINT}"));
 
     let (code, stdout, stderr) = coffer(&server, &[&preview[..], &["--output", "json"]].concat(), "A=1\nC=3\n");
-    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(code, Some(73), "{stderr}");
+    let error: serde_json::Value = serde_json::from_str(&stderr).expect("JSON");
+    assert_eq!((&error["error"]["kind"], &error["error"]["exit_code"]), (&"exists".into(), &73.into()));
     let json: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!((&json["results"][0]["action"], &json["results"][1]["action"]), (&"conflict".into(), &"created".into()));
     let imports = server.imports.lock().expect("no panic while it was held");
@@ -80,7 +82,7 @@ fn a_preview_without_conflicts_is_good() {
 fn an_import_itself_never_skips_unasked() {
     let server = Fake::start();
     let (code, stdout, stderr) = coffer(&server, IMPORT, "A=1\nC=3\n");
-    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert_eq!((code, stdout.as_str()), (Some(73), ""));
     assert_eq!(stderr, format!("error: refused\n{CONFLICT_HINT}"));
     let imports = server.imports.lock().expect("no panic while it was held");
     assert!(imports.iter().all(|import| import.conflict() == Conflict::Fail && !import.validate_only));
@@ -163,7 +165,7 @@ fn a_backup_has_its_name_only_when_it_is_whole() {
     assert_eq!(mode & 0o777, 0o600);
 
     let (code, _, stderr) = backup(&server, &[]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(73));
     assert_eq!(stderr, format!("error: {}: it exists\nhint: --force replaces it\n", path.display()));
     // A replacement that fails leaves what was there.
     let (code, _, _) = backup(&Fake::ending(Ending::Early), &["--force"]);
@@ -237,8 +239,12 @@ fn each_of_several_servers_says_whether_it_serves() {
         assert_eq!((code, stderr.as_str()), (Some(1), ""));
     }
     let (code, stdout, stderr) = status(&[down, NOBODY], &["--output", "json"]);
-    assert_eq!((code, stderr.lines().next()), (Some(69), Some("error: none of 2 servers serves now")));
-    assert!(stderr.contains("hint: is the server running there"), "{stderr}");
+    let error: serde_json::Value = serde_json::from_str(&stderr).expect("JSON");
+    assert_eq!((code, &error["error"]["message"]), (Some(69), &"none of 2 servers serves now".into()));
+    assert!(
+        error["error"]["hint"].as_str().is_some_and(|hint| hint.starts_with("is the server running there")),
+        "{stderr}"
+    );
     let shown: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
     let expected = serde_json::json!({"servers": [
         {"address": down, "status": "not serving", "problem": null},
@@ -250,7 +256,7 @@ fn each_of_several_servers_says_whether_it_serves() {
     assert_eq!(stderr, format!("error: the server at {down} does not serve now\n"));
     // What is wrong here is no server's fault.
     let (code, stdout, stderr) = status(&["https://127.0.0.1:1", up], &["--ca-file", "/nonexistent"]);
-    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert_eq!((code, stdout.as_str()), (Some(64), ""));
     assert!(stderr.starts_with("error: CA file /nonexistent: "), "{stderr}");
 }
 

@@ -46,7 +46,7 @@ fn values_are_not_printed_to_a_terminal_unless_asked_for() {
         let output = run(options);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{options:?}: {stderr}");
-        assert!(stderr.starts_with("error: this would print values to a terminal\n"), "{options:?}: {stderr}");
+        assert!(stderr.contains("this would print values to a terminal"), "{options:?}: {stderr}");
     }
     for options in ["--reveal", "--dry-run", "--format=names"] {
         assert_eq!(run(&[options]).status.code(), Some(69), "{options}");

@@ -29,7 +29,7 @@ pub enum Credential {
     /// One token for the whole life of the client.
     Token(Token),
     /// A file with a token, read anew for each call so that a renewed token is used at once. White space around the
-    /// token is ignored. A regular file of at most 4 KiB.
+    /// token is ignored. A regular file of at most 4 KiB that others cannot read: mode 0600, or 0640 of root's.
     TokenFile(PathBuf),
 }
 
@@ -45,7 +45,7 @@ impl Credential {
                     let message = "token file: the token itself was given where its file is to be named".to_owned();
                     return Err(invalid(Reason::CredentialInvalid, message));
                 }
-                let bytes = file::read_bounded("token file", path, TOKEN_FILE_BYTES)
+                let bytes = file::read_private("token file", path, TOKEN_FILE_BYTES)
                     .map_err(|message| invalid(Reason::CredentialMissing, message))?;
                 if bytes.trim_ascii().is_empty() {
                     let message = format!("token file {}: is empty", path.display());
@@ -127,7 +127,11 @@ mod tests {
     use super::*;
     use coffer_proto::token::TokenKind;
     use prost::Message as _;
-    use std::io::Write as _;
+    use std::{
+        io::Write as _,
+        os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+        path::Path,
+    };
 
     fn authorize(credential: Credential) -> Result<Request<()>, Status> {
         Authorize::new(Some(credential), Duration::from_secs(10)).call(Request::new(()))
@@ -186,15 +190,39 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        let token = Token::generate(TokenKind::Workload);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), token.expose()).expect("written");
+        // Tests may run as root, whose group may read; nobody else ever may, and no group write.
+        for (mode, is_good) in
+            [(0o600, true), (0o400, true), (0o604, false), (0o644, false), (0o620, false), (0o601, false)]
+        {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).expect("set");
+            match Credential::TokenFile(file.path().to_owned()).token() {
+                Ok(_) => assert!(is_good, "{mode:o}"),
+                Err(error) => {
+                    assert!(!is_good, "{mode:o}: {error}");
+                    assert!(error.message().contains(&format!("others can read it (mode {mode:04o})")), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_bad_file_is_named_and_not_shown() {
         let dir = tempfile::tempdir().expect("a directory");
         let missing = dir.path().join("missing");
         let garbage = dir.path().join("garbage");
         let large = dir.path().join("large");
         let empty = dir.path().join("empty");
-        std::fs::write(&empty, " \n").expect("written");
-        std::fs::write(&garbage, "hunter2").expect("written");
-        std::fs::File::create(&large).and_then(|mut f| f.write_all(&[b'a'; 4097])).expect("written");
+        let write = |path: &Path, bytes: &[u8]| {
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| file.write_all(bytes))
+        };
+        write(&empty, b" \n").expect("written");
+        write(&garbage, b"hunter2").expect("written");
+        write(&large, &[b'a'; 4097]).expect("written");
         let cases = [
             (missing.clone(), Reason::CredentialMissing),
             (dir.path().to_owned(), Reason::CredentialMissing),

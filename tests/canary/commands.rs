@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs};
 use coffer_proto::v1;
 
 use super::{PLAIN, VALUE, belongs, secret_part};
-use crate::harness::{Finished, Planted, Server, Tool};
+use crate::harness::{Finished, Planted, Server, Tool, write_private};
 
 /// What standard output may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Stage {
         for (name, text) in
             [("value", VALUE), ("plain", PLAIN), ("import.json", &import), ("nul", &nul), ("long", &long)]
         {
-            fs::write(given.path().join(name), text).expect("written");
+            write_private(&given.path().join(name), text);
         }
         Self { server, token, given, planted, plain, told: Vec::new() }
     }

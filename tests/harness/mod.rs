@@ -23,7 +23,7 @@ pub(crate) use etcd::{Asked, COFFER, Etcd};
 pub(crate) use ledger::{Ledger, environment};
 pub(crate) use namespace::{Namespace, unshared};
 pub(crate) use offline::{admit, done, not_done, restore};
-pub(crate) use people::{again, client_at, pairs, secret};
+pub(crate) use people::{again, client_at, pairs, secret, write_private};
 pub(crate) use raw::Raw;
 pub(crate) use scan::{Planted, forms_of, holds, occurrences};
 pub(crate) use server::{Server, server_command, text};

@@ -1,6 +1,12 @@
 //! Who calls: tokens, grants and clients for them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use coffer_client::{Client, Config, Credential};
 use coffer_proto::{token::Token, v1};
@@ -16,6 +22,13 @@ pub(crate) fn secret(parent: &str, name: &str, value: &str) -> v1::CreateSecretR
         value: value.as_bytes().to_vec(),
         ..Default::default()
     }
+}
+
+/// Writes a file that only its owner can read, as tokens must be kept.
+pub(crate) fn write_private(path: &Path, text: &str) {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).expect("a private file");
 }
 
 /// Longer than anything takes on a busy machine, where servers are not optimised.
@@ -144,7 +157,7 @@ impl Server {
 
     fn tool(&self, name: &str, token: &str) -> Tool {
         let file = self.home().join(format!("token-{}", token.split('_').nth(2).expect("a token")));
-        std::fs::write(&file, token).expect("a token file");
+        write_private(&file, token);
         Tool::new(name).env("COFFER_ADDRESS", self.address()).env("COFFER_TOKEN_FILE", file).dir(self.home())
     }
 

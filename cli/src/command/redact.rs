@@ -41,7 +41,7 @@ impl Redact {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let (place, source): (String, Box<dyn Read + Send>) = match &self.file {
             Some(path) => {
-                let file = File::open(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+                let file = File::open(path).map_err(|error| Failure::file(path.display(), &error))?;
                 (path.display().to_string(), Box::new(file))
             }
             None => ("stdin".to_owned(), Box::new(io::stdin())),

@@ -12,14 +12,12 @@ use crate::failure::Failure;
 
 /// Stdin, up to one byte more than `bytes_max`: the caller knows best how to say that it is too long.
 pub(crate) fn stdin(bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    bounded(io::stdin().lock(), bytes_max).map_err(|error| Failure::failed(format!("stdin: {error}")))
+    bounded(io::stdin().lock(), bytes_max).map_err(|error| Failure::file("stdin", &error))
 }
 
 /// A file, up to one byte more than `bytes_max`. Pipes are files, too.
 pub(crate) fn path(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    File::open(path)
-        .and_then(|file| bounded(file, bytes_max))
-        .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+    File::open(path).and_then(|file| bounded(file, bytes_max)).map_err(|error| Failure::file(path.display(), &error))
 }
 
 /// The same, where a file called `-` is stdin.

@@ -4,12 +4,24 @@ pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod time;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 pub(crate) use coffer_proto::escape;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+
+/// Programs read stderr: one JSON object a line.
+static STDERR_IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// From here on errors and remarks are JSON, one object a line.
+pub(crate) fn stderr_as_json() {
+    STDERR_IS_JSON.store(true, Ordering::Relaxed);
+}
 
 /// What a command has to say: printed only when it is done.
 #[derive(Default)]
@@ -62,12 +74,22 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
 
 /// Prints a line to stderr. If nobody can read it, nobody can be told.
 pub(crate) fn remark(line: &str) {
+    if STDERR_IS_JSON.load(Ordering::Relaxed) {
+        return object(&json!({ "note": line.strip_prefix("note: ").unwrap_or(line) }));
+    }
     let _ = writeln!(io::stderr().lock(), "{}", escape::text(line));
 }
 
 /// Prints why a command failed.
 pub(crate) fn failure(failure: &Failure) {
-    remark(&format!("error: {}", failure.message()));
+    if STDERR_IS_JSON.load(Ordering::Relaxed) {
+        let (exit, reason) = (failure.exit(), failure.reason().map(|reason| reason.as_str()));
+        return error(exit, failure.message(), failure.hint_text(), reason);
+    }
+    for line in failure.message().lines() {
+        let start = if failure.message().starts_with(line) { "error: " } else { "  " };
+        remark(&format!("{start}{line}"));
+    }
     if let Some(hint) = failure.hint_text() {
         remark(&format!("hint: {hint}"));
     }
@@ -75,7 +97,24 @@ pub(crate) fn failure(failure: &Failure) {
 
 /// Prints text that clap has laid out.
 pub(crate) fn usage(text: &str) {
+    if STDERR_IS_JSON.load(Ordering::Relaxed) {
+        // How it is used follows after an empty line.
+        let said = text.split("\n\n").next().unwrap_or(text);
+        let said = said.strip_prefix("error: ").unwrap_or(said);
+        return error(Exit::Usage, said, Some("--help shows how it is used"), None);
+    }
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn error(exit: Exit, message: &str, hint: Option<&str>, reason: Option<&str>) {
+    let (code, kind) = (exit as u8, exit.name());
+    object(&json!({
+        "error": { "exit_code": code, "kind": kind, "reason": reason, "message": message, "hint": hint }
+    }));
+}
+
+fn object(value: &Value) {
+    let _ = writeln!(io::stderr().lock(), "{}", escape::json(&value.to_string()));
 }
 
 /// Asks a question on stderr, without a line break.

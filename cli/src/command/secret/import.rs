@@ -79,7 +79,7 @@ fn refusal(conflicts: usize) -> Option<Failure> {
         1 => "1 name exists".to_owned(),
         _ => format!("{conflicts} names exist"),
     };
-    Some(Failure::failed(format!("{what}: nothing would be imported")).hint(CONFLICT_HINT))
+    Some(Failure::exists(format!("{what}: nothing would be imported")).hint(CONFLICT_HINT))
 }
 
 impl Import {

@@ -7,6 +7,7 @@ mod grant;
 mod instances;
 mod key;
 mod manifest;
+mod prefix;
 mod redact;
 mod reference;
 mod scope;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{View, counted, fields, listing, some, when_and_who};
 use crate::print::{
-    table::Table,
+    table::{Table, dropped, whole},
     time::{rfc3339, short},
 };
 
@@ -90,7 +90,14 @@ impl GrantList {
 
 impl View for GrantList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["PATTERN", "PRINCIPAL", "PERMISSION", "GRANT", "CREATED (UTC)", "BY"]);
+        let mut table = Table::new(&[
+            whole("PATTERN"),
+            whole("PRINCIPAL"),
+            whole("PERMISSION"),
+            whole("GRANT"),
+            dropped("CREATED (UTC)"),
+            dropped("BY"),
+        ]);
         for grant in &self.grants {
             table.row([
                 &grant.pattern,
@@ -129,7 +136,7 @@ impl EffectiveList {
 
 impl View for EffectiveList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["PRINCIPAL", "PERMISSION", "WHY", "PATTERN", "GRANT"]);
+        let mut table = Table::new(&["PRINCIPAL", "PERMISSION", "WHY", "PATTERN", "GRANT"].map(whole));
         for entry in &self.entries {
             let [pattern, grant] = [&entry.pattern, &entry.grant].map(|text| text.as_deref().unwrap_or_default());
             table.row([&entry.principal, &entry.permission, &entry.reason.replace('_', " "), pattern, grant]);
@@ -155,7 +162,7 @@ impl Tested {
 
 impl View for Tested {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["PERMISSION", "ALLOWED"]);
+        let mut table = Table::new(&["PERMISSION", "ALLOWED"].map(whole));
         for tested in &self.permissions {
             table.row([&tested.permission, if tested.allowed { "yes" } else { "no" }]);
         }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{View, counted, listing};
 use crate::print::{
-    table::Table,
+    table::{Table, cut, dropped, whole, wraps},
     time::{date, rfc3339},
 };
 
@@ -66,7 +66,7 @@ impl ReferenceList {
 
 impl View for ReferenceList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["REFERENCE", "USES", "SET", "DESCRIPTION"]);
+        let mut table = Table::new(&[whole("REFERENCE"), wraps("USES"), dropped("SET"), cut("DESCRIPTION")]);
         for reference in &self.references {
             table.row([
                 &reference.name,
@@ -100,7 +100,7 @@ impl ManifestList {
 
 impl View for ManifestList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["VARIABLE", "REQUIRED", "DESCRIPTION"]);
+        let mut table = Table::new(&[whole("VARIABLE"), whole("REQUIRED"), wraps("DESCRIPTION")]);
         for manifest in &self.manifests {
             let heading = match manifest.description.as_str() {
                 "" => manifest.name.clone(),

@@ -7,7 +7,7 @@ use coffer_proto::{
 use serde::{Serialize, Serializer};
 
 use super::{View, counted, kind, listing, some};
-use crate::print::table::Table;
+use crate::print::table::{Table, dropped, whole, wraps};
 
 /// Where each variable comes from.
 #[derive(Serialize)]
@@ -117,7 +117,14 @@ impl EntryView {
 
 impl View for Described {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["VARIABLE", "STATE", "SOURCE", "KIND", "VERSION", "FLAGS"]);
+        let mut table = Table::new(&[
+            whole("VARIABLE"),
+            wraps("STATE"),
+            whole("SOURCE"),
+            dropped("KIND"),
+            dropped("VERSION"),
+            dropped("FLAGS"),
+        ]);
         for entry in &self.entries {
             table.row([
                 &entry.variable,
@@ -162,7 +169,7 @@ impl TryFrom<v1::Variable> for FetchedVariable {
 /// Without values, whatever was fetched.
 impl View for Fetched {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["VARIABLE", "SOURCE", "KIND", "VERSION"]);
+        let mut table = Table::new(&[whole("VARIABLE"), whole("SOURCE"), dropped("KIND"), dropped("VERSION")]);
         for variable in &self.variables {
             table.row([&variable.name, &variable.source, variable.kind, &variable.value_version.to_string()]);
         }

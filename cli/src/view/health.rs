@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{View, counted};
 use crate::print::{
-    table::Table,
+    table::{Table, cut, dropped, whole},
     time::{date, rfc3339},
 };
 
@@ -64,7 +64,8 @@ impl HealthView {
 
 impl View for HealthView {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["NAME", "PROBLEM", "SINCE", "SAID BY", "DESCRIPTION"]);
+        let mut table =
+            Table::new(&[whole("NAME"), whole("PROBLEM"), dropped("SINCE"), whole("SAID BY"), cut("DESCRIPTION")]);
         for missing in &self.missing {
             table.row([&missing.variable, "missing", "", &missing.declared_by, &missing.description]);
         }

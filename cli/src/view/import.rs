@@ -4,7 +4,7 @@ use coffer_proto::v1::{self, import_result::Action};
 use serde::Serialize;
 
 use super::{View, counted};
-use crate::print::table::Table;
+use crate::print::table::{Table, whole};
 
 /// What was imported, or would be.
 #[derive(Serialize)]
@@ -65,7 +65,7 @@ impl Imported {
 
 impl View for Imported {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["ACTION", "SECRET"]);
+        let mut table = Table::new(&["ACTION", "SECRET"].map(whole));
         for result in &self.results {
             table.row([result.action, &result.name]);
         }

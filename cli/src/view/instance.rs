@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     print::{
         escape,
-        table::Table,
+        table::{Table, dropped, whole, wraps},
         time::{rfc3339, short},
     },
 };
@@ -101,7 +101,14 @@ impl InstanceList {
 
 impl View for InstanceList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["WORKLOAD", "STARTED (UTC)", "STARTS", "RESTART", "CHANGED", "ALARM"]);
+        let mut table = Table::new(&[
+            whole("WORKLOAD"),
+            dropped("STARTED (UTC)"),
+            dropped("STARTS"),
+            whole("RESTART"),
+            wraps("CHANGED"),
+            wraps("ALARM"),
+        ]);
         for workload in &self.workloads {
             table.row([
                 &workload.workload,

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{View, counted, fields, listing};
 use crate::print::{
-    table::Table,
+    table::{Table, whole},
     time::{rfc3339, short},
 };
 
@@ -259,7 +259,7 @@ impl SnapshotList {
 
 impl View for SnapshotList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["POSITION", "TIME (UTC)", "RECORDS", "SIZE"]);
+        let mut table = Table::new(&["POSITION", "TIME (UTC)", "RECORDS", "SIZE"].map(whole));
         for snapshot in &self.snapshots {
             table.row([
                 &snapshot.position,

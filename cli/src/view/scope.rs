@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{View, counted, listing};
 use crate::print::{
     escape,
-    table::Table,
+    table::{Table, dropped, whole, wraps},
     time::{rfc3339, short},
 };
 
@@ -52,7 +52,13 @@ impl ScopeList {
 
 impl View for ScopeList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table = Table::new(&["SCOPE", "SECRETS", "BYTES", "CREATED (UTC)", "YOU MAY"]);
+        let mut table = Table::new(&[
+            whole("SCOPE"),
+            whole("SECRETS"),
+            dropped("BYTES"),
+            dropped("CREATED (UTC)"),
+            wraps("YOU MAY"),
+        ]);
         for scope in &self.scopes {
             table.row([
                 &scope.name,

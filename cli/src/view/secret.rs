@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{MASK, View, counted, fields, kind, listing, some, when_and_who};
 use crate::print::{
-    table::Table,
+    table::{Table, cut, dropped, whole, wraps},
     time::{date, rfc3339, short},
 };
 
@@ -202,8 +202,17 @@ fn totals(total: i64, encrypted: i64, plain: i64) -> String {
 }
 
 fn list(secrets: &[SecretView], grouped: bool, width: Option<usize>) -> String {
-    let mut table =
-        Table::new(&["NAME", "KIND", "VALUE", "HINT", "SHARED WITH", "FLAGS", "VERSION", "CREATED", "DESCRIPTION"]);
+    let mut table = Table::new(&[
+        whole("NAME"),
+        whole("KIND"),
+        cut("VALUE"),
+        dropped("HINT"),
+        wraps("SHARED WITH"),
+        dropped("FLAGS"),
+        dropped("VERSION"),
+        dropped("CREATED"),
+        cut("DESCRIPTION"),
+    ]);
     let mut group = None;
     for secret in secrets {
         if grouped && group != Some(secret.scope()) {

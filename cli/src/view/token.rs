@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::{View, counted, listing};
 use crate::print::{
-    table::Table,
+    table::{Table, cut, dropped, whole},
     time::{rfc3339, short},
 };
 
@@ -68,8 +68,15 @@ impl TokenList {
 
 impl View for TokenList {
     fn table(&self, width: Option<usize>) -> String {
-        let mut table =
-            Table::new(&["PRINCIPAL", "TOKEN", "EXPIRES (UTC)", "CREATED (UTC)", "BY", "SINGLE USE", "DESCRIPTION"]);
+        let mut table = Table::new(&[
+            whole("PRINCIPAL"),
+            whole("TOKEN"),
+            dropped("EXPIRES (UTC)"),
+            dropped("CREATED (UTC)"),
+            dropped("BY"),
+            dropped("SINGLE USE"),
+            cut("DESCRIPTION"),
+        ]);
         for token in &self.tokens {
             let of_start = format!("session of {}", token.start);
             table.row([

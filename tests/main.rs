@@ -29,6 +29,7 @@ mod operations;
 mod permissions;
 mod platform;
 mod power_loss;
+mod pressure;
 mod products;
 mod prompt;
 mod readme;

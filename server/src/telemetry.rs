@@ -1,13 +1,18 @@
 //! Logs, on stderr, and what a panic may say.
 //!
-//! The filter of the configuration steers coffer's own targets. Dependencies are capped at WARN whatever it says: at
-//! TRACE and DEBUG h2 and hyper print header lists and frames, which are bearer tokens and values. Records of the `log`
-//! crate (sled, rustls) are not collected at all.
+//! The filter of the configuration steers coffer's own targets. Dependencies say ERROR, and WARN where the filter names
+//! them: h2 warns of every frame that a peer makes up. Never more, whatever the filter says: at TRACE and DEBUG h2 and
+//! hyper print header lists and frames, which are bearer tokens and values. Records of the `log` crate (sled, rustls) are
+//! not collected at all. No place in the code fills the disk: [`throttle`].
+
+mod throttle;
 
 use std::{
     fmt::Debug,
     io::{self, IsTerminal as _, Write as _},
     panic,
+    sync::LazyLock,
+    time::Instant,
 };
 
 use tracing::{Level, Metadata, Subscriber, field::Field, level_filters::LevelFilter};
@@ -20,6 +25,7 @@ use tracing_subscriber::{
     registry,
 };
 
+use self::throttle::{LeftOut, Throttle};
 use crate::{
     config::{Log, LogFormat},
     escape,
@@ -28,22 +34,39 @@ use crate::{
 /// Targets of this project begin so: crates are `coffer_…`.
 const OWN_PREFIX: &str = "coffer_";
 
+/// Of the process: a place in the code has one count of lines, whoever collects them.
+static THROTTLE: LazyLock<Throttle> = LazyLock::new(Throttle::default);
+
+/// Tells what was left out of the log. To be called now and then.
+pub(crate) fn tell_left_out() {
+    for LeftOut { lines, message } in THROTTLE.left_out(Instant::now()) {
+        tracing::warn!(lines, like = message, "so many lines of one kind that the rest was left out");
+    }
+}
+
 /// Starts logging to stderr. Only the first call of a process has an effect.
 pub fn start(log: &Log, has_no_color: bool) {
     let has_color = !has_no_color && io::stderr().is_terminal();
     // An error says that it has started already.
-    let _ = tracing::subscriber::set_global_default(subscriber(log, has_color, io::stderr));
+    let _ = tracing::subscriber::set_global_default(subscriber(log, has_color, io::stderr, &THROTTLE));
 }
 
-fn subscriber<W>(log: &Log, has_color: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(
+    log: &Log,
+    has_color: bool,
+    writer: W,
+    throttle: &'static Throttle,
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = filter(log.targets.clone());
     let layer = fmt::layer().with_writer(writer).with_ansi(has_color);
     match log.format {
-        LogFormat::Text => Box::new(registry().with(layer.fmt_fields(fields()).with_filter(filter))),
-        LogFormat::Json => Box::new(registry().with(layer.json().flatten_event(true).with_filter(filter))),
+        LogFormat::Text => Box::new(registry().with(layer.fmt_fields(fields()).with_filter(filter)).with(throttle)),
+        LogFormat::Json => {
+            Box::new(registry().with(layer.json().flatten_event(true).with_filter(filter)).with(throttle))
+        }
     }
 }
 
@@ -60,14 +83,16 @@ fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
 }
 
 fn filter(targets: Targets) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
-    // A filter that asks for less than WARN of everything gets it.
-    let dependencies = targets.default_level().unwrap_or(LevelFilter::WARN).min(LevelFilter::WARN);
+    // A filter that asks for less than ERROR of everything gets it.
+    let unnamed = targets.default_level().unwrap_or(LevelFilter::ERROR).min(LevelFilter::ERROR);
     filter_fn(move |metadata| {
-        if metadata.target().starts_with(OWN_PREFIX) {
-            targets.would_enable(metadata.target(), metadata.level())
-        } else {
-            *metadata.level() <= dependencies && *metadata.level() <= Level::WARN
+        let (target, level) = (metadata.target(), metadata.level());
+        if target.starts_with(OWN_PREFIX) {
+            return targets.would_enable(target, level);
         }
+        let is_named = targets.iter().any(|(name, _)| !name.is_empty() && target.starts_with(name));
+        let most = if is_named { LevelFilter::WARN } else { unnamed };
+        *level <= most && (!is_named || targets.would_enable(target, level))
     })
 }
 
@@ -109,24 +134,28 @@ mod tests {
         let targets = filter.parse().expect("a filter");
         let log = Log { filter: filter.to_owned(), targets, format };
         let writer = captured.clone();
-        tracing::subscriber::with_default(subscriber(&log, false, move || writer.clone()), act);
+        let throttle = Box::leak(Box::default());
+        tracing::subscriber::with_default(subscriber(&log, false, move || writer.clone(), throttle), act);
         let bytes = captured.0.lock().expect("a lock").clone();
         String::from_utf8(bytes).expect("UTF-8")
     }
 
     #[test]
-    fn dependencies_are_capped_whatever_the_filter_says() {
-        for filter in ["trace", "trace,h2=trace,hyper=debug", "h2=trace"] {
+    fn dependencies_are_quiet_and_capped_whatever_the_filter_says() {
+        for (filter, warns) in
+            [("trace", false), ("info", false), ("trace,h2=trace,hyper=debug", true), ("h2=warn", true)]
+        {
             let text = logged(filter, LogFormat::Text, || {
                 tracing::trace!(target: "h2::codec", "authorization: Bearer 1");
                 tracing::debug!(target: "hyper", "authorization: Bearer 2");
-                tracing::info!(target: "tonic::transport", "authorization: Bearer 3");
-                tracing::warn!(target: "tower", "a warning");
+                tracing::info!(target: "h2", "authorization: Bearer 3");
+                tracing::warn!(target: "h2::proto", "a peer's frame");
+                tracing::error!(target: "tower", "an error");
             });
-            assert!(!text.contains("Bearer"), "{filter}: {text}");
-            assert!(text.contains("a warning"), "{filter}: {text}");
+            assert!(!text.contains("Bearer") && text.contains("an error"), "{filter}: {text}");
+            assert_eq!(text.contains("a peer's frame"), warns, "{filter}: {text}");
         }
-        let text = logged("error", LogFormat::Text, || tracing::warn!(target: "tower", "a warning"));
+        let text = logged("off", LogFormat::Text, || tracing::error!(target: "tower", "an error"));
         assert_eq!(text, "");
     }
 

@@ -100,6 +100,8 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(self);
         config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+        // A call in early data could be sent again by whoever saw it (RFC 8446, 8).
+        config.max_early_data_size = 0;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }

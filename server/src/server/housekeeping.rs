@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{etcd_files::EtcdFiles, place::Place};
-use crate::{audit::file::AuditFile, seal::source::KeySource, serve::Certificates, vault::Vault};
+use crate::{audit::file::AuditFile, seal::source::KeySource, serve::Certificates, telemetry, vault::Vault};
 
 /// How often certificates and the like are looked at.
 const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -53,6 +53,7 @@ pub(super) fn start(
                     }
                 }
                 _ = ticks.tick() => {
+                    telemetry::tell_left_out();
                     certificates.iter().for_each(|certificates| certificates.reload_if_changed());
                     if let Some(etcd) = &etcd {
                         etcd.reload_if_changed(&store).await;

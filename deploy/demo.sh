@@ -218,7 +218,7 @@ for workload_name in \
 do
   printf '\n'
   as platform
-  run "coffer token issue $workload_name --ttl 1h --out workload.token --force"
+  run "coffer token issue $workload_name --ttl 1h --out workload.token --replace"
   as workload
   # This shell's own variables would hide what the workload was given.
   printf '$ coffer-inject -- ./app\n'
@@ -313,7 +313,7 @@ run 'coffer token issue services/publisher --out publisher.token'
 as publisher
 run "coffer manifest set accounts/-/plugins/github/manifests/github --require GITHUB_API_TOKEN,GITHUB_ORG --optional REGION --describe GITHUB_ORG='whose repositories to read'"
 as platform
-run 'coffer token issue accounts/ann/plugins/github/servers/s1 --ttl 1h --out workload.token --force'
+run 'coffer token issue accounts/ann/plugins/github/servers/s1 --ttl 1h --out workload.token --replace'
 show 'COFFER_TOKEN_FILE=workload.token coffer-inject -- ./app'
 [ "$code" = 78 ] || fail "exit code $code"
 expect GITHUB_ORG
@@ -418,7 +418,7 @@ COFFER_ADDRESS="unix://$dir/coffer.sock"
 show 'coffer secret list projects/blog'
 [ "$code" = 77 ] || fail "exit code $code"
 as restored
-run 'coffer token issue users/pat --out pat.token --force'
+run 'coffer token issue users/pat --out pat.token --replace'
 as pat
 run 'coffer secret list projects/blog'
 expect SESSION_KEY

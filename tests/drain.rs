@@ -36,6 +36,7 @@ async fn a_drained_server_lost_no_call_and_exits_zero() {
                         }],
                         conflict: v1::import_secrets_request::Conflict::Replace.into(),
                         validate_only: false,
+                        sharing: None,
                     };
                     if manager.imports().import_secrets(request).await.is_err() {
                         break;

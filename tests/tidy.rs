@@ -87,6 +87,7 @@ const EXPOSE: &[(&str, &str)] = &[
     ("cli/src/command/token/file.rs", "writes the new token to its file"),
     ("cli/src/dotenv.rs", "prints the values that were asked for"),
     ("cli/src/input/value.rs", "puts the typed value into the request"),
+    ("cli/src/input/white_space.rs", "looks at the ends of a value"),
     ("cli/src/view/environment.rs", "prints the values that were asked for"),
     ("cli/src/view/token.rs", "prints the new token"),
     ("injector/src/deliver/directory.rs", "writes a file for each secret"),

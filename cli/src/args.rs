@@ -13,7 +13,8 @@ Examples:
   coffer secret create accounts/ann/plugins/github/secrets/REGION --plain --value-file region.txt
       takes it from a file, every byte; readers of a plain variable see its value
   coffer secret create organizations/acme/secrets/SIGNING_KEY --generate --share-with web,batch
-  coffer secret update projects/shop/secrets/STRIPE_API_KEY --value
+  coffer secret set projects/shop/secrets/STRIPE_API_KEY
+      creates it, or gives it a new value
   coffer secret list accounts/ann/plugins/-
   coffer secret clone projects/shop/secrets/- projects/blog
   coffer secret import projects/shop --file .env --preview

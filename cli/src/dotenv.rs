@@ -9,7 +9,8 @@
 //! Libraries such as dotenvy replace `$NAME` by what the importing machine has there, which would corrupt values. Where
 //! others read differently, [`differs`] says so. A carriage return without a line feed ends no line; where it stands
 //! outside of quotes, lines would be swallowed, so it is refused.
-//! Errors name lines, never names or values: in a broken file a value may stand where a name is expected.
+//! Errors name lines and never values: in a broken file a value may stand where a name is expected, so that whoever reads
+//! names says which may be shown.
 
 use std::fmt;
 
@@ -49,7 +50,7 @@ pub(crate) struct Mistake {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum What {
     NoEquals,
-    BadName(&'static str),
+    BadName(String),
     BadValue(VariableName, InvalidValue),
     Unclosed(char),
     AfterQuote(VariableName),
@@ -58,9 +59,12 @@ pub(crate) enum What {
     CarriageReturn(Option<VariableName>),
 }
 
+/// Makes a name of what stands there, or says what is wrong with it.
+pub(crate) type ReadName<'a> = &'a dyn Fn(&str) -> Result<VariableName, String>;
+
 /// Every variable in order, or every mistake.
-pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, Vec<Mistake>> {
-    let mut reader = Reader { rest: text, line: 1 };
+pub(crate) fn parse(text: &str, read_name: ReadName<'_>) -> Result<Vec<Entry>, Vec<Mistake>> {
+    let mut reader = Reader { rest: text, line: 1, read_name };
     let mut entries = Vec::new();
     let mut mistakes = Vec::new();
     while !reader.rest.is_empty() {
@@ -80,6 +84,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, Vec<Mistake>> {
 struct Reader<'a> {
     rest: &'a str,
     line: usize,
+    read_name: ReadName<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -95,7 +100,7 @@ impl<'a> Reader<'a> {
         let (left, _) = self.current_line().split_once('=').ok_or(What::NoEquals)?;
         let name = left.trim();
         let name = name.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])).map_or(name, str::trim);
-        let name = VariableName::parse(name).map_err(|error| What::BadName(error.message()))?;
+        let name = (self.read_name)(name).map_err(What::BadName)?;
         self.take(left.len() + 1);
         let blanks = self.rest.len() - self.rest.trim_start_matches([' ', '\t']).len();
         self.take(blanks);
@@ -222,7 +227,7 @@ impl fmt::Display for Mistake {
         write!(f, "line {}: ", self.line)?;
         match &self.what {
             What::NoEquals => f.write_str("must be NAME=value, empty, or a comment"),
-            What::BadName(rule) => write!(f, "the name {rule}"),
+            What::BadName(rule) => f.write_str(rule),
             What::BadValue(name, error) => write!(f, "{name}: {error}"),
             What::Unclosed(quote) => write!(f, "the {quote} that opens the value is never closed"),
             What::AfterQuote(name) => write!(f, "{name}: only a comment may follow the closing quote"),
@@ -259,6 +264,10 @@ pub(crate) fn write(name: &str, value: &SecretValue, out: &mut String) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<Vec<Entry>, Vec<Mistake>> {
+        super::parse(text, &|name| VariableName::parse(name).map_err(|error| format!("the name {error}")))
+    }
 
     fn read(text: &str) -> Vec<(usize, String, String)> {
         let entries = parse(text).expect("no mistakes");

@@ -30,6 +30,11 @@ pub(crate) struct NewFile {
     is_finished: bool,
 }
 
+/// Every option that takes a file to write takes this for stdout; a file of that name is `./-`.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 /// Refuses what may not be replaced: anything without `may_replace`, and with it still whatever is no regular file.
 pub(crate) fn check(path: &Path, label: impl Display, may_replace: bool) -> Result<(), Failure> {
     let refused = |what: &str| Err(Failure::exists(format!("{label}: {what}")));
@@ -38,7 +43,7 @@ pub(crate) fn check(path: &Path, label: impl Display, may_replace: bool) -> Resu
         Err(error) => Err(Failure::file(&label, &error)),
         Ok(there) if there.is_symlink() => refused("it is a symbolic link; only a regular file is replaced"),
         Ok(there) if !there.is_file() => refused("it exists and is no regular file"),
-        Ok(_) if !may_replace => refused("it exists").map_err(|failure| failure.hint("--force replaces it")),
+        Ok(_) if !may_replace => refused("it exists").map_err(|failure| failure.hint("--replace replaces it")),
         Ok(_) => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct Global {
     /// [default: http://127.0.0.1:7470]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
-    /// File with the token
+    /// File with the token; `-` is stdin
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Trust only the certificates in this PEM file, instead of the system's

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     failure::Failure,
+    input::file,
     options::{Global, Output},
     print::{Report, Terminal, escape},
     view::View,
@@ -15,6 +16,9 @@ use crate::{
 
 /// Where a server listens unless told otherwise.
 const ADDRESS_DEFAULT: &str = "http://127.0.0.1:7470";
+
+/// Bytes read of a token on stdin, with white space around it.
+const TOKEN_BYTES_MAX: usize = 4 * 1024;
 
 /// What every command needs.
 #[derive(Debug)]
@@ -97,6 +101,13 @@ fn credential(
     file: Option<PathBuf>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<Credential>, Failure> {
+    if file.as_deref().is_some_and(file::is_stdin) {
+        let bytes = file::stdin(TOKEN_BYTES_MAX)?;
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let token =
+            Token::parse(text.trim()).map_err(|error| Failure::denied(format!("the token on stdin: {error}")))?;
+        return Ok(Some(Credential::Token(token)));
+    }
     if let Some(file) = file {
         return Ok(Some(Credential::TokenFile(file)));
     }

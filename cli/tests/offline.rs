@@ -63,7 +63,7 @@ const CASES: &[Case] = &[
     case(&["token", "issue", "organizations/acme/servers/a"], 64, &["an organization has no workloads of its own"]),
     case(&["token", "issue", "acme"], 64, &["must be users/{id}, services/{id} or a workload"]),
     case(&["token", "issue", "users/a", "--ttl", "soon"], 64, &["--ttl"]),
-    case(&["token", "issue", "users/a", "--force"], 64, &["--out <FILE>"]),
+    case(&["token", "issue", "users/a", "--replace"], 64, &["--out <FILE>"]),
     // What is gone for good is asked for.
     case(&["secret", "delete", NAME], 64, &["error: nobody can be asked", "hint: --yes deletes without asking"]),
     case(&["scope", "delete", "projects/p"], 64, &["error: nobody can be asked", "hint: --yes deletes without asking"]),
@@ -81,7 +81,11 @@ const CASES: &[Case] = &[
         ..case(
             &["secret", "import", "projects/p"],
             64,
-            &["line 1: PATH: is reserved", "line 2: C: Secret value is required", "line 4: A: is in line 3 already"],
+            &[
+                "error: stdin: 3 mistakes\n  line 1: PATH: is reserved",
+                "\n  line 2: C: Secret value is required",
+                "\n  line 4: A: is in line 3 already\nhint: nothing was imported\n",
+            ],
         )
     },
     Case {
@@ -89,9 +93,30 @@ const CASES: &[Case] = &[
         ..case(
             &["secret", "import", "projects/p", "--format", "json"],
             64,
-            &["stdin: line 1, column 6: must be one JSON"],
+            &["error: stdin: entry 1: A: is a list, which no variable can be"],
         )
     },
+    // What people look for and there is not.
+    case(&["run", "--", "./app", SECRET], 64, &["error: coffer runs no commands", "hint: coffer-inject -- COMMAND"]),
+    case(&["exec", "./app"], 64, &["secrets are handed to workloads, and never to people"]),
+    case(&["login"], 64, &["error: coffer has no login", "coffer token issue users/YOU --out FILE"]),
+    case(&["audit", "show", "--since", "2h"], 64, &["coffer-server audit show"]),
+    case(&["secrets", "lst", "projects/p"], 64, &["similar subcommands exist: 'ls', 'list'"]),
+    case(&["secret", "set", NAME, SECRET], 64, &["error: a value cannot be given on the command line\nhint: "]),
+    // `-` is stdin or stdout.
+    Case {
+        stdin: b"hunter2-never-shown\0",
+        ..case(&["secret", "create", NAME, "--value-file", "-"], 64, &["error: value: must not contain NUL"])
+    },
+    Case {
+        stdin: b"hunter2-never-shown",
+        ..case(&["scope", "list", "--token-file", "-"], 77, &["error: the token on stdin: "])
+    },
+    Case {
+        stdin: b"A\n",
+        ..case(&["secret", "import", "projects/p", "--file", "-"], 64, &["error: stdin: line 1: must be NAME=value"])
+    },
+    case(&["token", "issue", "users/a", "--out", "-", "--address", NOWHERE], 69, &["cannot connect"]),
     // Where the server is, and who calls.
     case(
         &["status", "--address", "http://coffer.example"],
@@ -141,6 +166,7 @@ const CASES: &[Case] = &[
     case(&["--version"], 0, &["coffer 0."]),
     case(&["--help"], 0, &["COFFER_TOKEN_FILE", "Exit codes", "77  denied"]),
     case(&["secret", "import", "--help"], 0, &["Nothing is expanded: `$HOME` stays `$HOME`"]),
+    case(&["environment", "--help"], 0, &["no `coffer run`: coffer-inject -- COMMAND"]),
 ];
 
 #[test]

@@ -164,13 +164,16 @@ fn a_backup_has_its_name_only_when_it_is_whole() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).expect("there").permissions());
     assert_eq!(mode & 0o777, 0o600);
 
+    let (code, stdout, stderr) = coffer(&server, &["store", "backup", "-"], "");
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "0123456789", "snapshot 1.7, 2 records, 10 B\n"));
+
     let (code, _, stderr) = backup(&server, &[]);
     assert_eq!(code, Some(73));
-    assert_eq!(stderr, format!("error: {}: it exists\nhint: --force replaces it\n", path.display()));
+    assert_eq!(stderr, format!("error: {}: it exists\nhint: --replace replaces it\n", path.display()));
     // A replacement that fails leaves what was there.
-    let (code, _, _) = backup(&Fake::ending(Ending::Early), &["--force"]);
+    let (code, _, _) = backup(&Fake::ending(Ending::Early), &["--replace"]);
     assert_eq!((code, std::fs::read(&path).expect("there")), (Some(1), b"0123456789".to_vec()));
-    let (code, _, stderr) = backup(&server, &["--force"]);
+    let (code, _, stderr) = backup(&server, &["--replace"]);
     assert_eq!((code, names()), (Some(0), 1), "{stderr}");
 }
 
@@ -182,7 +185,7 @@ fn a_backup_that_is_told_to_end_leaves_nothing() {
         std::fs::write(dir.path().join("coffer.backup"), "the last one").expect("a file");
         std::fs::write(dir.path().join("coffer.backup.part"), "not ours").expect("a file");
         let mut backup = Command::new(env!("CARGO_BIN_EXE_coffer"));
-        let backup = backup.args(["store", "backup", "--force", "coffer.backup"]).current_dir(dir.path());
+        let backup = backup.args(["store", "backup", "--replace", "coffer.backup"]).current_dir(dir.path());
         let backup = backup.env_clear().env("COFFER_ADDRESS", &server.address);
         let backup = backup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = backup.spawn().expect("the binary starts");

@@ -26,10 +26,13 @@ use Shows::{Nothing, Plain, Values};
 /// In an order in which each works. `{in}` is a directory with files for it, `{grant}` and `{token}` are ids.
 const LINES: &[Line] = &[
     Line("status", "", "", Nothing),
+    Line("whoami", "", "", Nothing),
     Line("secret create", "projects/p/secrets/KEY|--description|of a test", VALUE, Nothing),
     Line("secret create", "projects/p/secrets/FILED|--value-file|{in}/value", "", Nothing),
     Line("secret create", "projects/p/secrets/OPEN|--plain|--value-file|{in}/plain", "", Plain),
     Line("secret create", "projects/p/secrets/DRAWN|--generate|64", "", Nothing),
+    Line("secret set", "projects/p/secrets/KEY|--description|of a test", VALUE, Nothing),
+    Line("secret set", "projects/p/secrets/SET|--value-file|{in}/value", "", Nothing),
     Line("secret get", "projects/p/secrets/KEY", "", Nothing),
     Line("secret get", "projects/p/secrets/OPEN", "", Plain),
     Line("secret list", "projects/p", "", Plain),
@@ -97,6 +100,13 @@ const REFUSED: &[Line] = &[
     Line("secret import", "projects/p|--file|{in}/import.json|--format|json", "", Nothing),
     Line("secret import", "projects/p|--file|{in}/import.json", "", Nothing),
     Line("secret import", "projects/p|--file|{in}/value|--format|json", "", Nothing),
+    Line("secret import", "projects/p|--rename|upper-snake", "w8Kq2ZrTcN7u=1\nw8Kq2ZrTcN7u=2", Nothing),
+    Line(
+        "secret import",
+        "projects/p|--format|json|--nested",
+        "{\"w8Kq2ZrTcN7u\": {\"Lx90vYpE41QdGh\": [1]}}",
+        Nothing,
+    ),
     Line("secret import", "projects/p", "A=\"w8Kq2ZrTcN7u\nLx90vYpE41QdGh", Nothing),
     Line("secret import", "projects/p|--format|json", "{\"w8Kq2ZrTcN7u\": 1, \"A\": [\"Lx90vYpE41QdGh\"", Nothing),
     Line("template render", "projects/p/servers/s|{{FILED}} w8Kq2ZrTcN7u|--sink|instruction", "", Nothing),

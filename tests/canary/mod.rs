@@ -50,6 +50,7 @@ async fn the_value_is_nowhere_but_where_it_belongs() {
         entries,
         conflict: Conflict::Fail.into(),
         validate_only: false,
+        sharing: None,
     };
     manager.imports().import_secrets(import.clone()).await.expect("imported");
     manager.imports().import_secrets(import).await.map(drop).expect_err("exists");

@@ -116,6 +116,7 @@ async fn starved_server(server: &Server, token: &str) {
             entries: entries.clone(),
             conflict: Conflict::Replace.into(),
             validate_only: false,
+            sharing: None,
         };
         drop(tokio::time::timeout(Duration::from_secs(2), client.imports().import_secrets(request)).await);
         if has_failed(server) {

@@ -82,6 +82,7 @@ impl Ledger {
             entries: TOGETHER.iter().map(entry).collect(),
             conflict: Conflict::Replace.into(),
             validate_only: false,
+            sharing: None,
         };
         if let Err(status) = client.imports().import_secrets(request).await {
             if is_refused(&status) {

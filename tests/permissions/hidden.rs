@@ -84,8 +84,14 @@ fn pairs(grants: [&str; 2], tokens: [&str; 2]) -> Vec<(&'static str, [Vec<u8>; 2
             both(&|s| {
                 let entries =
                     vec![v1::ImportEntry { secret_id: "KEY".into(), value: b"v".to_vec(), ..Default::default() }];
-                v1::ImportSecretsRequest { parent: s.into(), entries, conflict: conflict.into(), validate_only: true }
-                    .encode_to_vec()
+                v1::ImportSecretsRequest {
+                    parent: s.into(),
+                    entries,
+                    conflict: conflict.into(),
+                    validate_only: true,
+                    sharing: None,
+                }
+                .encode_to_vec()
             }),
         ),
         (

@@ -181,8 +181,14 @@ pub(crate) fn rows() -> Vec<Row> {
             Named(|id| {
                 let entry = v1::ImportEntry { secret_id: id.into(), value: CANARY.into(), ..Default::default() };
                 let conflict = v1::import_secrets_request::Conflict::Replace.into();
-                v1::ImportSecretsRequest { parent: SCOPE.into(), entries: vec![entry], conflict, validate_only: false }
-                    .encode_to_vec()
+                v1::ImportSecretsRequest {
+                    parent: SCOPE.into(),
+                    entries: vec![entry],
+                    conflict,
+                    validate_only: false,
+                    sharing: None,
+                }
+                .encode_to_vec()
             }),
         ),
         row(

@@ -151,6 +151,7 @@ impl Writer {
             entries,
             conflict: Conflict::Replace.into(),
             validate_only: false,
+            sharing: None,
         };
         // A large value over one of the six before, small ones together, one more that goes later, and an update.
         let large = entry(format!("LARGE_{}", number % 6), text(60 * 1024));

@@ -2,6 +2,7 @@
 //! connection that stays silent while somebody types.
 
 mod access;
+mod elsewhere;
 mod environment;
 mod grant;
 mod instances;
@@ -17,6 +18,7 @@ mod status;
 mod store;
 mod template;
 mod token;
+mod whoami;
 
 use clap::Subcommand;
 
@@ -28,6 +30,9 @@ pub(crate) enum Command {
     #[command(subcommand, visible_alias = "secrets")]
     Secret(secret::Command),
     /// What a workload receives, and why
+    ///
+    /// People never receive encrypted values, so that there is no `coffer run`: coffer-inject -- COMMAND starts a command with
+    /// them, with a workload's token.
     #[command(subcommand, visible_alias = "env")]
     Environment(environment::Command),
     /// What owns secrets
@@ -64,6 +69,22 @@ pub(crate) enum Command {
     #[command(subcommand, visible_alias = "keys")]
     Key(key::Command),
     Status(status::Status),
+    Whoami(whoami::Whoami),
+    /// The same as secret list
+    #[command(hide = true)]
+    Ls(secret::List),
+    /// The same as secret get
+    #[command(hide = true)]
+    Get(secret::Get),
+    /// The same as secret set
+    #[command(hide = true)]
+    Set(secret::Set),
+    #[command(hide = true, alias = "exec", alias = "inject")]
+    Run(elsewhere::Elsewhere),
+    #[command(hide = true, alias = "auth", alias = "signin")]
+    Login(elsewhere::Elsewhere),
+    #[command(hide = true, alias = "log", alias = "logs")]
+    Audit(elsewhere::Elsewhere),
 }
 
 impl Command {
@@ -84,6 +105,13 @@ impl Command {
             Command::Snapshot(command) => command.run(session).await,
             Command::Key(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
+            Command::Whoami(command) => command.run(session).await,
+            Command::Ls(command) => command.run(session).await,
+            Command::Get(command) => command.run(session).await,
+            Command::Set(command) => command.run(session).await,
+            Command::Run(_) => Err(elsewhere::run()),
+            Command::Login(_) => Err(elsewhere::login()),
+            Command::Audit(_) => Err(elsewhere::audit()),
         }
     }
 }

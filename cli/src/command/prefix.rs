@@ -40,20 +40,18 @@ impl Collection {
 
     /// The one of the names that begins as given.
     pub(super) fn only<'a>(&self, given: &str, names: impl Iterator<Item = &'a str>) -> Result<&'a str, Failure> {
+        // What was given is not repeated: it may be a value in the wrong place.
         let start = format!("{}{}", self.name, self.id(given));
         let found: Vec<&str> = names.filter(|name| name.starts_with(&start)).collect();
         match found.as_slice() {
             [one] => Ok(one),
-            [] => Err(Failure::not_found(format!(
-                "there is no {} that begins with {start}, or you may not end it",
-                self.one
-            ))
-            .hint(format!("{} shows those that you may", self.list))),
+            [] => Err(Failure::not_found(format!("no {} that you may end begins so", self.one))
+                .hint(format!("{} shows those that you may", self.list))),
             several => {
                 let shown = several.iter().take(NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
                 let more = several.len().saturating_sub(NAMES_SHOWN);
                 let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-                Err(Failure::usage(format!("several begin with {start}: {shown}{more}")).hint("give more of the ID"))
+                Err(Failure::usage(format!("several begin so: {shown}{more}")).hint("give more of the ID"))
             }
         }
     }
@@ -78,7 +76,7 @@ mod tests {
         assert_eq!(only("tokens/ABCD").expect("one"), "tokens/ABCDEFGH");
         let several = only("tokens/abcd").expect_err("two");
         assert_eq!(several.exit(), Exit::Usage);
-        assert_eq!(several.message(), "several begin with tokens/abcd: tokens/abcdefgh, tokens/abcdxxxx");
+        assert_eq!(several.message(), "several begin so: tokens/abcdefgh, tokens/abcdxxxx");
         assert_eq!(only("zzzz").expect_err("none").exit(), Exit::NotFound);
     }
 

@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     failure::Failure,
+    input::file::is_stdin,
     print::{self, Report},
     session::Session,
 };
@@ -33,18 +34,18 @@ pub(crate) struct Redact {
     /// SCOPE/servers/ID or SCOPE/sandboxes/ID: whose values
     #[arg(value_parser = Workload::parse)]
     workload: Workload,
-    /// The text; otherwise stdin
+    /// The text; otherwise, and for `-`, stdin
     file: Option<PathBuf>,
 }
 
 impl Redact {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let (place, source): (String, Box<dyn Read + Send>) = match &self.file {
-            Some(path) => {
+            Some(path) if !is_stdin(path) => {
                 let file = File::open(path).map_err(|error| Failure::file(path.display(), &error))?;
                 (path.display().to_string(), Box::new(file))
             }
-            None => ("stdin".to_owned(), Box::new(io::stdin())),
+            _ => ("stdin".to_owned(), Box::new(io::stdin())),
         };
         let client = session.connect().await?;
         let (parts, sent) = mpsc::channel(PARTS_AHEAD);

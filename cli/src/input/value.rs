@@ -131,7 +131,7 @@ fn without_line_break(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
 fn checked(mut bytes: Zeroizing<Vec<u8>>) -> Result<Option<SecretValue>, Failure> {
     match SecretValue::new(std::mem::take(&mut *bytes)) {
         Ok(value) => {
-            if let Some(what) = white_space::at_the_ends(value.expose()) {
+            if let Some(what) = white_space::at_the_ends(&value) {
                 print::remark(&format!("note: the value {what}, which is kept"));
             }
             Ok(Some(value))

@@ -1,10 +1,13 @@
 //! Names white space at the ends of a value: nobody sees it there, and few programs expect it.
 
+use coffer_proto::value::SecretValue;
+
 /// Begins some text files, and no value that was meant (Unicode 16, 23.8).
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Says what a value begins and ends with, without a character of it; none if that is not white space.
-pub(crate) fn at_the_ends(value: &str) -> Option<String> {
+pub(crate) fn at_the_ends(value: &SecretValue) -> Option<String> {
+    let value = value.expose();
     let first = value.chars().next().and_then(name);
     let last = value.chars().next_back().and_then(name);
     match (first, last) {
@@ -48,7 +51,8 @@ mod tests {
             ("\nvalue ", Some("begins with a line break and ends with a space")),
             ("  ", Some("is nothing but white space: a space")),
         ] {
-            assert_eq!(at_the_ends(value).as_deref(), expected, "{value:?}");
+            let value = SecretValue::new(value.as_bytes().to_vec()).expect("a value");
+            assert_eq!(at_the_ends(&value).as_deref(), expected, "{:?}", value.expose());
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use instance::{EnvironmentChange, InstanceList, InstanceNews};
 pub(crate) use operation::{RotationView, SnapshotList, SnapshotView, StatusView};
 pub(crate) use scope::{ScopeDeleted, ScopeList};
 pub(crate) use secret::{Cloned, SecretDetail, SecretList, Stats};
-pub(crate) use token::{Issued, TokenList};
+pub(crate) use token::{Caller, Exchanged, Issued, TokenList};
 
 use coffer_proto::v1::SecretKind;
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use coffer_proto::{token::Token, v1};
 use serde::{Serialize, Serializer};
 
-use super::{View, counted, listing};
+use super::{View, counted, fields, listing};
 use crate::print::{
     table::{Table, cut, dropped, whole},
     time::{rfc3339, short},
@@ -112,6 +112,43 @@ impl Issued {
 
 /// The token alone, so that `$(coffer token issue …)` is the token; nothing if it went into a file.
 impl View for Issued {
+    fn table(&self, _: Option<usize>) -> String {
+        self.token.as_ref().map(|token| format!("{}\n", token.expose())).unwrap_or_default()
+    }
+}
+
+/// The token that the caller has.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct Caller(TokenView);
+
+impl From<v1::Token> for Caller {
+    fn from(token: v1::Token) -> Self {
+        Self(token.into())
+    }
+}
+
+impl View for Caller {
+    fn table(&self, _: Option<usize>) -> String {
+        let TokenView { name, principal, expire_time, issuer, description, .. } = &self.0;
+        fields(&[
+            ("principal", principal.clone()),
+            ("token", name.clone()),
+            ("valid until", format!("{} UTC", short(expire_time.as_deref()))),
+            ("issued by", issuer.clone()),
+            ("description", description.clone()),
+        ])
+    }
+}
+
+/// The session token that a start token was exchanged for.
+#[derive(Serialize)]
+pub(crate) struct Exchanged {
+    #[serde(serialize_with = "exposed")]
+    pub(crate) token: Option<Token>,
+}
+
+impl View for Exchanged {
     fn table(&self, _: Option<usize>) -> String {
         self.token.as_ref().map(|token| format!("{}\n", token.expose())).unwrap_or_default()
     }

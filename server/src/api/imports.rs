@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Api,
-    convert::{kind, name},
+    convert::{kind, name, sharing},
     open, status,
 };
 use crate::vault::{Conflict, Error, Import, ImportAction, ImportEntry, fields::Fields};
@@ -22,7 +22,8 @@ impl Imports for Api {
     ) -> Result<Response<v1::ImportSecretsResponse>, Status> {
         let (call, request) = open(request)?;
         let scope = name("parent", Scope::parse(&request.parent))?;
-        let outcomes = self.vault.import_secrets(&call, scope, import(request)).await.map_err(status::of)?;
+        let outcomes =
+            self.vault.import_secrets(&call, scope.clone(), import(&scope, request)).await.map_err(status::of)?;
         let results = outcomes.into_iter().map(|outcome| v1::ImportResult {
             name: outcome.name.to_string(),
             action: match outcome.action {
@@ -35,7 +36,7 @@ impl Imports for Api {
     }
 }
 
-fn import(request: v1::ImportSecretsRequest) -> Result<Import, Error> {
+fn import(scope: &Scope, request: v1::ImportSecretsRequest) -> Result<Import, Error> {
     let mut fields = Fields::new();
     let conflict = match import_secrets_request::Conflict::try_from(request.conflict) {
         Ok(import_secrets_request::Conflict::Unspecified | import_secrets_request::Conflict::Fail) => Conflict::Fail,
@@ -63,8 +64,9 @@ fn import(request: v1::ImportSecretsRequest) -> Result<Import, Error> {
             entries.push(ImportEntry { variable, value, kind, description: entry.description });
         }
     }
+    let sharing = sharing(&mut fields, scope, request.sharing);
     fields.finish()?;
-    let import = Import { entries, conflict, validate_only: request.validate_only };
+    let import = Import { entries, conflict, validate_only: request.validate_only, sharing };
     let mut fields = Fields::new();
     import.check(&mut fields);
     fields.finish()?;

@@ -156,7 +156,7 @@ impl Files {
              coffer secret list accounts/demo\n\
              coffer grant create users/ann secrets:read accounts/demo\n\
              COFFER_TOKEN_FILE={injector} coffer-inject --workload accounts/demo/servers/web -- printenv DB_PASSWORD\n\
-             COFFER_TOKEN_FILE={starter} coffer token issue accounts/demo/servers/web --ttl 1h --out {workload} --force\n\
+             COFFER_TOKEN_FILE={starter} coffer token issue accounts/demo/servers/web --ttl 1h --out {workload} --replace\n\
              COFFER_TOKEN_FILE={workload} coffer-inject -- printenv DB_PASSWORD\n",
             quoted(Path::new(address))
         )

@@ -48,6 +48,8 @@ pub struct Import {
     pub conflict: Conflict,
     /// Only say what would happen.
     pub validate_only: bool,
+    /// Of all of them; `None` keeps what is there, and shares new ones of an organization with all.
+    pub sharing: Option<SharedWith>,
 }
 
 /// What was done with an entry.
@@ -121,13 +123,14 @@ fn plan(context: &Context<'_>, scope: &Scope, import: Import) -> Result<Plan<Vec
                         value: Some(value.clone()),
                         kind: entry.kind,
                         description: entry.description.clone(),
+                        sharing: import.sharing.clone(),
                         ..SecretChange::default()
                     };
                     changed_meta(context, &old.entry.meta, &change)?
                 }
                 (_, None) => {
                     more += 1;
-                    new_meta(context, &new_secret(scope, entry, value))?
+                    new_meta(context, &new_secret(scope, entry, value, import.sharing.as_ref()))?
                 }
             };
             bytes += meta.value_bytes;
@@ -159,13 +162,14 @@ fn outcomes(context: &Context<'_>, scope: &Scope, import: &Import) -> Result<Vec
     if taken.is_empty() { Ok(outcomes) } else { Err(Error::SecretExists(taken)) }
 }
 
-fn new_secret(scope: &Scope, entry: &ImportEntry, value: &SecretValue) -> NewSecret {
+fn new_secret(scope: &Scope, entry: &ImportEntry, value: &SecretValue, sharing: Option<&SharedWith>) -> NewSecret {
+    let default = || (scope.kind() == ScopeKind::Organization).then_some(SharedWith::All);
     NewSecret {
         variable: entry.variable.clone(),
         value: value.clone(),
         kind: entry.kind.unwrap_or(Kind::Encrypted),
         description: entry.description.clone().unwrap_or_default(),
-        sharing: (scope.kind() == ScopeKind::Organization).then_some(SharedWith::All),
+        sharing: sharing.cloned().or_else(default),
         locked: false,
         clonable: true,
         allowed_hosts: Vec::new(),

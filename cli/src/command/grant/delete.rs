@@ -53,8 +53,8 @@ impl Delete {
                 let grants = grants(&client, &self.pattern, &self.grant).await?;
                 let is_it = |grant: &&Grant| grant.pattern == self.pattern && grant.permission == permission;
                 let found = grants.iter().find(is_it).ok_or_else(|| {
-                    let what = format!("{} has no grant of {permission} on {:?}", self.grant, self.pattern);
-                    Failure::not_found(what).hint(format!("coffer grant list --principal {}", self.grant))
+                    Failure::not_found("there is no such grant, or you may not take it")
+                        .hint("coffer grant list shows those that you may")
                 })?;
                 found.name.clone()
             }

@@ -10,10 +10,11 @@ use crate::{failure::Failure, print::Report, session::Session};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    #[command(alias = "add", alias = "give")]
     Create(create::Create),
     #[command(visible_alias = "ls")]
     List(list::List),
-    #[command(visible_alias = "rm")]
+    #[command(visible_alias = "rm", alias = "remove", alias = "revoke")]
     Delete(delete::Delete),
 }
 

@@ -69,7 +69,7 @@ impl Create {
             allow_in_instructions: self.allow_in_instructions,
         };
         let created = client.call(client.secrets().create_secret(request)).await.map_err(|error| {
-            let update = format!("to give it a new value: coffer secret update {} --value", self.secret);
+            let update = format!("to give it a new value: coffer secret set {}", self.secret);
             Failure::from(error).hint_if(Reason::SecretExists, update)
         })?;
         session.show(&SecretDetail::new(created))

@@ -13,7 +13,7 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
+    pub(crate) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let client = session.connect().await?;
         let request = GetSecretRequest { name: self.secret.to_string() };
         let secret = client.call(client.secrets().get_secret(request)).await?;

@@ -9,12 +9,14 @@ use coffer_proto::{
     v1::{ImportEntry, ImportSecretsRequest, SecretKind, import_secrets_request::Conflict},
 };
 
+use super::sharing::SharingOptions;
 use crate::{
     failure::Failure,
     input::{
         file,
-        import::{self, Variable},
+        import::{self, Reading, Variable},
         value::to_wire,
+        variable_name::Rename,
     },
     print::Report,
     session::Session,
@@ -24,13 +26,14 @@ use crate::{
 /// Import many secrets at once: all or none
 ///
 /// Reads a .env file: NAME=value lines, comments, an optional `export`, 'literal' and "escaped" values that may span
-/// lines. Nothing is expanded: `$HOME` stays `$HOME`. Or with --format json one object of strings.
+/// lines. Nothing is expanded: `$HOME` stays `$HOME`. Or with --format json one object of names and values; whole numbers,
+/// true and false are taken as they are written.
 #[derive(clap::Args)]
 pub(crate) struct Import {
     /// The scope to import into
     #[arg(value_parser = Scope::parse)]
     scope: Scope,
-    /// The file; otherwise stdin
+    /// The file; otherwise, and for `-`, stdin
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// What the file is
@@ -39,6 +42,12 @@ pub(crate) struct Import {
     /// Only show what would happen; sends names, not values. Fails if the import would
     #[arg(long)]
     preview: bool,
+    /// Read objects within the JSON object, too: {"db": {"host": …}} is the name db.host, to be renamed
+    #[arg(long)]
+    nested: bool,
+    /// Make names of variables of all names
+    #[arg(long, value_enum, value_name = "HOW")]
+    rename: Option<Rename>,
     /// What to do with names that exist
     #[arg(long, value_enum, default_value_t)]
     on_conflict: OnConflict,
@@ -48,6 +57,8 @@ pub(crate) struct Import {
     /// Leave out names without a value, which are mistakes otherwise
     #[arg(long)]
     skip_empty: bool,
+    #[command(flatten)]
+    sharing: SharingOptions,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -55,7 +66,7 @@ enum Format {
     /// NAME=value lines
     #[default]
     Dotenv,
-    /// One object of strings
+    /// One object
     Json,
 }
 
@@ -85,12 +96,16 @@ fn refusal(conflicts: usize) -> Option<Failure> {
 impl Import {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let (source, bytes) = match &self.file {
-            Some(path) => (path.display().to_string(), file::path(path, import::FILE_BYTES)?),
-            None => ("stdin".to_owned(), file::stdin(import::FILE_BYTES)?),
+            Some(path) if !file::is_stdin(path) => (path.display().to_string(), file::path(path, import::FILE_BYTES)?),
+            _ => ("stdin".to_owned(), file::stdin(import::FILE_BYTES)?),
         };
+        let reading = Reading { skip_empty: self.skip_empty, rename: self.rename, nested: self.nested };
         let (variables, notes) = match self.format {
-            Format::Dotenv => import::dotenv(&source, &bytes, self.skip_empty)?,
-            Format::Json => (import::json(&source, &bytes, self.skip_empty)?, Vec::new()),
+            Format::Dotenv if self.nested => {
+                return Err(Failure::usage("--nested is for objects: give --format json"));
+            }
+            Format::Dotenv => import::dotenv(&source, &bytes, reading)?,
+            Format::Json => import::json(&source, &bytes, reading)?,
         };
         let kind = if self.plain { SecretKind::Plain } else { SecretKind::Unspecified };
         let entry = |variable: &Variable| ImportEntry {
@@ -111,6 +126,7 @@ impl Import {
             entries: variables.iter().map(entry).collect(),
             conflict: conflict.into(),
             validate_only: self.preview,
+            sharing: self.sharing.chosen(&self.scope),
         };
         drop(variables);
         let client = session.connect().await?;

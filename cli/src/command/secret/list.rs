@@ -21,7 +21,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(super) async fn run(self, session: &Session) -> Result<Report, Failure> {
+    pub(crate) async fn run(self, session: &Session) -> Result<Report, Failure> {
         let client = session.connect().await?;
         let (secrets, more) = pages(self.limit.limit, async |page_size, page_token| {
             let request = ListSecretsRequest { parent: self.scope.to_string(), page_size, page_token };

@@ -10,7 +10,7 @@ use coffer_proto::{reason::Reason, token::TokenKind};
 use tokio::time::Instant;
 
 use super::file::TokenFile;
-use crate::{failure::Failure, print::Report, session::Session};
+use crate::{failure::Failure, new_file::is_stdout, print::Report, session::Session, view::Exchanged};
 
 /// How long a lost answer is asked for again.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,12 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// coffer-inject does this by itself.
 #[derive(clap::Args)]
 pub(crate) struct Exchange {
-    /// Write the session token to this file, readable by you alone
+    /// Write the session token to this file, readable by you alone; `-` is stdout
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Replace the file if it exists
-    #[arg(long)]
-    force: bool,
+    #[arg(long, alias = "force")]
+    replace: bool,
 }
 
 impl Exchange {
@@ -37,7 +37,8 @@ impl Exchange {
             return Err(Failure::usage("the token is no start token")
                 .hint("start tokens are issued with: coffer token issue WORKLOAD --single-use"));
         }
-        let file = TokenFile::reserve(&self.out, self.force)?;
+        let file = Some(&self.out).filter(|path| !is_stdout(path));
+        let file = file.map(|path| TokenFile::reserve(path, self.replace)).transpose()?;
         let exchanged =
             start::exchange(config, token, &Nonce::random()?, Instant::now() + PATIENCE, Policy::default()).await;
         let session_token = exchanged.map_err(|error| {
@@ -46,8 +47,13 @@ impl Exchange {
                 "a start token works once; if you did not use it, somebody else did: revoke what it gave them",
             )
         })?;
-        let place = file.path().display().to_string();
-        file.write(&session_token)?;
-        Ok(Report::default().note(format!("exchanged, written to {place}")))
+        match file {
+            None => session.show(&Exchanged { token: Some(session_token) }),
+            Some(file) => {
+                let place = file.path().display().to_string();
+                file.write(&session_token)?;
+                Ok(Report::default().note(format!("exchanged, written to {place}")))
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use coffer_proto::{
 use zeroize::Zeroizing;
 
 use super::file::TokenFile;
-use crate::{failure::Failure, print::Report, session::Session, view::Issued};
+use crate::{failure::Failure, new_file::is_stdout, print::Report, session::Session, view::Issued};
 
 /// Issue a token, on stdout or into a file
 #[derive(clap::Args)]
@@ -31,12 +31,12 @@ pub(crate) struct Issue {
     /// What it is for
     #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
-    /// Write it to this file, readable by you alone
+    /// Write it to this file, readable by you alone; `-` is stdout, as without it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Replace the file if it exists
-    #[arg(long, requires = "out")]
-    force: bool,
+    #[arg(long, alias = "force", requires = "out")]
+    replace: bool,
 }
 
 /// What names a workload is checked as one: that says why, where a principal's rule would only say what else there is.
@@ -62,7 +62,8 @@ impl Issue {
         let session_ttl = self.session_ttl.map(prost_types::Duration::try_from).transpose();
         let session_ttl = session_ttl.map_err(|_| Failure::usage("--session-ttl: too long"))?;
         // Before the token exists: a token that cannot be kept would be valid all the same.
-        let file = self.out.as_deref().map(|path| TokenFile::reserve(path, self.force)).transpose()?;
+        let file = self.out.as_deref().filter(|path| !is_stdout(path));
+        let file = file.map(|path| TokenFile::reserve(path, self.replace)).transpose()?;
         let client = session.connect().await?;
         let request = IssueTokenRequest {
             principal: self.principal.to_string(),

@@ -12,10 +12,12 @@ use crate::{failure::Failure, print::Report, session::Session};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    #[command(alias = "create", alias = "new")]
     Issue(issue::Issue),
     Exchange(exchange::Exchange),
     #[command(visible_alias = "ls")]
     List(list::List),
+    #[command(visible_alias = "rm", alias = "delete")]
     Revoke(revoke::Revoke),
 }
 

@@ -73,7 +73,7 @@ async fn an_accounts_owner_cannot_make_secrets_without_end() {
             description: None,
         };
         let entries = (0..limits::SCOPE_SECRETS).map(entry).collect();
-        let import = Import { entries, conflict: Conflict::Fail, validate_only: false };
+        let import = Import { entries, conflict: Conflict::Fail, validate_only: false, sharing: None };
         vault.import_secrets(&call, scope(&format!("accounts/alice/plugins/p{plugin}")), Ok(import))
     };
     let full = limits::ACCOUNT_SECRETS / limits::SCOPE_SECRETS;

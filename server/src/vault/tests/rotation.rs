@@ -52,7 +52,8 @@ async fn furnish(world: &World, vault: &Vault, large: u64) -> Ledger {
         };
         for first in (0..count).step_by(200) {
             let entries = (first..count.min(first + 200)).map(entry).collect();
-            let import = Import { entries, conflict: crate::vault::Conflict::Fail, validate_only: false };
+            let import =
+                Import { entries, conflict: crate::vault::Conflict::Fail, validate_only: false, sharing: None };
             vault.import_secrets(&call, scope(place), Ok(import)).await.expect("imported");
         }
         ledger.extend((0..count).map(|n| (format!("{place}/secrets/S{n}"), text(n))));

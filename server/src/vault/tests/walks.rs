@@ -91,7 +91,7 @@ async fn no_call_walks_over_more_than_a_bound_under_one_hold_of_the_lock() {
         kind: Some(Kind::Plain),
         description: None,
     }];
-    let import = Import { entries, conflict: crate::vault::Conflict::Fail, validate_only: false };
+    let import = Import { entries, conflict: crate::vault::Conflict::Fail, validate_only: false, sharing: None };
     at_most!(looks, vault.import_secrets(&user, place.clone(), Ok(import)));
     let changed = SecretChange { value: Some(super::world::value("w")), ..SecretChange::default() };
     let name = super::world::secret("projects/p0/secrets/A");

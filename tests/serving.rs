@@ -4,7 +4,8 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    process::{Command, Stdio},
+    path::Path,
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-use crate::harness::{Server, binary, secret, until, until_async};
+use crate::harness::{Server, binary, secret, text, until, until_async};
 
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.address().trim_start_matches("http://")).expect("connected");
@@ -177,35 +178,82 @@ async fn above_the_memory_ceiling_creates_are_refused_and_deletes_pass() {
     manager.secrets().create_secret(secret("projects/p", "AGAIN", &value)).await.expect("there is room again");
 }
 
+/// A server for development, and what it prints for a shell.
+struct Dev {
+    child: Child,
+    script: String,
+}
+
+impl Dev {
+    fn start(options: &[&str], home: &Path) -> Self {
+        let mut child = Command::new(binary("coffer-server"))
+            .args(["dev", "--listen", "127.0.0.1:0"])
+            .args(options)
+            .env_clear()
+            .env("TMPDIR", home)
+            .env("HOME", home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut script = String::new();
+        while !script.contains("web.token coffer-inject") {
+            script.push_str(&lines.next().expect("more to paste").expect("text"));
+            script.push('\n');
+        }
+        Self { child, script }
+    }
+
+    /// Runs what it prints, and then more.
+    fn paste(&self, more: &str) -> String {
+        let binaries = binary("coffer").parent().expect("a folder").to_owned();
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", binaries.display());
+        let script = format!("{}{more}", self.script);
+        let pasted =
+            Command::new("sh").args(["-eux", "-c", &script]).env_clear().env("PATH", path).output().expect("it runs");
+        assert!(pasted.status.success(), "{script}{}", String::from_utf8_lossy(&pasted.stderr));
+        String::from_utf8_lossy(&pasted.stdout).into_owned()
+    }
+
+    /// Ends it; returns what it said on stderr.
+    fn end(self) -> String {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a pid")).expect("not zero");
+        kill_process(pid, Signal::INT).expect("its own child");
+        let ended = self.child.wait_with_output().expect("its end");
+        assert_eq!(ended.status.code(), Some(0));
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    }
+}
+
 #[test]
 fn what_dev_prints_can_be_pasted_and_nothing_stays() {
-    let temporary = TempDir::new().expect("a directory");
-    let mut dev = Command::new(binary("coffer-server"))
-        .args(["dev", "--listen", "127.0.0.1:0"])
-        .env_clear()
-        .env("TMPDIR", temporary.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    let mut lines = BufReader::new(dev.stdout.take().expect("a pipe")).lines();
-    let mut script = String::new();
-    while !script.contains("web.token coffer-inject") {
-        script.push_str(&lines.next().expect("more to paste").expect("text"));
-        script.push('\n');
-    }
-    let binaries = binary("coffer").parent().expect("a folder").to_owned();
-    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", binaries.display());
-    let pasted =
-        Command::new("sh").args(["-eux", "-c", &script]).env_clear().env("PATH", path).output().expect("it runs");
-    assert!(pasted.status.success(), "{script}{}", String::from_utf8_lossy(&pasted.stderr));
-    let printed = String::from_utf8_lossy(&pasted.stdout);
+    let home = TempDir::new().expect("a directory");
+    let dev = Dev::start(&["--temporary"], home.path());
+    let printed = dev.paste("");
     let last = printed.lines().last().expect("a generated value");
     assert!(last.len() >= 32 && last.chars().all(|c| c.is_ascii_alphanumeric()), "{printed}");
+    let said = dev.end();
+    assert!(!said.contains(" INFO "), "its log is elsewhere: {said}");
+    assert!(fs::read_dir(home.path()).expect("readable").next().is_none(), "it left something behind");
+}
 
-    let pid = Pid::from_raw(dev.id().try_into().expect("a pid")).expect("not zero");
-    kill_process(pid, Signal::INT).expect("its own child");
-    assert_eq!(dev.wait().expect("its end").code(), Some(0));
-    assert!(fs::read_dir(temporary.path()).expect("readable").next().is_none(), "it left something behind");
+#[test]
+fn dev_goes_on_with_what_was_done_before() {
+    let home = TempDir::new().expect("a directory");
+    let dev = Dev::start(&[], home.path());
+    dev.paste("printf hunter2 | coffer secret set projects/mine/secrets/KEPT --plain");
+    let beside = Command::new(binary("coffer-server")).arg("dev").env_clear().env("HOME", home.path()).output();
+    let beside = text(&beside.expect("it runs"));
+    assert!(beside.contains("hint: is another `dev` running on it? --temporary or --data DIR"), "{beside}");
+    dev.end();
+    let kept = home.path().join(".local/share/coffer-dev");
+    assert!(fs::read_to_string(kept.join("server.log")).expect("its log").contains(" INFO "));
+    // Tokens of an earlier start may have ended: those of this one are new.
+    fs::write(kept.join("dev.token"), "cof_u_ended").expect("written");
+    let dev = Dev::start(&[], home.path());
+    let printed = dev.paste("coffer secret get projects/mine/secrets/KEPT");
+    assert!(printed.contains("hunter2"), "{printed}");
+    dev.end();
 }

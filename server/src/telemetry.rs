@@ -9,9 +9,10 @@ mod throttle;
 
 use std::{
     fmt::Debug,
+    fs::File,
     io::{self, IsTerminal as _, Write as _},
     panic,
-    sync::LazyLock,
+    sync::{LazyLock, Mutex},
     time::Instant,
 };
 
@@ -49,6 +50,11 @@ pub fn start(log: &Log, has_no_color: bool) {
     let has_color = !has_no_color && io::stderr().is_terminal();
     // An error says that it has started already.
     let _ = tracing::subscriber::set_global_default(subscriber(log, has_color, io::stderr, &THROTTLE));
+}
+
+/// The same into a file, without colour.
+pub(crate) fn start_in(log: &Log, file: File) {
+    let _ = tracing::subscriber::set_global_default(subscriber(log, false, Mutex::new(file), &THROTTLE));
 }
 
 fn subscriber<W>(

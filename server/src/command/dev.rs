@@ -1,10 +1,11 @@
-//! `coffer-server dev`: a throw-away server to try things with.
+//! `coffer-server dev`: a server to try things with, on one's own machine.
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    net::TcpListener,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -13,28 +14,38 @@ use coffer_proto::{name::Principal, token::Token};
 use super::{
     Failure,
     init::{NewKey, NewStore},
-    print, provision,
+    operator, print, provision,
     run::raise_descriptor_limit,
-    signals, start_logging,
+    signals,
     token::Outlet,
 };
 use crate::{
-    config::{self, Flags},
+    config::{self, Config, Flags},
     process,
     server::Server,
+    telemetry,
 };
 
 /// Who the newcomer is.
 const OWNER: &str = "users/dev";
+/// Where `coffer` and `coffer-inject` look for a server.
+const LISTEN_DEFAULT: &str = "127.0.0.1:7470";
+/// Where there is a server already.
+const LISTEN_FREE: &str = "127.0.0.1:0";
+/// Below a user's directory for data of programs.
+const DIRECTORY: &str = "coffer-dev";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Dev {
-    /// Where to listen; may be repeated [default: a free port of 127.0.0.1]
+    /// Where to listen; may be repeated [default: 127.0.0.1:7470, and a free port if that is taken]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
-    /// Keep everything in this directory, for the next `dev --data`, rather than in a temporary one
+    /// Keep everything in this directory, for the next `dev` [default: ~/.local/share/coffer-dev, or below XDG_DATA_HOME]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Keep nothing: everything is in a temporary directory, which goes with the server
+    #[arg(long, conflicts_with = "data")]
+    temporary: bool,
 }
 
 /// What lies in the directory of a `dev` server.
@@ -45,30 +56,38 @@ struct Home {
 
 impl Dev {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let home = match &self.data {
-            Some(path) => Home { path: path.clone(), is_temporary: false },
+        let kept =
+            if self.temporary { None } else { self.data.clone().or_else(|| directory(|name| std::env::var_os(name))) };
+        let home = match kept {
+            Some(path) => Home { path, is_temporary: false },
             None => Home::temporary().map_err(|error| Failure::new(format!("temporary directory: {error}")))?,
         };
         let home_path = std::path::absolute(&home.path).map_err(Failure::new)?;
         let files = Files::below(&home_path);
         files.refuse_other_directories()?;
         let config = config::load(&self.flags(&files)?, std::iter::empty::<(OsString, OsString)>())?;
-        start_logging(&config.log);
+        DirBuilder::new().recursive(true).mode(0o700).create(&files.home).map_err(Failure::new)?;
         let signals = signals::handle(signals::Hangup::End).map_err(Failure::new)?;
         raise_descriptor_limit();
-        process::guard().log();
-        let operator = if files.store.exists() { None } else { Some(files.create().await?) };
+        let guard = process::guard();
+        let is_new = !files.store.exists();
+        let operator = if is_new { files.create().await? } else { files.renew(&config).await? };
+        // Not before: another `dev` may be writing it.
+        telemetry::start_in(&config.log, files.log().map_err(|error| Failure::new(format!("log: {error}")))?);
+        guard.log();
         let server = Server::open(config).await?;
-        if let Some(operator) = operator {
-            let outlets = (Outlet::open(Some(&files.injector_token))?, Outlet::open(Some(&files.starter_token))?);
-            let tokens = provision::provision(server.routes(), &operator, OWNER).await?;
-            outlets.0.write_text(&tokens.injector)?;
-            outlets.1.write_text(&tokens.starter)?;
-        }
+        let tokens = provision::provision(server.routes(), &operator, OWNER).await?;
+        renewed(&files.injector_token)?.write_text(&tokens.injector)?;
+        renewed(&files.starter_token)?.write_text(&tokens.starter)?;
         let bound = server.bind().await?;
-        let fate = if home.is_temporary { "everything is gone then" } else { "everything is kept" };
-        print::note(&format!("a server for development; Ctrl-C ends it, and {fate}. Paste into another terminal:\n"));
-        print::data(&files.welcome(&bound.addresses)).map_err(|error| Failure::new(format!("stdout: {error}")))?;
+        let (home_path, log) = (files.home.display(), files.log.display());
+        let fate =
+            if home.is_temporary { "everything is gone then".to_owned() } else { format!("{home_path} is kept") };
+        print::note(&format!(
+            "a server for development; Ctrl-C ends it, and {fate}. Its log is {log}. Paste into another terminal:\n"
+        ));
+        print::data(&files.welcome(&bound.addresses, is_new))
+            .map_err(|error| Failure::new(format!("stdout: {error}")))?;
         bound.run(signals).await?;
         Ok(())
     }
@@ -78,7 +97,7 @@ impl Dev {
             let path = path.to_owned().into_os_string().into_string();
             path.map_err(|_| Failure::usage(vec!["--data must be UTF-8".to_owned()]))
         };
-        let listen = if self.listen.is_empty() { vec!["127.0.0.1:0".to_owned()] } else { self.listen.clone() };
+        let listen = if self.listen.is_empty() { vec![default_listen().to_owned()] } else { self.listen.clone() };
         Ok(Flags {
             data: Some(text(&files.store)?),
             key_file: Some(text(&files.key)?),
@@ -95,6 +114,8 @@ struct Files {
     store: PathBuf,
     key: PathBuf,
     audit: PathBuf,
+    /// Of this start only, so that it does not grow from one to the next.
+    log: PathBuf,
     owner_token: PathBuf,
     injector_token: PathBuf,
     starter_token: PathBuf,
@@ -109,6 +130,7 @@ impl Files {
             store: home.join("store"),
             key: home.join("root.key"),
             audit: home.join("audit.jsonl"),
+            log: home.join("server.log"),
             owner_token: home.join("dev.token"),
             injector_token: home.join("inject.token"),
             starter_token: home.join("starter.token"),
@@ -144,17 +166,34 @@ impl Files {
         Ok(token)
     }
 
+    /// New tokens at every start, because those of an earlier one end.
+    async fn renew(&self, config: &Config) -> Result<Token, Failure> {
+        let owner = Principal::parse(OWNER).map_err(|_| Failure::new(format!("{OWNER} is no principal")))?;
+        let admitted = operator::admit(&config.store, &config.key, &self.audit, &owner).await;
+        let token = admitted.map_err(|error| {
+            operator::failure(error)
+                .hint("is another `dev` running on it? --temporary or --data DIR starts one beside it")
+        })?;
+        renewed(&self.owner_token)?.write(&token)?;
+        Ok(token)
+    }
+
+    fn log(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.log)
+    }
+
     /// Lines for a shell. No comments: interactive zsh does not know them.
-    fn welcome(&self, addresses: &[String]) -> String {
+    fn welcome(&self, addresses: &[String], is_new: bool) -> String {
+        let grant = if is_new { "coffer grant create users/ann secrets:read accounts/demo\n" } else { "" };
         let address = addresses.first().map_or("", String::as_str);
         let (owner, injector) = (quoted(&self.owner_token), quoted(&self.injector_token));
         let (starter, workload) = (quoted(&self.starter_token), quoted(&self.workload_token));
         format!(
             "export COFFER_ADDRESS={}\n\
              export COFFER_TOKEN_FILE={owner}\n\
-             coffer secret create accounts/demo/secrets/DB_PASSWORD --generate\n\
+             coffer secret set accounts/demo/secrets/DB_PASSWORD --generate\n\
              coffer secret list accounts/demo\n\
-             coffer grant create users/ann secrets:read accounts/demo\n\
+             {grant}\
              COFFER_TOKEN_FILE={injector} coffer-inject --workload accounts/demo/servers/web -- printenv DB_PASSWORD\n\
              COFFER_TOKEN_FILE={starter} coffer token issue accounts/demo/servers/web --ttl 1h --out {workload} --replace\n\
              COFFER_TOKEN_FILE={workload} coffer-inject -- printenv DB_PASSWORD\n",
@@ -181,6 +220,28 @@ impl Drop for Home {
         {
             print::note(&format!("warning: {} is not removed: {error}", self.path.display()));
         }
+    }
+}
+
+/// The address that clients expect, unless somebody has it.
+fn default_listen() -> &'static str {
+    if TcpListener::bind(LISTEN_DEFAULT).is_ok() { LISTEN_DEFAULT } else { LISTEN_FREE }
+}
+
+/// Where data of programs belongs (XDG Base Directory Specification, 0.8): a relative XDG_DATA_HOME counts as none.
+fn directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
+    Some(data.join(DIRECTORY))
+}
+
+/// A place for a new token where an older one may be.
+fn renewed(path: &Path) -> Result<Outlet, Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::new(format!("{}: {error}", path.display())))
+        }
+        _ => Outlet::open(Some(path)),
     }
 }
 
@@ -216,7 +277,7 @@ mod tests {
         };
         let before = names();
         let refuse = || Files::below(&home).refuse_other_directories();
-        let dev = Dev { listen: Vec::new(), data: Some(home.clone()) };
+        let dev = Dev { listen: Vec::new(), data: Some(home.clone()), temporary: false };
         let ended = tokio::time::timeout(std::time::Duration::from_secs(20), dev.run()).await;
         let failure = ended.expect("it serves nothing").expect_err("the store of another");
         assert!(failure.errors[0].ends_with("data is not a directory of `dev`"), "{failure:?}");
@@ -230,6 +291,21 @@ mod tests {
         refuse().expect("an empty one");
         Files::below(&home).create().await.map(drop).expect("made");
         refuse().expect("its own");
+    }
+
+    #[test]
+    fn the_default_directory_is_where_data_of_programs_belongs() {
+        let of = |data: &str, home: &str| {
+            directory(|name| match name {
+                "XDG_DATA_HOME" if !data.is_empty() => Some(data.into()),
+                "HOME" if !home.is_empty() => Some(home.into()),
+                _ => None,
+            })
+        };
+        assert_eq!(of("", "/home/ann"), Some("/home/ann/.local/share/coffer-dev".into()));
+        assert_eq!(of("/data", "/home/ann"), Some("/data/coffer-dev".into()));
+        assert_eq!(of("data", "/home/ann"), Some("/home/ann/.local/share/coffer-dev".into()));
+        assert_eq!(of("", ""), None);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Operator {
 }
 
 /// Makes `operator` an operator, unless it is one, and issues it a token.
-async fn admit(
+pub(super) async fn admit(
     store: &StoreSetting,
     key: &KeySetting,
     audit_file: &Path,
@@ -69,7 +69,7 @@ async fn admit(
     Ok(token)
 }
 
-fn failure(error: server::Error) -> Failure {
+pub(super) fn failure(error: server::Error) -> Failure {
     let is_in_use = matches!(error, server::Error::Store(OpenError::InUse(_)));
     let failure = Failure::from(error);
     if is_in_use {

@@ -32,8 +32,21 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "access", "api", "audit", "clock", "config", "draft", "identity", "process", "record", "seal", "serve",
-            "store", "vault", "view",
+            "access",
+            "api",
+            "audit",
+            "clock",
+            "config",
+            "draft",
+            "identity",
+            "process",
+            "record",
+            "seal",
+            "serve",
+            "store",
+            "telemetry",
+            "vault",
+            "view",
         ],
     ),
     (

@@ -241,3 +241,21 @@ fn a_full_disk_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: stdout: "));
 }
+
+#[test]
+fn a_shell_takes_the_completions_and_completes_verbs() {
+    let script = format!(
+        "source <({coffer} completions bash) && complete -p coffer && \
+         COMP_WORDS=(coffer secret cl) COMP_CWORD=2 && _coffer coffer cl secret && echo \"${{COMPREPLY[@]}}\"",
+        coffer = env!("CARGO_BIN_EXE_coffer")
+    );
+    let output = Command::new("bash").args(["--norc", "-c", &script]).output().expect("this test needs bash");
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(output.status.success(), "{stderr}");
+    assert!(stdout.lines().last().is_some_and(|line| line.split(' ').any(|word| word == "clone")), "{stdout}{stderr}");
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_coffer")).args(["completions", shell]).env_clear().output();
+        let output = output.expect("the binary starts");
+        assert!(output.status.success() && output.stdout.len() > 1000, "{shell}");
+    }
+}

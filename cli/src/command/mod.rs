@@ -2,6 +2,7 @@
 //! connection that stays silent while somebody types.
 
 mod access;
+mod completions;
 mod elsewhere;
 mod environment;
 mod grant;
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Key(key::Command),
     Status(status::Status),
     Whoami(whoami::Whoami),
+    #[command(alias = "completion")]
+    Completions(completions::Completions),
     /// The same as secret list
     #[command(hide = true)]
     Ls(secret::List),
@@ -106,6 +109,7 @@ impl Command {
             Command::Key(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
             Command::Whoami(command) => command.run(session).await,
+            Command::Completions(command) => Ok(command.run()),
             Command::Ls(command) => command.run(session).await,
             Command::Get(command) => command.run(session).await,
             Command::Set(command) => command.run(session).await,

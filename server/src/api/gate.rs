@@ -16,11 +16,11 @@ use tonic::{body::Body, server::NamedService};
 use tower::Service;
 
 use super::{
-    status,
+    answers, status,
     turns::{Lanes, Principals, Turn},
 };
 use crate::{
-    serve::{PeerInfo, UntilTaken},
+    serve::{AnswerCeiling, AnswerRoom, PeerInfo, UntilTaken},
     vault::{Call, Error, Vault},
 };
 
@@ -66,8 +66,8 @@ pub(super) const METHODS: &[&str] = &[
     "coffer.v1.Workloads/FetchEnvironment",
     "coffer.v1.Workloads/WatchEnvironment",
 ];
-const IMPORT: &str = "coffer.v1.Imports/ImportSecrets";
-const REDACT: &str = "coffer.v1.Redactions/RedactText";
+pub(super) const IMPORT: &str = "coffer.v1.Imports/ImportSecrets";
+pub(super) const REDACT: &str = "coffer.v1.Redactions/RedactText";
 const REDACT_STREAM: &str = "coffer.v1.Redactions/RedactStream";
 /// Those whose answer goes on: they are counted apart, and few of one principal.
 const STREAMS: &[&str] = &[
@@ -85,6 +85,8 @@ pub(super) struct Guard {
     vault: Vault,
     principals: Arc<Principals>,
     streams: Arc<Principals>,
+    /// What the answers of all may take of memory.
+    answers: Arc<AnswerCeiling>,
     imports: Places,
     redactions: Places,
 }
@@ -110,8 +112,9 @@ impl Guard {
     pub(super) fn new(vault: Vault) -> Self {
         Self {
             vault,
-            principals: Arc::new(Principals::new(limits::PRINCIPAL_CALLS)),
-            streams: Arc::new(Principals::new(limits::PRINCIPAL_STREAMS)),
+            principals: Arc::new(Principals::new(limits::PRINCIPAL_CALLS, answers::PRINCIPAL_BYTES)),
+            streams: Arc::new(Principals::new(limits::PRINCIPAL_STREAMS, answers::PRINCIPAL_BYTES)),
+            answers: AnswerCeiling::new(answers::ALL_BYTES),
             imports: Places::new(limits::PRINCIPAL_IMPORTS, limits::IMPORTS_AT_ONCE),
             redactions: Places::new(REDACTIONS_READ_OF_PRINCIPAL, REDACTIONS_READ_AT_ONCE),
         }
@@ -133,10 +136,17 @@ impl Guard {
         Ok((principal, turn.ok_or(Error::Overloaded(most))?))
     }
 
-    /// What a call holds while it is served.
-    async fn enter(&self, method: &str, call: &Call, peer: Option<&PeerInfo>) -> Result<(Turn, Option<Place>), Error> {
+    /// What a call holds while it is served, and until its answer is taken.
+    async fn enter(&self, method: &str, call: &Call, peer: Option<&PeerInfo>) -> Result<(Held, Option<Place>), Error> {
         let (principal, turn) = self.admit(method, call, peer).await?;
-        Ok((turn, self.place(method, call, principal).await?))
+        // The place first: it is free again when the answer is made, and room only when the answer is taken.
+        let place = self.place(method, call, principal).await?;
+        let room = if STREAMS.contains(&method) {
+            None
+        } else {
+            Some(answers::room(method, &[&turn.answers, &self.answers]).await?)
+        };
+        Ok(((turn, room), place))
     }
 
     /// A place for a method whose messages are large; the others need none.
@@ -155,6 +165,9 @@ impl Guard {
         places.take(principal).await.map(Some)
     }
 }
+
+/// What a call holds until its answer is taken.
+type Held = (Turn, Option<AnswerRoom>);
 
 /// Texts to redact that are read or worked on at once: 4 MiB each, and as much for the answer.
 const REDACTIONS_READ_AT_ONCE: usize = 4 * limits::REDACTIONS_AT_ONCE;
@@ -224,10 +237,10 @@ where
             };
             let stale = call.staleness();
             let mut response = match guard.enter(method, &call, peer.as_ref()).await {
-                Ok((turn, _place)) => {
+                Ok(((turn, room), _place)) => {
                     request.extensions_mut().insert(call);
                     let mut response = inner.call(request).await?;
-                    response.extensions_mut().insert(UntilTaken::hold(turn));
+                    response.extensions_mut().insert(UntilTaken::hold(turn, room));
                     response
                 }
                 Err(error) => status::of(error).into_http(),
@@ -343,6 +356,29 @@ mod tests {
         assert_eq!(call().await.0, tonic::Code::ResourceExhausted);
         untaken.pop();
         assert_eq!(call().await.0, tonic::Code::Ok);
+    }
+
+    #[tokio::test]
+    async fn large_answers_wait_for_room_until_others_are_taken() {
+        let world = World::new().await;
+        let vault = world.vault().await;
+        world.grant(&vault, "services/s", Permission::WorkloadsIssue, "projects/p").await;
+        let token = world.issue(&vault, "services/s", "projects/p/servers/s").await.expect("issued");
+        let mut routes = routes_of(vault);
+        let mut call = async || {
+            let mut request = unfinished("/coffer.v1.Workloads/FetchEnvironment", Some(token.expose()));
+            *request.body_mut() = Body::new(Full::from(vec![0; 5]).map_err(|never| match never {}));
+            timeout(Duration::from_secs(1), routes.call(request)).await.ok()
+        };
+        let mut untaken = Vec::new();
+        while untaken.len() < limits::PRINCIPAL_CALLS
+            && let Some(answer) = call().await
+        {
+            untaken.push(answer);
+        }
+        assert_eq!(untaken.len(), 64, "of 512 KiB at most each, as far as is known");
+        untaken.pop();
+        assert!(call().await.is_some());
     }
 
     #[tokio::test]

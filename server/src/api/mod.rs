@@ -1,6 +1,7 @@
 //! The gRPC services: wire messages in, types of the vault out, errors as statuses. One file a service.
 
 mod access;
+mod answers;
 mod convert;
 mod declarations;
 mod gate;

@@ -7,11 +7,21 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+use crate::serve::AnswerCeiling;
+
 /// How many calls each principal has under way, and may have.
 #[derive(Debug)]
 pub(super) struct Principals {
-    counts: Mutex<HashMap<String, usize>>,
+    under_way: Mutex<HashMap<String, UnderWay>>,
     most: usize,
+    answer_bytes: u64,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    calls: usize,
+    /// What its answers may take of memory.
+    answers: Arc<AnswerCeiling>,
 }
 
 /// One call of a principal; ends when dropped.
@@ -19,31 +29,35 @@ pub(super) struct Principals {
 pub(super) struct Turn {
     principals: Arc<Principals>,
     principal: String,
+    /// What the principal's answers may take of memory.
+    pub(super) answers: Arc<AnswerCeiling>,
 }
 
 impl Principals {
-    pub(super) fn new(most: usize) -> Self {
-        Self { counts: Mutex::default(), most }
+    /// So many calls at once, and so many bytes of answers that are not taken.
+    pub(super) fn new(most: usize, answer_bytes: u64) -> Self {
+        Self { under_way: Mutex::default(), most, answer_bytes }
     }
 
     pub(super) fn take(self: &Arc<Self>, principal: String) -> Option<Turn> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(principal.clone()).or_default();
-        if *count == self.most {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || UnderWay { calls: 0, answers: AnswerCeiling::new(self.answer_bytes) };
+        let of = under_way.entry(principal.clone()).or_insert_with(new);
+        if of.calls == self.most {
             return None;
         }
-        *count += 1;
-        Some(Turn { principals: self.clone(), principal })
+        of.calls += 1;
+        Some(Turn { principals: self.clone(), principal, answers: Arc::clone(&of.answers) })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut counts = self.principals.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.principal) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.principal);
+        let mut under_way = self.principals.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of) = under_way.get_mut(&self.principal) {
+            of.calls -= 1;
+            if of.calls == 0 {
+                under_way.remove(&self.principal);
             }
         }
     }
@@ -80,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_principal_has_so_many_calls_at_once_and_no_more() {
-        let principals = Arc::new(Principals::new(3));
+        let principals = Arc::new(Principals::new(3, 1));
         let take = |name: &str| principals.take(name.to_owned());
         let mut turns: Vec<_> = (0..3).map(|_| take("users/a").expect("a turn")).collect();
         assert!(take("users/a").is_none());
@@ -88,7 +102,7 @@ mod tests {
         turns.pop();
         assert!(take("users/a").is_some());
         turns.clear();
-        assert!(principals.counts.lock().expect("no panic before").is_empty(), "nobody is remembered");
+        assert!(principals.under_way.lock().expect("no panic before").is_empty(), "nobody is remembered");
     }
 
     #[tokio::test]

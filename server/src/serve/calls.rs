@@ -24,6 +24,7 @@ use super::{
     Limits, PeerInfo,
     activity::OpenCall,
     admission::{Admission, Slot},
+    answers::AnswerRoom,
     deadline,
     methods::{Kind, Methods},
     taken::{Taken, Untaken},
@@ -151,7 +152,7 @@ impl CallsLayer {
         if let Some(taken) = taken.clone() {
             request.extensions_mut().insert(taken);
         }
-        let mut hold = Hold { call, _place: place, _more: None };
+        let mut hold = Hold { call, _place: place, more: None };
         let is_streaming = self.methods.is_streaming(request.uri().path());
         // Called within the future, so that a panic of `call` itself is caught too.
         let work = pin!(async move { inner.call(request).await });
@@ -161,7 +162,7 @@ impl CallsLayer {
             Ok(None) => internal().into_http(),
             Err(_) => Status::deadline_exceeded("the call took too long").into_http(),
         };
-        hold._more = response.extensions_mut().remove::<UntilTaken>();
+        hold.more = response.extensions_mut().remove::<UntilTaken>();
         if !is_streaming {
             hold.call.iter().for_each(|call| call.answers());
         }
@@ -172,14 +173,16 @@ impl CallsLayer {
 /// Put into a response's extensions by a service, it is dropped once the peer has taken the whole answer, or the answer is
 /// given up.
 #[derive(Clone)]
-pub struct UntilTaken(
-    #[allow(dead_code, reason = "dropping it is all that is done with it")] Arc<dyn Any + Send + Sync>,
-);
+pub struct UntilTaken {
+    #[allow(dead_code, reason = "dropping it is all that is done with it")]
+    what: Arc<dyn Any + Send + Sync>,
+    room: Option<Arc<AnswerRoom>>,
+}
 
 impl UntilTaken {
-    /// Holds this until then.
-    pub fn hold(what: impl Any + Send + Sync) -> Self {
-        Self(Arc::new(what))
+    /// Holds this until then. Of a single answer, also its room.
+    pub fn hold(what: impl Any + Send + Sync, room: Option<AnswerRoom>) -> Self {
+        Self { what: Arc::new(what), room: room.map(Arc::new) }
     }
 }
 
@@ -187,7 +190,13 @@ impl UntilTaken {
 struct Hold {
     call: Option<Arc<OpenCall>>,
     _place: Slot,
-    _more: Option<UntilTaken>,
+    more: Option<UntilTaken>,
+}
+
+impl Hold {
+    fn room(&self) -> Option<&AnswerRoom> {
+        self.more.as_ref().and_then(|more| more.room.as_deref())
+    }
 }
 
 /// A part of an answer. It lies in HTTP/2's buffers until the peer has room for it, long after its body has ended.
@@ -209,6 +218,7 @@ fn held(response: Response<Body>, hold: Hold, taken: Option<Taken>) -> Response<
     response.map(|body| {
         Body::new(body.map_frame(move |frame| {
             frame.map_data(|bytes| {
+                hold.room().into_iter().for_each(|room| room.is(bytes.len() as u64));
                 let _untaken = taken.as_ref().map(Taken::part);
                 Bytes::from_owner(Part { bytes, _untaken, _hold: Arc::clone(&hold) })
             })
@@ -251,7 +261,7 @@ mod tests {
 
     use tower::{ServiceExt as _, service_fn};
 
-    use super::*;
+    use super::{super::answers::AnswerCeiling, *};
 
     async fn status(layer: CallsLayer, path: &'static str) -> Status {
         let service = service_fn(|request: Request<Body>| async move {
@@ -314,6 +324,31 @@ mod tests {
         assert_eq!(status(layer.clone(), "/good").await.code(), Code::ResourceExhausted);
         drop(frame);
         assert_eq!(status(layer, "/good").await.code(), Code::Ok);
+    }
+
+    #[tokio::test]
+    async fn room_of_an_answer_is_what_it_has_until_its_last_byte_is_dropped() {
+        let ceiling = AnswerCeiling::new(100);
+        let of_answer = ceiling.clone();
+        let answers = service_fn(move |_: Request<Body>| {
+            let ceiling = of_answer.clone();
+            async move {
+                let room = AnswerRoom::take(&[&ceiling], 60).await;
+                let mut response =
+                    Response::new(Body::new(http_body_util::Full::new(Bytes::from_static(b"an answer"))));
+                response.extensions_mut().insert(UntilTaken::hold((), Some(room)));
+                Ok(response)
+            }
+        });
+        let response = layer(1).layer(answers).oneshot(Request::new(Body::empty())).await;
+        let mut body = response.unwrap_or_else(|never| match never {}).into_body();
+        let has_room = async |bytes| timeout(Duration::ZERO, AnswerRoom::take(&[&ceiling], bytes)).await.is_ok();
+        assert!(has_room(40).await && !has_room(41).await, "it is not known how large it is");
+        let frame = body.frame().await.expect("a frame").expect("no error");
+        drop(body);
+        assert!(has_room(91).await && !has_room(92).await, "it has nine bytes");
+        drop(frame);
+        assert!(has_room(100).await);
     }
 
     const STREAM: &str = "/coffer.v1.Workloads/WatchEnvironment";

@@ -13,9 +13,9 @@
 //! | header lists, endless CONTINUATION (CVE-2024-2758) | [`HEADER_LIST_BYTES_MAX`], and as many frames as that takes |
 //! | a larger table for header compression | h2 stays at 4 KiB each way whatever a peer asks for (RFC 7541, 4.2) |
 //! | bodies that nobody reads, in frames of any size | [`CONNECTION_WINDOW_BYTES`], [`STREAM_WINDOW_BYTES`]; empty and small frames are counted (h2: 100; half a window) |
-//! | answers that are not taken | [`SEND_BUFFER_BYTES`] of each stream, [`Limits::answer`], [`Limits::slow_reader`] |
+//! | answers that are not taken | [`SEND_BUFFER_BYTES`] of each stream, [`super::AnswerRoom`] of each principal and of all, [`Limits::answer`], [`Limits::slow_reader`] |
 //! | nothing at all | [`KEEPALIVE_INTERVAL`], [`KEEPALIVE_TIMEOUT`], [`Limits::idle`] |
-//! | lines in the log | [`crate::telemetry`] |
+//! | lines in the log | the throttle of `telemetry` |
 
 use std::time::Duration;
 

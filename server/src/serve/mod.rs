@@ -7,6 +7,7 @@
 mod accept;
 mod activity;
 mod admission;
+mod answers;
 mod calls;
 mod certificates;
 mod connection;
@@ -38,6 +39,7 @@ use self::{
     slots::ConnectionSlots,
 };
 
+pub use answers::{AnswerCeiling, AnswerRoom};
 pub use calls::UntilTaken;
 pub use certificates::{Certificates, CertificatesError};
 pub use connection::PeerInfo;

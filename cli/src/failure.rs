@@ -158,6 +158,7 @@ impl From<coffer_client::Error> for Failure {
         };
         let fields = error.fields().iter().map(|(field, _)| field.as_str());
         let message = fields.fold(error.to_string(), |message, field| argument::in_message(&message, field));
+        let message = argument::in_text(&message);
         Self { message, hint: hint.map(str::to_owned), exit, reason: error.reason() }
     }
 }

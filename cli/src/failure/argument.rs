@@ -9,7 +9,9 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("destination", "DESTINATION"),
     ("destination_host", "--host"),
     ("entries", "the file"),
-    ("environment_revision", "--since"),
+    ("dry_run", "--dry-run"),
+    ("environment_revision", "--revision"),
+    ("force", "--force"),
     ("if_revision_not", "--if-revision-not"),
     ("names", "SECRET"),
     ("page_size", "--limit"),
@@ -17,16 +19,41 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("pattern", "PATTERN"),
     ("permission", "PERMISSION"),
     ("principal", "PRINCIPAL"),
+    ("replace", "--replace"),
     ("resource", "RESOURCE"),
+    ("restart_required", "--restart-required"),
+    ("scope", "SCOPE"),
     ("secret_id", "NAME"),
     ("session_ttl", "--session-ttl"),
     ("sharing", "--share-with"),
+    ("single_use", "--single-use"),
     ("sink", "--sink"),
+    ("stale_days", "--stale-days"),
     ("texts", "the text"),
     ("ttl", "--ttl"),
+    ("uid", "--uid"),
+    ("unused_days", "--unused-days"),
+    ("validate_only", "--preview"),
     ("variables", "the variables"),
     ("workload", "WORKLOAD"),
 ];
+
+/// The message with arguments' names where it says those of fields that no other word looks like: those with `_`.
+pub(super) fn in_text(message: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    while !rest.is_empty() {
+        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let known = ARGUMENTS.iter().find(|(field, _)| field.contains('_') && *field == word);
+        text.push_str(known.map_or(word, |(_, argument)| argument));
+        let other = after.find(is_word).unwrap_or(after.len());
+        text.push_str(&after[..other]);
+        rest = &after[other..];
+    }
+    text
+}
 
 /// The message with the argument's name where it says a field's.
 pub(super) fn in_message(message: &str, field: &str) -> String {
@@ -58,6 +85,53 @@ fn name(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_name_arguments_and_leave_names_alone() {
+        for (message, expected) in [
+            ("not allowed for this destination_host: KEY", "not allowed for this --host: KEY"),
+            ("secret_id, ttl", "NAME, ttl"),
+            ("there is no projects/secret_id", "there is no projects/secret_id"),
+            ("größe: secret_id", "größe: NAME"),
+            ("", ""),
+        ] {
+            assert_eq!(in_text(message), expected);
+        }
+    }
+
+    /// Fields that are called in messages as a person knows them, or that nobody gives on a command line.
+    const ALIKE: &[&str] = &[
+        "etag",
+        "name",
+        "nonce",
+        "page_token",
+        "part",
+        "kind",
+        "keys",
+        "permissions",
+        "start",
+        "value",
+        "locked",
+        "clonable",
+    ];
+
+    #[test]
+    fn every_field_of_a_request_has_a_name_for_people() {
+        use prost::Message as _;
+        let files = prost_types::FileDescriptorSet::decode(coffer_proto::FILE_DESCRIPTOR_SET).expect("compiled in");
+        let messages =
+            files.file.iter().filter(|file| file.package() == "coffer.v1").flat_map(|file| &file.message_type);
+        let mut unnamed = Vec::new();
+        for message in messages.filter(|message| message.name().ends_with("Request")) {
+            for field in &message.field {
+                let field = field.name();
+                if name(field) == field && !ALIKE.contains(&field) {
+                    unnamed.push(format!("{}.{field}", message.name()));
+                }
+            }
+        }
+        assert!(unnamed.is_empty(), "{unnamed:#?}");
+    }
 
     #[test]
     fn messages_name_what_a_person_wrote() {

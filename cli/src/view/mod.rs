@@ -87,3 +87,28 @@ fn fields(lines: &[(&str, String)]) -> String {
 fn when_and_who(time: Option<&str>, who: &str) -> String {
     format!("{} UTC by {who}", crate::print::time::short(time))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    /// Columns that may be cut: nothing that is given to another command.
+    const TEXTS: [&str; 2] = ["VALUE", "DESCRIPTION"];
+
+    #[test]
+    fn only_texts_are_ever_cut_in_a_table() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/view");
+        let mut cut = 0;
+        for entry in fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("readable").path();
+            let text = fs::read_to_string(&path).expect("readable");
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for column in code.split("cut(\"").skip(1) {
+                let column = column.split('"').next().unwrap_or_default();
+                assert!(TEXTS.contains(&column), "{}: {column} is cut", path.display());
+                cut += 1;
+            }
+        }
+        assert!(cut >= 4, "{cut}");
+    }
+}

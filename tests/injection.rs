@@ -142,6 +142,23 @@ async fn exit_codes_say_what_was_wrong() {
 }
 
 #[tokio::test]
+async fn a_token_that_others_can_read_is_refused() {
+    let (server, _, token) = stage().await;
+    let open = server.home().join("open.token");
+    std::fs::write(&open, &token).expect("written");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).expect("set");
+    let open = open.to_str().expect("text");
+    for tool in [
+        server.inject(&token).args(["--token-file", open, "--timeout", "1s", "--", "echo", "started"]),
+        server.cli(&token).args(["environment", "fetch", "--token-file", open]),
+    ] {
+        let refused = tool.run();
+        assert_eq!((refused.code, refused.stdout.is_empty()), (Some(77), true), "{}", refused.stderr);
+        assert!(refused.stderr.contains("others can read it (mode 0644): chmod 600"), "{}", refused.stderr);
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_token_starts_nothing() {
     let (server, manager, token) = stage().await;
     put(&manager, "KEY", "v").await;

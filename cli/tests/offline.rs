@@ -103,6 +103,11 @@ const CASES: &[Case] = &[
     case(&["audit", "show", "--since", "2h"], 64, &["coffer-server audit show"]),
     case(&["secrets", "lst", "projects/p"], 64, &["similar subcommands exist: 'ls', 'list'"]),
     case(&["secret", "set", NAME, SECRET], 64, &["error: a value cannot be given on the command line\nhint: "]),
+    case(
+        &["secret", "set", "projects/p/secrets/LD_PRELOAD"],
+        64,
+        &["error: LD_PRELOAD: is reserved, because it would"],
+    ),
     // `-` is stdin or stdout.
     Case {
         stdin: b"hunter2-never-shown\0",

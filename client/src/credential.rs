@@ -129,7 +129,7 @@ mod tests {
     use prost::Message as _;
     use std::{
         io::Write as _,
-        os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+        os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
         path::Path,
     };
 
@@ -194,10 +194,16 @@ mod tests {
         let token = Token::generate(TokenKind::Workload);
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), token.expose()).expect("written");
-        // Tests may run as root, whose group may read; nobody else ever may, and no group write.
-        for (mode, is_good) in
-            [(0o600, true), (0o400, true), (0o604, false), (0o644, false), (0o620, false), (0o601, false)]
-        {
+        let of_root = std::fs::metadata(file.path()).expect("there").uid() == 0;
+        for (mode, is_good) in [
+            (0o600, true),
+            (0o640, of_root),
+            (0o400, true),
+            (0o604, false),
+            (0o644, false),
+            (0o620, false),
+            (0o601, false),
+        ] {
             std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).expect("set");
             match Credential::TokenFile(file.path().to_owned()).token() {
                 Ok(_) => assert!(is_good, "{mode:o}"),

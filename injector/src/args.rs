@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
 
-    /// File with the token, read anew for every attempt [env: COFFER_TOKEN_FILE]
+    /// File with the token, which others must not be able to read; read anew for every attempt [env: COFFER_TOKEN_FILE]
     #[arg(long, value_name = "FILE", conflicts_with = "token_fd")]
     pub(crate) token_file: Option<PathBuf>,
 

@@ -67,8 +67,11 @@ pub(super) fn in_message(message: &str, field: &str) -> String {
     starts.unwrap_or_else(|| message.replacen(&format!("; {at}"), &format!("; {argument}: "), 1))
 }
 
-/// `entries[2].value` is the value of the third entry.
+/// `entries[2].value` is of the third entry; a description is given for all of them.
 fn name(field: &str) -> String {
+    if field.starts_with("entries[") && field.ends_with("].description") {
+        return name("description");
+    }
     let (path, at) = match field.split_once('[').and_then(|(path, rest)| Some((path, rest.split_once(']')?.0))) {
         Some((path, at)) => (path, at.parse::<usize>().ok()),
         None => (field, None),
@@ -139,6 +142,7 @@ mod tests {
             ("secret_id: is reserved", "secret_id", "NAME: is reserved"),
             ("ttl: too long; session_ttl: too long", "session_ttl", "ttl: too long; --session-ttl: too long"),
             ("entries[0].value: must be UTF-8 text", "entries[0].value", "the file (number 1): must be UTF-8 text"),
+            ("entries[0].description: too long", "entries[0].description", "--description: too long"),
             ("sharing.mode: must be given", "sharing.mode", "--share-with: must be given"),
             ("names[2]: must be a secret", "names[2]", "SECRET (number 3): must be a secret"),
             ("value: must be UTF-8 text", "value", "value: must be UTF-8 text"),

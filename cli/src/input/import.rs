@@ -26,7 +26,7 @@ const NOTES_SHOWN: usize = 20;
 pub(crate) const FILE_BYTES: usize = limits::IMPORT_REQUEST_BYTES;
 
 /// What the server says of such names, too; here with the line.
-const RESERVED: &str = "is reserved, because it would run code or redirect the loader";
+pub(crate) const RESERVED: &str = "is reserved, because it would run code or redirect the loader";
 
 /// How a file is read.
 #[derive(Clone, Copy, Default)]

@@ -8,7 +8,10 @@ use coffer_proto::{
 use super::sharing::SharingOptions;
 use crate::{
     failure::Failure,
-    input::value::{NoValue, Sources, to_wire},
+    input::{
+        import::RESERVED,
+        value::{NoValue, Sources, to_wire},
+    },
     print::Report,
     session::Session,
     view::Done,
@@ -40,6 +43,9 @@ pub(crate) struct Set {
 impl Set {
     pub(crate) async fn run(self, session: &Session) -> Result<Report, Failure> {
         self.no_value.check()?;
+        if self.secret.variable().is_reserved() {
+            return Err(Failure::usage(format!("{}: {RESERVED}", self.secret.variable())).hint("choose another name"));
+        }
         let value = self.value.read(&format!("Value of {}: ", self.secret.variable()))?;
         let entry = ImportEntry {
             secret_id: self.secret.variable().to_string(),

@@ -28,7 +28,10 @@ mod view;
 
 use std::process::ExitCode;
 
+use command::Command;
 use failure::Failure;
+use options::Global;
+use print::Report;
 use session::Session;
 
 /// A freed value is overwritten, whichever buffer of whichever crate held it.
@@ -65,15 +68,23 @@ fn exit(result: Result<bool, Failure>) -> ExitCode {
 
 /// Whether the answer to what was asked is no.
 fn run(args: args::Args) -> Result<bool, Failure> {
+    let report = match args.command {
+        Command::Alone(command) => command.run()?,
+        command => ask(&args.global, command)?,
+    };
+    print::report(&report)?;
+    report.failure.map_or(Ok(report.negative), Err)
+}
+
+/// Runs a command that asks a server.
+fn ask(global: &Global, command: Command) -> Result<Report, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    let session = Session::new(&args.global, |name| std::env::var_os(name), print::terminal())?;
-    let ended = runtime.block_on(args.command.run(&session));
+    let session = Session::new(global, |name| std::env::var_os(name), print::terminal())?;
+    let ended = runtime.block_on(command.run(&session));
     // A read of stdin cannot be taken back: waiting for it would keep a refused command until its input ends.
     runtime.shutdown_background();
-    let report = ended?;
-    print::report(&report)?;
-    report.failure.map_or(Ok(report.negative), Err)
+    ended
 }

@@ -264,3 +264,14 @@ fn a_shell_takes_the_completions_and_completes_verbs() {
         assert!(output.status.success() && output.stdout.len() > 1000, "{shell}");
     }
 }
+
+#[test]
+fn what_needs_no_server_works_whatever_is_wrong_with_the_way_to_one() {
+    for (args, code) in
+        [(&["completions", "bash"][..], 0), (&["login"], 64), (&["run", "--", "x"], 64), (&["status"], 77)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
+        let output = command.args(args).env_clear().env("COFFER_TOKEN", SECRET).output().expect("the binary starts");
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+    }
+}

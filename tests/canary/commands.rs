@@ -197,7 +197,7 @@ impl Stage {
     /// The ways in which every line fails: nobody there, a token that is none, and a value where nothing belongs.
     fn fails(&mut self, verb: &str, words: &[String], stdin: &str) {
         // A file named on the command line wins over the variable.
-        if verb != "status" && !words.iter().any(|word| word == "--token-file") {
+        if !["status", "completions"].contains(&verb) && !words.iter().any(|word| word == "--token-file") {
             for token in [VALUE, &format!("cof_u_{VALUE}")] {
                 let tool = Tool::new("coffer").env("COFFER_ADDRESS", self.server.address()).env("COFFER_TOKEN", token);
                 self.failed(tool.args(words).stdin(stdin), words, None);

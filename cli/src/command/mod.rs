@@ -71,8 +71,6 @@ pub(crate) enum Command {
     Key(key::Command),
     Status(status::Status),
     Whoami(whoami::Whoami),
-    #[command(alias = "completion")]
-    Completions(completions::Completions),
     /// The same as secret list
     #[command(hide = true)]
     Ls(secret::List),
@@ -82,12 +80,32 @@ pub(crate) enum Command {
     /// The same as secret set
     #[command(hide = true)]
     Set(secret::Set),
+    #[command(flatten)]
+    Alone(Alone),
+}
+
+/// What needs no server, and no good way to one.
+#[derive(Subcommand)]
+pub(crate) enum Alone {
+    #[command(alias = "completion")]
+    Completions(completions::Completions),
     #[command(hide = true, alias = "exec", alias = "inject")]
     Run(elsewhere::Elsewhere),
     #[command(hide = true, alias = "auth", alias = "signin")]
     Login(elsewhere::Elsewhere),
     #[command(hide = true, alias = "log", alias = "logs")]
     Audit(elsewhere::Elsewhere),
+}
+
+impl Alone {
+    pub(crate) fn run(self) -> Result<Report, Failure> {
+        match self {
+            Alone::Completions(command) => Ok(command.run()),
+            Alone::Run(_) => Err(elsewhere::run()),
+            Alone::Login(_) => Err(elsewhere::login()),
+            Alone::Audit(_) => Err(elsewhere::audit()),
+        }
+    }
 }
 
 impl Command {
@@ -109,13 +127,10 @@ impl Command {
             Command::Key(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
             Command::Whoami(command) => command.run(session).await,
-            Command::Completions(command) => Ok(command.run()),
             Command::Ls(command) => command.run(session).await,
             Command::Get(command) => command.run(session).await,
             Command::Set(command) => command.run(session).await,
-            Command::Run(_) => Err(elsewhere::run()),
-            Command::Login(_) => Err(elsewhere::login()),
-            Command::Audit(_) => Err(elsewhere::audit()),
+            Command::Alone(command) => command.run(),
         }
     }
 }

@@ -64,7 +64,7 @@ impl Set {
         let done = client.call(client.imports().import_secrets(request)).await?;
         let result = match done.results.first().map(|result| result.action()) {
             Some(Action::Created) => "created",
-            Some(Action::Replaced) => "replaced the value of",
+            Some(Action::Replaced) => "replaced",
             _ => return Err(Failure::failed("the server does not say what it did")),
         };
         session.show(&Done { name: self.secret.to_string(), result })

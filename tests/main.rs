@@ -5,6 +5,7 @@
 mod audit;
 mod backup;
 mod bad_input;
+mod budget;
 mod canary;
 mod commands;
 mod crash;

@@ -141,7 +141,9 @@ impl From<coffer_client::Error> for Failure {
             Code::NotFound => Exit::NotFound,
             Code::AlreadyExists => Exit::Exists,
             Code::Aborted => Exit::Conflict,
-            Code::ResourceExhausted if error.reason() == Some(Reason::Overloaded) => Exit::Unavailable,
+            Code::ResourceExhausted if matches!(error.reason(), Some(Reason::Overloaded | Reason::CallBudgetSpent)) => {
+                Exit::Unavailable
+            }
             Code::ResourceExhausted
             | Code::FailedPrecondition
             | Code::OutOfRange
@@ -178,7 +180,9 @@ fn reason_hint(reason: Reason) -> Option<&'static str> {
         Reason::SecretReferenced => "change what uses it first",
         Reason::SecretNotClonable => "its owner can allow it: coffer secret update NAME --clonable",
         Reason::GrantExists => "nothing is left to do: coffer grant list shows it",
-        Reason::Contention | Reason::Overloaded | Reason::StoreUnavailable => "try again in a moment",
+        Reason::Contention | Reason::Overloaded | Reason::CallBudgetSpent | Reason::StoreUnavailable => {
+            "try again in a moment"
+        }
         Reason::OutcomeUnknown => "the change may or may not have happened: look before repeating it",
         Reason::StorageFull => "an operator must make room",
         Reason::Sealed => {

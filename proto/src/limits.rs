@@ -1,6 +1,6 @@
 //! Every limit that a caller of the API can meet, in one place.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// Longest secret name, in bytes.
 pub const SECRET_NAME_BYTES: usize = 128;
@@ -42,6 +42,12 @@ pub const WALKS_AT_ONCE: usize = 24;
 pub const TENANT_REDACTIONS: usize = 2;
 /// Most calls of one principal at once; the next is RESOURCE_EXHAUSTED.
 pub const PRINCIPAL_CALLS: usize = 256;
+/// Audited calls that a service may make a second in the long run, unless the server is configured otherwise: a platform may
+/// start a thousand workloads a second. At about a kilobyte a line that is 1 MB of audit log a second.
+pub const SERVICE_CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
+/// The same of a user or workload: a thousand replicas that ask each minute for changes make 17 calls a second. At about a
+/// kilobyte a line that is 20 KB of audit log a second.
+pub const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
 /// Most imports of one principal read at once; further ones wait.
 pub const PRINCIPAL_IMPORTS: usize = 2;
 /// Most imports read at once by the whole server; further ones wait.

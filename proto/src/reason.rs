@@ -101,6 +101,9 @@ reasons! {
     StorageFull = "STORAGE_FULL",
     /// RESOURCE_EXHAUSTED: too many calls at once; try again later.
     Overloaded = "OVERLOADED",
+    /// RESOURCE_EXHAUSTED: the principal makes more calls than may be written to the audit log; RetryInfo says when to try
+    /// again.
+    CallBudgetSpent = "CALL_BUDGET_SPENT",
     /// RESOURCE_EXHAUSTED: a message of a stream was not taken in time; watch again from the last one received.
     ReaderTooSlow = "READER_TOO_SLOW",
     /// UNAVAILABLE: the root key is not available.

@@ -29,7 +29,7 @@ use crate::{
     seal::source,
     serve::{self, BindError, Certificates, CertificatesError, End, Limits, Listener, ServeError, Stage},
     store::{embedded::OpenError as StoreError, etcd},
-    vault::{self, Serves, Vault},
+    vault::{self, CallRates, Serves, Vault},
 };
 
 /// How long the audit log and the store may take to write what they hold at the end.
@@ -107,10 +107,14 @@ impl Server {
         }
         let etcd_files = EtcdFiles::of(&config.store);
         let store = Place::open(&config.store, config.history).await?;
-        let AuditLog { file, sync, max_bytes, keep_files } = &config.audit;
+        let AuditLog { file, sync, max_bytes, keep_files, service_calls_per_second, calls_per_second } = &config.audit;
         let kept = AuditOptions { sync: *sync, max_bytes: *max_bytes, keep_files: *keep_files };
         let audit = Arc::new(AuditFile::open(file, kept)?);
-        let limits = vault::Limits { memory_bytes: config.limits.memory_bytes, sharing: place::sharing(&config.store) };
+        let limits = vault::Limits {
+            memory_bytes: config.limits.memory_bytes,
+            sharing: place::sharing(&config.store),
+            calls: CallRates { service: *service_calls_per_second, other: *calls_per_second },
+        };
         let opener = Opener { marked, store, source, audit, limits };
         let vault = match opener.open().await {
             Err(error) if error.cause().is_none() => return Err(error),

@@ -20,6 +20,9 @@ pub(super) fn of(error: Error) -> Status {
         Error::PageToken => {
             details.set_bad_request(vec![FieldViolation::new("page_token", "not from a page of this call")]);
         }
+        Error::BudgetSpent(wait) => {
+            details.set_retry_info(Some(*wait));
+        }
         _ => {}
     }
     Status::with_error_details(code(reason), error.to_string(), details)
@@ -59,7 +62,9 @@ fn code(reason: Reason) -> Code {
         | Reason::NotForInstructions
         | Reason::RotationRunning
         | Reason::HistoryNotKept => Code::FailedPrecondition,
-        Reason::StorageFull | Reason::Overloaded | Reason::ReaderTooSlow => Code::ResourceExhausted,
+        Reason::StorageFull | Reason::Overloaded | Reason::CallBudgetSpent | Reason::ReaderTooSlow => {
+            Code::ResourceExhausted
+        }
         Reason::Sealed | Reason::StoreUnavailable | Reason::AuditUnavailable | Reason::ShuttingDown => {
             Code::Unavailable
         }

@@ -1,5 +1,7 @@
 //! What `--help` says of settings beside their flags: made of the table of settings, so that none is missing.
 
+use coffer_proto::limits;
+
 use super::{
     AuditLog, Limits,
     setting::{CONFIG_VARIABLE, Item, SETTINGS, Setting, Shape},
@@ -41,7 +43,9 @@ fn of_limit(key: Item) -> String {
         Item::AuditMaxBytes => {
             format!("of a file; 0: any [default: {}]", AuditLog::MAX_BYTES_DEFAULT)
         }
-        Item::AuditKeepFiles => "old ones; 0: all [default: 0]".to_owned(),
+        Item::AuditKeepFiles => format!("old ones; 0: all [default: {}]", AuditLog::KEEP_FILES_DEFAULT),
+        Item::AuditServiceCalls => format!("of one service [default: {}]", limits::SERVICE_CALLS_PER_SECOND),
+        Item::AuditCalls => format!("of one user [default: {}]", limits::CALLS_PER_SECOND),
         Item::Store => "or etcd [default: embedded]".to_owned(),
         Item::EtcdEndpoints => "https://host:port".to_owned(),
         Item::EtcdPrefix => "of keys [default: coffer/]".to_owned(),

@@ -17,7 +17,7 @@ mod setting;
 mod show;
 mod store;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use tracing_subscriber::filter::Targets;
 
@@ -115,11 +115,18 @@ pub struct AuditLog {
     pub max_bytes: u64,
     /// How many of the files put aside are kept; 0 keeps all.
     pub keep_files: u32,
+    /// How many audited calls a service may make a second in the long run.
+    pub service_calls_per_second: NonZeroU32,
+    /// How many audited calls a user or workload may make a second in the long run.
+    pub calls_per_second: NonZeroU32,
 }
 
 impl AuditLog {
     /// [`AuditLog::max_bytes`] when nothing says otherwise.
     pub const MAX_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+    /// [`AuditLog::keep_files`] when nothing says otherwise: with the file in use 4 GiB in all, which is four million calls
+    /// and more.
+    pub const KEEP_FILES_DEFAULT: u32 = 15;
 }
 
 /// What is logged on stderr.

@@ -1,7 +1,8 @@
 //! From what is given to a [`Config`].
 
-use std::{ffi::OsString, fmt::Display, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, fmt::Display, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
 
+use coffer_proto::limits;
 use tracing_subscriber::filter::Targets;
 
 use super::{
@@ -12,6 +13,9 @@ use super::{
 
 /// Most connections that can be asked for.
 const CONNECTIONS_MAX: u32 = 1_000_000;
+/// Most audited calls a second that a principal may be given: more than one server answers.
+const CALLS_PER_SECOND_MAX: u32 = 1_000_000;
+
 /// Least size at which an audit log is rotated, in bytes: files of a line or two help nobody.
 const AUDIT_BYTES_MIN: u64 = 64 * 1024;
 /// Longest time that can be asked for.
@@ -64,7 +68,9 @@ impl Resolver {
         let audit_file = self.path(Item::AuditFile);
         let audit_sync = self.switch(Item::AuditSync);
         let audit_max_bytes = self.audit_max_bytes();
-        let audit_keep_files = self.count(Item::AuditKeepFiles, 0, u32::MAX).unwrap_or(0);
+        let audit_keep_files = self.count(Item::AuditKeepFiles, 0, u32::MAX);
+        let service_calls = self.calls_per_second(Item::AuditServiceCalls);
+        let calls = self.calls_per_second(Item::AuditCalls);
         let reflection = self.switch(Item::Reflection);
         let log = self.log();
         let history = self.history();
@@ -76,7 +82,9 @@ impl Resolver {
                 file: audit_file.or_else(beside)?,
                 sync: audit_sync,
                 max_bytes: audit_max_bytes,
-                keep_files: audit_keep_files,
+                keep_files: audit_keep_files.unwrap_or(AuditLog::KEEP_FILES_DEFAULT),
+                service_calls_per_second: service_calls.unwrap_or(limits::SERVICE_CALLS_PER_SECOND),
+                calls_per_second: calls.unwrap_or(limits::CALLS_PER_SECOND),
             },
             store,
             key: key?,
@@ -242,6 +250,10 @@ impl Resolver {
         self.pick(Item::AuditMaxBytes, read).unwrap_or(AuditLog::MAX_BYTES_DEFAULT)
     }
 
+    fn calls_per_second(&mut self, key: Item) -> Option<NonZeroU32> {
+        self.count(key, 1, CALLS_PER_SECOND_MAX).and_then(NonZeroU32::new)
+    }
+
     fn history(&mut self) -> History {
         let retention = self.pick(Item::HistoryRetention, |texts| match humantime::parse_duration(single(texts)) {
             Ok(retention) if retention <= RETENTION_MAX => Ok(retention),
@@ -308,7 +320,10 @@ mod tests {
         let config = load(&flags(&ENOUGH), variables(&[("HOME", "/root")])).expect("a configuration");
         assert_eq!(config.listen, ["127.0.0.1:7470".parse().expect("an address")]);
         let file = Path::new("d/audit.jsonl").to_owned();
-        assert_eq!(config.audit, AuditLog { file, sync: false, max_bytes: 256 << 20, keep_files: 0 });
+        let (service_calls_per_second, calls_per_second) = (limits::SERVICE_CALLS_PER_SECOND, limits::CALLS_PER_SECOND);
+        let (max_bytes, keep_files) = (256 << 20, 15);
+        let audit = AuditLog { file, sync: false, max_bytes, keep_files, service_calls_per_second, calls_per_second };
+        assert_eq!(config.audit, audit);
         assert_eq!((config.tls, config.reflection, config.log.format), (None, false, LogFormat::Text));
         assert_eq!((config.limits.connections, config.limits.connections_per_peer), (10_000, 1_000));
         assert!(config.limits.memory_bytes >= MEMORY_BYTES_MIN);
@@ -369,7 +384,7 @@ mod tests {
     fn every_mistake_is_reported_with_its_name() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("c.toml");
-        let toml = "datta = 'x'\nreflection = 'yes'\nlisten = '127.0.0.1:1'\ntls = 3\n[audit]\nfiel = 'x'\nsync = 1\nmax_bytes = 9\nkeep_files = -1\n\
+        let toml = "datta = 'x'\nreflection = 'yes'\nlisten = '127.0.0.1:1'\ntls = 3\n[audit]\nfiel = 'x'\nsync = 1\nmax_bytes = 9\nkeep_files = -1\nservice_calls_per_second = 0\ncalls_per_second = 1000001\n\
                     [limits]\nconnections = 0\nmemory_bytes = 5\n[other]\nx = 1\n";
         fs::write(&file, toml).expect("a file");
         let file = file.to_str().expect("UTF-8");
@@ -400,6 +415,8 @@ mod tests {
             "`audit.sync` in ",
             "`audit.max_bytes` in ",
             "`audit.keep_files` in ",
+            "`audit.service_calls_per_second` in ",
+            "`audit.calls_per_second` in ",
             "`limits.connections` in ",
             "`limits.memory_bytes` in ",
             "`other` in ",
@@ -414,7 +431,7 @@ mod tests {
         ] {
             assert_eq!(all.iter().filter(|mistake| mistake.contains(part)).count(), 1, "{part}\n{all:#?}");
         }
-        assert_eq!(all.len(), 20, "{all:#?}");
+        assert_eq!(all.len(), 22, "{all:#?}");
     }
 
     #[test]

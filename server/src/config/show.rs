@@ -26,6 +26,8 @@ impl fmt::Display for Config {
         }
         writeln!(f, "\n[audit]\nfile = {}\nsync = {}", path(&self.audit.file), self.audit.sync)?;
         writeln!(f, "max_bytes = {}\nkeep_files = {}", self.audit.max_bytes, self.audit.keep_files)?;
+        writeln!(f, "service_calls_per_second = {}", self.audit.service_calls_per_second)?;
+        writeln!(f, "calls_per_second = {}", self.audit.calls_per_second)?;
         writeln!(f, "\n[log]\nfilter = {}\nformat = {}", quoted(&self.log.filter), quoted(self.log.format.as_str()))?;
         if let StoreSetting::Etcd(etcd) = &self.store {
             writeln!(f, "\n[etcd]\n{etcd}")?;

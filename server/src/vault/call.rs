@@ -7,7 +7,7 @@ use std::{
 
 use coffer_proto::name::Principal;
 
-use super::{Error, Vault};
+use super::{Error, Vault, refusals::Refused};
 use crate::{
     audit::{Event, Phase, Subject},
     identity::{self, Caller, Credential},
@@ -109,7 +109,22 @@ impl Vault {
         self.0.clock.now()
     }
 
+    /// Hands a line over. What a principal is allowed is bounded: a line about an answer or a change that is to be made
+    /// comes from the principal's budget, and is refused when that is spent.
     pub(super) async fn record(&self, call: &Call, phase: Phase, line: Line) -> Result<(), Error> {
+        if matches!(phase, Phase::Read | Phase::Intent)
+            && let Some(principal) = &line.principal
+        {
+            let subjects = line.subjects.len() + line.details.len();
+            if let Err(wait) = self.0.budgets.take(principal, subjects, self.0.clock.uptime()) {
+                let names: Vec<_> = line.subjects.into_iter().map(|subject| subject.name).collect();
+                return Err(self.write_refusal(call, Some(principal.clone()), &names, Error::BudgetSpent(wait)).await);
+            }
+        }
+        self.write_line(call, phase, line).await
+    }
+
+    async fn write_line(&self, call: &Call, phase: Phase, line: Line) -> Result<(), Error> {
         let mut details = line.details;
         if let Some(since) = call.stale_since() {
             details.push(("stale_since", humantime::format_rfc3339_millis(since).to_string()));
@@ -132,40 +147,64 @@ impl Vault {
         Ok(self.0.audit.record(event).await?)
     }
 
-    /// Writes down why a call got nothing, and gives the reason back. If even that cannot be written, that is the
-    /// answer: a refusal tells something, too. But who does not know whether something happened must not be told that
-    /// nothing did.
+    /// Writes down why a call got nothing, and gives the reason back. Not every refusal gets a line: see
+    /// [`super::refusals`]. For a change whose intent stands, [`Vault::failed`] is to be used.
     pub(super) async fn refused(&self, call: &Call, caller: Option<&Caller>, names: &[String], error: Error) -> Error {
-        let line = Line {
-            principal: caller.map(|caller| caller.principal().clone()),
-            subjects: names.iter().map(named).collect(),
-            reason: Some(error.reason().as_str()),
-            details: if error == Error::StartTokenUsed { vec![("alarm", REPLAYED.to_owned())] } else { Vec::new() },
-            ..Line::default()
-        };
+        log_detail(call, &error);
+        self.write_refusal(call, caller.map(|caller| caller.principal().clone()), names, error).await
+    }
+
+    pub(super) async fn write_refusal(
+        &self,
+        call: &Call,
+        principal: Option<Principal>,
+        names: &[String],
+        error: Error,
+    ) -> Error {
+        let refused = principal.clone().map_or_else(|| Refused::address(call.peer.as_deref()), Refused::Principal);
+        let what = (call.method, error.reason().as_str());
+        let Some(unwritten) = self.0.refusals.take(refused, what, names, self.0.clock.uptime()) else { return error };
+        let mut line = failure(principal, names, &error);
+        unwritten.write(&mut line);
+        self.write_failure(call, line, error).await
+    }
+
+    /// Writes down why a change that was begun was not made: no intent stays without an outcome.
+    pub(super) async fn failed(&self, call: &Call, caller: Option<&Caller>, names: &[String], error: Error) -> Error {
+        log_detail(call, &error);
+        let line = failure(caller.map(|caller| caller.principal().clone()), names, &error);
+        self.write_failure(call, line, error).await
+    }
+
+    /// If not even that can be written, that is the answer: a refusal tells something, too. But who does not know whether
+    /// something happened must not be told that nothing did.
+    async fn write_failure(&self, call: &Call, line: Line, error: Error) -> Error {
         let phase = if error.is_refusal() { Phase::Refused } else { Phase::Failed };
-        if let Some(detail) = error.detail() {
-            tracing::error!(method = call.method, reason = error.reason().as_str(), detail, "a call failed");
-        }
-        match self.record(call, phase, line).await {
+        match self.write_line(call, phase, line).await {
             Err(unavailable) if !matches!(error, Error::OutcomeUnknown(_)) => unavailable,
             Ok(()) | Err(_) => error,
         }
     }
+
+    /// Refuses a caller nobody knows.
+    pub(super) async fn stranger(&self, call: &Call, error: Error) -> Error {
+        self.write_refusal(call, None, &[], error).await
+    }
 }
 
-impl Vault {
-    /// Refuses a caller nobody knows. Not every such refusal is written down: see [`super::strangers`].
-    pub(super) async fn stranger(&self, call: &Call, error: Error) -> Error {
-        let Some(unwritten) = self.0.strangers.may_write(call.peer.as_deref(), self.now()) else { return error };
-        let mut line = Line { reason: Some(error.reason().as_str()), ..Line::default() };
-        if unwritten > 0 {
-            line.details.push(("unwritten_refusals", unwritten.to_string()));
-        }
-        match self.record(call, Phase::Refused, line).await {
-            Ok(()) => error,
-            Err(unavailable) => unavailable,
-        }
+fn failure(principal: Option<Principal>, names: &[String], error: &Error) -> Line {
+    Line {
+        principal,
+        subjects: names.iter().map(named).collect(),
+        reason: Some(error.reason().as_str()),
+        details: if *error == Error::StartTokenUsed { vec![("alarm", REPLAYED.to_owned())] } else { Vec::new() },
+        ..Line::default()
+    }
+}
+
+fn log_detail(call: &Call, error: &Error) {
+    if let Some(detail) = error.detail() {
+        tracing::error!(method = call.method, reason = error.reason().as_str(), detail, "a call failed");
     }
 }
 

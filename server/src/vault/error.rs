@@ -1,7 +1,7 @@
 //! Why the vault did not do what was asked, in two texts: one for the caller, which never holds a value and never tells
 //! more than the caller may know, and one for the log.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use coffer_proto::{
     name::{DeclarationKind, DeclarationName, InvalidName, Scope, SecretName, VariableName},
@@ -79,6 +79,8 @@ pub enum Error {
     TooMany(&'static str),
     /// Too many calls at once.
     Overloaded(&'static str),
+    /// The principal spent its budget of audited calls; when it may try again.
+    BudgetSpent(Duration),
     /// No room in memory or on disk; what still works.
     StorageFull(String),
     /// The store does not answer; nothing was written.
@@ -146,6 +148,7 @@ impl Error {
             Error::ScopeFull(_) => Reason::ScopeFull,
             Error::TooMany(_) => Reason::TooMany,
             Error::Overloaded(_) => Reason::Overloaded,
+            Error::BudgetSpent(_) => Reason::CallBudgetSpent,
             Error::StorageFull(_) => Reason::StorageFull,
             Error::StoreUnavailable(_) => Reason::StoreUnavailable,
             Error::AuditUnavailable => Reason::AuditUnavailable,
@@ -160,7 +163,7 @@ impl Error {
 
     /// Whether the caller was turned away before anything was looked at.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Error::Unauthenticated(_) | Error::StartTokenUsed | Error::Denied)
+        matches!(self, Error::Unauthenticated(_) | Error::StartTokenUsed | Error::Denied | Error::BudgetSpent(_))
     }
 
     /// What the log should say beyond the caller's text.
@@ -280,6 +283,11 @@ impl fmt::Display for Error {
             Error::ScopeFull(limit) => write!(f, "the scope is full: {limit}"),
             Error::Overloaded(limit) => write!(f, "too many calls at once: {limit}"),
             Error::TooMany(limit) => write!(f, "too many: {limit}"),
+            Error::BudgetSpent(wait) => write!(
+                f,
+                "this principal makes more calls than may be written to the audit log; try again in {} ms",
+                wait.as_millis()
+            ),
             Error::StorageFull(what) => write!(f, "no room: {what}"),
             Error::StoreUnavailable(_) => f.write_str("the store does not answer; nothing was changed"),
             Error::AuditUnavailable => f.write_str("the audit log cannot be written, so nothing was done"),

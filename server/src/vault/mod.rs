@@ -3,6 +3,7 @@
 //! The order of things is written once: [`read`] for what only answers, [`write`](mod@write) for what changes. Every verb is a
 //! decision over one state of the view: the first says what to answer, the second what to commit.
 
+mod budget;
 mod call;
 mod clone;
 mod declarations;
@@ -24,13 +25,13 @@ mod operations;
 mod page;
 mod read;
 mod redact;
+mod refusals;
 mod rewrap;
 mod rotation;
 mod scopes;
 mod secrets;
 mod session;
 mod soft;
-mod strangers;
 mod template;
 mod tokens;
 mod walks;
@@ -44,6 +45,7 @@ use tokio::sync::Mutex;
 use crate::{audit::Audit, clock::Clock, store::Store, view::View};
 
 pub use crate::{seal::source::Health as KeySourceHealth, view::RotatedKeys};
+pub use budget::CallRates;
 pub use call::Call;
 pub use clone::{Clone as CloneRequest, Cloned};
 pub use declarations::{NewDeclaration, ShownDeclaration};
@@ -86,7 +88,8 @@ struct Inner {
     opened: std::time::SystemTime,
     locks: Vec<Arc<Mutex<()>>>,
     line_hasher: RandomState,
-    strangers: strangers::Strangers,
+    budgets: budget::Budgets,
+    refusals: refusals::Refusals,
     walks: walks::Walks,
     soft: soft::Soft,
     resolutions: watch::Resolutions,

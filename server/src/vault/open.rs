@@ -15,7 +15,14 @@ use coffer_proto::{
     token::Token,
 };
 
-use super::{Inner, LOCKS, Serves, Sharing, Vault, expiry, fresh, soft, strangers::Strangers, tokens::token_kind};
+use super::{
+    Inner, LOCKS, Serves, Sharing, Vault,
+    budget::{Budgets, CallRates},
+    expiry, fresh,
+    refusals::{self, Refusals},
+    soft,
+    tokens::token_kind,
+};
 use crate::{
     audit::{Audit, Event, Phase, Subject},
     clock::Clock,
@@ -32,6 +39,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Whose the store is.
     pub sharing: Sharing,
+    /// What principals may call.
+    pub calls: CallRates,
 }
 
 /// Why a vault cannot be made or opened.
@@ -247,7 +256,8 @@ impl Vault {
             opened,
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             line_hasher: RandomState::new(),
-            strangers: Strangers::default(),
+            budgets: Budgets::new(limits.calls),
+            refusals: Refusals::default(),
             walks: super::walks::Walks::default(),
             soft: soft::Soft::default(),
             resolutions: Default::default(),
@@ -258,6 +268,7 @@ impl Vault {
         tokio::spawn(watch_view(Arc::downgrade(&inner), inner.view.failure()));
         tokio::spawn(fresh::keep_looking(Arc::downgrade(&inner)));
         tokio::spawn(expiry::sweep(Arc::downgrade(&inner)));
+        tokio::spawn(refusals::write_sums(Arc::downgrade(&inner)));
         tokio::spawn(soft::write_behind(Arc::downgrade(&inner)));
         let vault = Self(inner);
         vault.resume_rotation();

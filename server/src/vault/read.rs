@@ -122,12 +122,7 @@ impl Vault {
 
     /// Refuses a call of somebody known for what they are, whatever it asks.
     pub async fn deny(&self, call: &Call, principal: Principal) -> Error {
-        let reason = Some(Error::Denied.reason().as_str());
-        let line = Line { principal: Some(principal), reason, ..Line::default() };
-        match self.record(call, Phase::Refused, line).await {
-            Ok(()) => Error::Denied,
-            Err(unavailable) => unavailable,
-        }
+        self.write_refusal(call, Some(principal), &[], Error::Denied).await
     }
 
     /// Who calls. Asked before anything else of a request is looked at, and again with every decision.

@@ -257,16 +257,21 @@ impl Vault {
         names: &[String],
         decide: impl Fn(&Context<'_>) -> Result<Plan<T>, Error>,
     ) -> Result<T, Error> {
-        let mut overtaken = None;
+        let mut overtaken: Option<Option<Caller>> = None;
         for _ in 0..ATTEMPTS {
             if let Err(error) = self.fresh(call).await {
-                // Its intent may stand already, and no intent stays without an outcome.
-                let caller = overtaken.flatten();
-                return Err(self.refused(call, caller.as_ref(), names, error).await);
+                return Err(match overtaken {
+                    // Its intent stands.
+                    Some(caller) => self.failed(call, caller.as_ref(), names, error).await,
+                    None => self.refused(call, None, names, error).await,
+                });
             }
             let (caller, epoch, plan) = self.decide(call, &decide);
             let plan = match plan {
                 Ok(plan) => plan,
+                Err(error) if overtaken.is_some() => {
+                    return Err(self.failed(call, caller.as_ref(), names, error).await);
+                }
                 Err(error) => return Err(self.refused(call, caller.as_ref(), names, error).await),
             };
             let about = plan.line(caller.as_ref(), names);
@@ -286,11 +291,11 @@ impl Vault {
                     return Ok(plan.answer);
                 }
                 Ok(Err(_conflict)) => overtaken = Some(caller),
-                Err(error) => return Err(self.refused(call, caller.as_ref(), names, refusal(error)).await),
+                Err(error) => return Err(self.failed(call, caller.as_ref(), names, refusal(error)).await),
             }
         }
         let caller = overtaken.flatten();
-        Err(self.refused(call, caller.as_ref(), names, Error::Contention).await)
+        Err(self.failed(call, caller.as_ref(), names, Error::Contention).await)
     }
 
     /// A change stands: it is written down, and the caller is answered once every later call sees it.

@@ -275,7 +275,11 @@ async fn those_who_come_together_share_a_look_that_began_after_they_came() {
     // Another server of the same store, which does not wait for anything.
     let other = world.vault().await;
     furnish(&world, &other).await;
-    let limits = crate::vault::Limits { memory_bytes: 1 << 30, sharing: Sharing::Shared { max_stale: Duration::ZERO } };
+    let limits = crate::vault::Limits {
+        memory_bytes: 1 << 30,
+        sharing: Sharing::Shared { max_stale: Duration::ZERO },
+        calls: Default::default(),
+    };
     let (audit, clock) = (world.audit.clone(), world.clock.clone());
     let vault = Vault::open(slow.clone(), world.key.clone(), audit, clock, limits).await.expect("opens");
     let read = |vault: Vault, call: Call| async move {

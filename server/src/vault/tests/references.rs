@@ -128,7 +128,8 @@ async fn a_reference_set_between_decision_and_commit_guards() {
             }
             there.create_secret(&call, scope(place), Ok(new("A", "v"))).await.map(drop).expect("created");
             let overtaken = Arc::new(Overtaken { inner: world.store.clone(), before: Before::default() });
-            let limits = Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own };
+            let limits =
+                Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own, calls: Default::default() };
             let (audit, clock) = (world.audit.clone(), world.clock.clone());
             let here = Vault::open(overtaken.clone(), world.key.clone(), audit, clock, limits).await.expect("opens");
             let name = secret(&format!("{place}/secrets/A"));
@@ -153,7 +154,7 @@ async fn two_replicas_together_never_exceed_the_limit_of_a_pattern() {
             set(&there, &call, &format!("{pattern}/manifests/m{n}")).await.expect("set");
         }
         let overtaken = Arc::new(Overtaken { inner: world.store.clone(), before: Before::default() });
-        let limits = Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own };
+        let limits = Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own, calls: Default::default() };
         let (audit, clock) = (world.audit.clone(), world.clock.clone());
         let here = Vault::open(overtaken.clone(), world.key.clone(), audit, clock, limits).await.expect("opens");
         let last = format!("{pattern}/manifests/last");

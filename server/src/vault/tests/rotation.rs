@@ -413,7 +413,11 @@ async fn a_key_of_before_cannot_be_moved_to_another_scope() {
             let transaction = Transaction { id, epoch: None, expectations: Vec::new(), changes: chunk.to_vec() };
             moved.commit(transaction).await.expect("stored").expect("no conflict");
         }
-        let limits = crate::vault::Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own };
+        let limits = crate::vault::Limits {
+            memory_bytes: 1 << 30,
+            sharing: crate::vault::Sharing::Own,
+            calls: Default::default(),
+        };
         let opened = Vault::open(moved, world.key.clone(), world.audit.clone(), world.clock.clone(), limits).await;
         assert!(opened.is_err(), "{target}");
     }

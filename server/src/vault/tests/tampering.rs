@@ -42,7 +42,8 @@ pub(super) async fn opens(world: &World, records: &[Record]) -> bool {
     let id = TransactionId::random().expect("randomness");
     let transaction = Transaction { id, epoch: None, expectations: Vec::new(), changes };
     store.commit(transaction).await.expect("stored").expect("no conflict");
-    let limits = crate::vault::Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own };
+    let limits =
+        crate::vault::Limits { memory_bytes: 1 << 30, sharing: crate::vault::Sharing::Own, calls: Default::default() };
     let opened =
         crate::vault::Vault::open(store, world.key.clone(), world.audit.clone(), world.clock.clone(), limits).await;
     let Ok(vault) = opened else { return false };

@@ -110,16 +110,22 @@ impl World {
     }
 
     pub(crate) async fn vault_with_memory(&self, memory_bytes: u64) -> Vault {
-        self.open_with(Limits { memory_bytes, sharing: Sharing::Own }).await.expect("opens")
+        self.open_with(Limits { memory_bytes, sharing: Sharing::Own, calls: Default::default() }).await.expect("opens")
     }
 
     pub(crate) async fn open(&self) -> Result<Vault, OpenError> {
-        self.open_with(Limits { memory_bytes: 1 << 30, sharing: Sharing::Own }).await
+        self.open_with(Limits { memory_bytes: 1 << 30, sharing: Sharing::Own, calls: Default::default() }).await
     }
 
     /// A server of a store that others write to, too.
     pub(crate) async fn replica(&self, max_stale: std::time::Duration) -> Vault {
-        self.open_with(Limits { memory_bytes: 1 << 30, sharing: Sharing::Shared { max_stale } }).await.expect("opens")
+        self.open_with(Limits {
+            memory_bytes: 1 << 30,
+            sharing: Sharing::Shared { max_stale },
+            calls: Default::default(),
+        })
+        .await
+        .expect("opens")
     }
 
     async fn open_with(&self, limits: Limits) -> Result<Vault, OpenError> {

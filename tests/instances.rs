@@ -205,9 +205,10 @@ async fn more_workloads_than_a_watch_may_have_are_refused() {
     let world = World::new().await;
     // A scope keeps 1,000 workloads: so many scopes are needed.
     for scope in 0..6 {
-        let starts = (0..1_000).map(|n| world.start_later(format!("projects/many{scope}/servers/s{n}")));
-        for batch in starts.collect::<Vec<_>>().chunks_mut(64) {
-            for start in batch {
+        // One principal has 256 calls at once.
+        for batch in (0..1_000).collect::<Vec<_>>().chunks(64) {
+            let starts = batch.iter().map(|n| world.start_later(format!("projects/many{scope}/servers/s{n}")));
+            for start in starts.collect::<Vec<_>>() {
                 start.await.expect("started");
             }
         }

@@ -13,6 +13,7 @@ fn a_platform_service_in_python_gets_what_the_contract_says() {
         .env("PYTHONPATH", prepared("stubs"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("COFFER_ADDRESS", server.address())
+        .env("COFFER_SOCKET", server.socket())
         .env("COFFER_TOKEN_FILE", server.operator_token_file())
         .output()
         .expect("Python starts");

@@ -28,7 +28,7 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &["config", "escape"]),
     ("process", &[]),
-    ("serve", &["config"]),
+    ("serve", &["clock", "config"]),
     (
         "server",
         &[

@@ -4,7 +4,7 @@ mod argument;
 
 use std::{fmt::Display, io};
 
-use coffer_client::Code;
+use coffer_client::{CertificateProblem, Code};
 use coffer_proto::reason::Reason;
 
 /// The codes that `coffer --help` documents; those above 1 are of sysexits.h. A mistake has the same code whether it is
@@ -156,7 +156,7 @@ impl From<coffer_client::Error> for Failure {
         };
         let hint = match error.reason() {
             Some(reason) => reason_hint(reason),
-            None => code_hint(error.code(), error.message()),
+            None => error.certificate_problem().map(CertificateProblem::advice).or_else(|| code_hint(error.code())),
         };
         let fields = error.fields().iter().map(|(field, _)| field.as_str());
         let message = fields.fold(error.to_string(), |message, field| argument::in_message(&message, field));
@@ -193,16 +193,8 @@ fn reason_hint(reason: Reason) -> Option<&'static str> {
     })
 }
 
-fn code_hint(code: Code, message: &str) -> Option<&'static str> {
+fn code_hint(code: Code) -> Option<&'static str> {
     match code {
-        // rustls says so of every certificate that `openssl req -x509` makes without more options.
-        Code::Unavailable if message.contains("CaUsedAsEndEntity") => Some(
-            "the server shows an authority's certificate: make one of its own, in openssl req -x509 with \
-             -addext basicConstraints=critical,CA:FALSE",
-        ),
-        Code::Unavailable if message.contains("certificate") => {
-            Some("the server's certificate is not trusted: --ca-file or COFFER_CA_FILE names the authority to trust")
-        }
         Code::Unavailable => {
             Some("is the server running there, and is it https or http? --address or COFFER_ADDRESS says where it is")
         }
@@ -240,19 +232,6 @@ mod tests {
     fn nobody_there_points_at_the_address() {
         let failure = Failure::from(Error::from(Status::unavailable("cannot connect")));
         assert!(failure.hint_text().expect("a hint").contains("COFFER_ADDRESS"));
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_certificate_is_told_apart() {
-        let hint = |message: &str| {
-            let failure = Failure::from(Error::from(Status::unavailable(message)));
-            failure.hint_text().expect("a hint").to_owned()
-        };
-        // The words of rustls, as they come.
-        let authority = hint("cannot connect: invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))");
-        assert!(authority.contains("CA:FALSE"), "{authority}");
-        let unknown = hint("cannot connect: invalid peer certificate: UnknownIssuer");
-        assert!(unknown.contains("COFFER_CA_FILE"), "{unknown}");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use coffer_proto::reason::{DOMAIN, Reason};
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
+use crate::CertificateProblem;
+
 /// Why a call failed, or why it could not be made. Never contains a token or a value: the server's messages do not
 /// (a promise of the API), and nothing of the request is added here.
 #[derive(Clone, Debug)]
@@ -19,6 +21,7 @@ struct Inner {
     fields: Vec<(String, String)>,
     retry_after: Option<Duration>,
     is_local: bool,
+    certificate: Option<CertificateProblem>,
 }
 
 /// In the metadata of an ErrorInfo: no server said so.
@@ -28,12 +31,16 @@ impl Error {
     /// An error that no server sent.
     pub(crate) fn local(code: Code, reason: Option<Reason>, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { code, reason, message, fields: Vec::new(), retry_after: None, is_local: true }))
+        let (fields, retry_after, certificate) = (Vec::new(), None, None);
+        Self(Box::new(Inner { code, reason, message, fields, retry_after, is_local: true, certificate }))
     }
 
     /// No connection: `cause` is why, down to the operating system's words.
     pub(crate) fn not_connected(address: &crate::Address, cause: &(dyn StdError + 'static)) -> Self {
-        Self::local(Code::Unavailable, None, format!("cannot connect to {address}: {}", innermost(cause)))
+        let mut error =
+            Self::local(Code::Unavailable, None, format!("cannot connect to {address}: {}", innermost(cause)));
+        error.0.certificate = CertificateProblem::of(cause);
+        error
     }
 
     /// No answer in time.
@@ -71,6 +78,11 @@ impl Error {
         self.0.is_local
     }
 
+    /// What is wrong with the server's certificate, if the connection failed for it.
+    pub fn certificate_problem(&self) -> Option<CertificateProblem> {
+        self.0.certificate
+    }
+
     /// Whether the same call may succeed later: UNAVAILABLE, RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED.
     pub fn is_retryable(&self) -> bool {
         matches!(self.code(), Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded)
@@ -91,6 +103,7 @@ impl From<Status> for Error {
             fields: fields.iter().map(|violation| (violation.field.clone(), violation.description.clone())).collect(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
             is_local: info.is_some_and(|info| info.metadata.contains_key(LOCAL)),
+            certificate: status.source().and_then(CertificateProblem::of),
         }))
     }
 }

@@ -33,6 +33,7 @@
 //! Nothing here knows about terminals or processes, and nothing prints.
 
 mod address;
+mod certificate;
 mod client;
 mod config;
 mod connect;
@@ -45,6 +46,7 @@ mod servers;
 pub mod start;
 
 pub use address::{Address, Addresses, InvalidAddress};
+pub use certificate::CertificateProblem;
 pub use client::Client;
 pub use config::Config;
 pub use credential::{Authorize, Credential};

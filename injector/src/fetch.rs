@@ -196,14 +196,10 @@ fn failure(address: &str, error: &Error) -> Failure {
         Code::InvalidArgument => Exit::Usage,
         _ => Exit::Internal,
     };
-    let hint = match exit {
-        // rustls says so of every certificate that `openssl req -x509` makes without more options.
-        Exit::Unavailable if error.message().contains("CaUsedAsEndEntity") => {
-            " (an authority's certificate: make one of the server's own, in openssl req -x509 with -addext \
-             basicConstraints=critical,CA:FALSE)"
-        }
-        Exit::Unavailable => " (gave up, see --timeout)",
-        _ => "",
+    let hint = match (exit, error.certificate_problem()) {
+        (Exit::Unavailable, Some(problem)) => format!(" ({})", problem.advice()),
+        (Exit::Unavailable, None) => " (gave up, see --timeout)".to_owned(),
+        _ => String::new(),
     };
     Failure::new(exit, format!("{address}: {error}{hint}"))
 }
@@ -221,7 +217,5 @@ mod tests {
             failure.problems().collect()
         };
         assert!(problem("nobody there").ends_with(" (gave up, see --timeout)"));
-        // The words of rustls, as they come.
-        assert!(problem("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))").contains("CA:FALSE"));
     }
 }

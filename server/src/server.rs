@@ -25,6 +25,7 @@ use self::{address_file::AddressFile, etcd_files::EtcdFiles, place::Place, switc
 use crate::{
     api,
     audit::file::{AuditFile, OpenError as AuditError, Options as AuditOptions},
+    clock::SystemClock,
     config::{AuditLog, Config},
     seal::source,
     serve::{self, BindError, Certificates, CertificatesError, End, Limits, Listener, ServeError, Stage},
@@ -99,7 +100,8 @@ impl Server {
     /// cannot be used just now, the server is sealed: it can listen all the same, and loads the store once it can.
     pub async fn open(config: Config) -> Result<Self, Error> {
         let began = Instant::now();
-        let certificates = config.tls.clone().map(Certificates::load).transpose()?.map(Arc::new);
+        let load = |files| Certificates::load(files, Arc::new(SystemClock));
+        let certificates = config.tls.clone().map(load).transpose()?.map(Arc::new);
         let source = key::open(&config.key)?;
         let marked = config.store.directory().cloned();
         if let Some(data) = &marked {

@@ -1,7 +1,10 @@
 //! `coffer-server check-config`: is the configuration good, and what is it?
 
+use std::sync::Arc;
+
 use super::{Failure, print};
 use crate::{
+    clock::SystemClock,
     config::{self, EtcdSetting, Flags, StoreSetting},
     serve::Certificates,
     server::{self, key, place},
@@ -18,16 +21,22 @@ pub(super) async fn run(flags: &Flags) -> Result<(), Failure> {
         Err(error) => errors.push(error.to_string()),
         Ok(source) => errors.extend(source.status().await.err().map(|error| error.to_string())),
     }
-    if let Some(Err(error)) = config.tls.clone().map(Certificates::load) {
-        errors.push(error.to_string());
+    let mut warnings = Vec::new();
+    match config.tls.clone().map(|files| Certificates::load(files, Arc::new(SystemClock))) {
+        None => {}
+        Some(Ok(certificates)) => warnings = certificates.warnings(),
+        Some(Err(error)) => errors.push(error.to_string()),
     }
     let mut hint = None;
-    if let StoreSetting::Etcd(etcd) = &config.store
-        && let Err(error) = check(etcd).await
-    {
-        let failure = Failure::from(error);
-        errors.extend(failure.errors);
-        hint = failure.hint;
+    if let StoreSetting::Etcd(etcd) = &config.store {
+        match check(etcd).await {
+            Ok(more) => warnings.extend(more),
+            Err(error) => {
+                let failure = Failure::from(error);
+                errors.extend(failure.errors);
+                hint = failure.hint;
+            }
+        }
     }
     if !errors.is_empty() {
         let failure = Failure::usage(errors);
@@ -37,11 +46,15 @@ pub(super) async fn run(flags: &Flags) -> Result<(), Failure> {
     if let Some(text) = config.links_text() {
         print::note(&format!("environment variables are {text}"));
     }
+    warnings.iter().for_each(|warning| print::note(warning));
     print::note("the configuration is good");
     Ok(())
 }
 
-/// There need be no store yet.
-async fn check(etcd: &EtcdSetting) -> Result<(), server::Error> {
-    Ok(Etcd::check(place::options(etcd)?).await?)
+/// There need be no store yet. Returns what is to be done soon.
+async fn check(etcd: &EtcdSetting) -> Result<Vec<String>, server::Error> {
+    let options = place::options(etcd)?;
+    let warnings = place::warnings(&options);
+    Etcd::check(options).await?;
+    Ok(warnings)
 }

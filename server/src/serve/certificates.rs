@@ -1,11 +1,10 @@
 //! The TLS certificate, read again when its files change.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -16,53 +15,63 @@ use tokio_rustls::{
     },
 };
 
-use super::Marks;
-use crate::config::Tls;
+use super::{
+    Daily, Marks,
+    pair::{Of, Pair, Unusable, read},
+};
+use crate::{clock::Clock, config::Tls};
 
 /// The protocol that gRPC is spoken over.
 const ALPN_HTTP2: &[u8] = b"h2";
-
 /// A certificate and its key. New connections get the newest good pair; old ones keep what they have.
-#[derive(Debug)]
 pub struct Certificates {
     files: Tls,
-    current: RwLock<Arc<CertifiedKey>>,
+    clock: Arc<dyn Clock>,
+    current: RwLock<Current>,
     /// Of the files when they were last read.
     marks: Marks,
+    warned: Daily,
+}
+
+/// The pair in use.
+struct Current {
+    pair: Pair,
+    key: Arc<CertifiedKey>,
 }
 
 /// Why a certificate pair cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificatesError {
-    /// The file is not there, or no PEM.
-    #[error("{what} {} cannot be read: {error}", path.display())]
-    Unreadable {
-        /// The certificate or the key.
-        what: &'static str,
+    /// The certificate is wrong, or of another key.
+    #[error("certificate {} {why}", path.display())]
+    Certificate {
         /// Its file.
         path: PathBuf,
-        /// What the PEM reader says; it never quotes the file.
-        error: rustls_pki_types::pem::Error,
+        /// What is wrong.
+        why: Unusable,
     },
-    /// No certificate in the file.
-    #[error("certificate file {} has no certificate", .0.display())]
-    Empty(PathBuf),
-    /// The key is of another certificate, or of no supported kind.
-    #[error("certificate {} and key {} do not fit: {error}", files.cert.display(), files.key.display())]
-    Unfit {
-        /// Both files.
-        files: Tls,
-        /// What rustls says.
-        error: rustls::Error,
+    /// The key is wrong.
+    #[error("key {} {why}", path.display())]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong; never anything of the key.
+        why: Unusable,
     },
 }
 
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificates").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
 impl Certificates {
-    /// Reads the pair.
-    pub fn load(files: Tls) -> Result<Self, CertificatesError> {
+    /// Reads the pair, which must be valid now.
+    pub fn load(files: Tls, clock: Arc<dyn Clock>) -> Result<Self, CertificatesError> {
         let marks = Marks::of(vec![files.cert.clone(), files.key.clone()]);
-        let current = RwLock::new(Arc::new(read(&files)?));
-        Ok(Self { files, current, marks })
+        let current = RwLock::new(open(&files, clock.as_ref())?);
+        Ok(Self { files, clock, current, marks, warned: Daily::default() })
     }
 
     /// Reads the pair again. A bad one is logged, and the one in use stays.
@@ -71,19 +80,32 @@ impl Certificates {
         self.read_again();
     }
 
-    /// Reads the pair again if a file looks different from when it was last read, or if it was no good then.
-    pub fn reload_if_changed(&self) {
+    /// Reads the pair again if a file looks different from when it was last read, or if it was no good then. Warns once a
+    /// day while the one in use ends soon, or has ended.
+    pub fn look_after(&self) {
         if self.marks.look() {
             self.read_again();
         }
+        if self.warned.is_due(self.clock.uptime()) {
+            self.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+    }
+
+    /// What is to be done soon about the certificate in use.
+    pub fn warnings(&self) -> Vec<String> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("certificate {}", self.files.cert.display());
+        current.pair.warnings(self.clock.now()).map(|warning| format!("{name} {warning}")).collect()
     }
 
     fn read_again(&self) {
-        match read(&self.files) {
-            Ok(pair) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+        match open(&self.files, self.clock.as_ref()) {
+            Ok(current) => {
+                let valid_until = current.pair.valid_until();
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
                 self.marks.were_read(None);
-                tracing::info!(certificate = %self.files.cert.display(), "the certificate is read again");
+                self.warned.reset();
+                tracing::info!(certificate = %self.files.cert.display(), valid_until, "the certificate is read again");
             }
             Err(error) => {
                 if self.marks.were_read(Some(error.to_string())) {
@@ -108,33 +130,31 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).key))
     }
 }
 
-fn read(files: &Tls) -> Result<CertifiedKey, CertificatesError> {
-    let unreadable = |what, path: &Path| {
-        let path = path.to_owned();
-        move |error| CertificatesError::Unreadable { what, path, error }
-    };
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(unreadable("certificate", &files.cert))?;
-    if chain.is_empty() {
-        return Err(CertificatesError::Empty(files.cert.clone()));
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unreadable("key", &files.key))?;
-    let unfit = |error| CertificatesError::Unfit { files: files.clone(), error };
-    let pair = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(unfit)?;
-    pair.keys_match().map_err(unfit)?;
-    Ok(pair)
+fn open(files: &Tls, clock: &dyn Clock) -> Result<Current, CertificatesError> {
+    let of_certificate = |why| CertificatesError::Certificate { path: files.cert.clone(), why };
+    let of_key = |why| CertificatesError::Key { path: files.key.clone(), why };
+    let certificate = read(&files.cert).map_err(of_certificate)?;
+    let key = read(&files.key).map_err(of_key)?;
+    let pair = Pair::of(&certificate, &key, clock.now()).map_err(|(of, why)| match of {
+        Of::Certificate => of_certificate(why),
+        Of::Key => of_key(why),
+    })?;
+    let key = Arc::new(pair.key.clone());
+    Ok(Current { pair, key })
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
+
+    use rustls_pki_types::CertificateDer;
 
     use super::*;
+    use crate::clock::SystemClock;
 
     /// Writes a new self-signed pair for `localhost`; returns the certificate, to trust.
     pub(in crate::serve) fn write_pair(directory: &Path) -> (Tls, CertificateDer<'static>) {
@@ -145,15 +165,20 @@ pub(super) mod tests {
         (files, pair.cert.der().clone())
     }
 
+    /// The pair, by this machine's clock.
+    pub(in crate::serve) fn load(files: Tls) -> Result<Certificates, CertificatesError> {
+        Certificates::load(files, Arc::new(SystemClock))
+    }
+
     fn served(certificates: &Certificates) -> CertificateDer<'static> {
-        certificates.current.read().expect("a lock").cert[0].clone()
+        certificates.current.read().expect("a lock").key.cert[0].clone()
     }
 
     #[test]
     fn a_new_pair_is_taken_and_a_bad_one_is_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let (files, first) = write_pair(directory.path());
-        let certificates = Certificates::load(files.clone()).expect("a pair");
+        let certificates = load(files.clone()).expect("a pair");
         assert_eq!(served(&certificates), first);
 
         // A new certificate with the old key: half of a rotation.
@@ -169,16 +194,35 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_pair_that_cannot_be_used_replaces_no_good_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (files, first) = write_pair(directory.path());
+        let certificates = load(files.clone()).expect("a pair");
+        for (from, to, said) in [(2000, 2001, "expired at 2001-01-01"), (4000, 4001, "is not valid before 4000-01-01")]
+        {
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+            (params.not_before, params.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(to, 1, 1));
+            fs::write(&files.cert, params.self_signed(&key).expect("a certificate").pem()).expect("written");
+            fs::write(&files.key, key.serialize_pem()).expect("written");
+            certificates.reload();
+            assert_eq!(served(&certificates), first, "the old pair stays");
+            let error = load(files.clone()).expect_err("no start with it either").to_string();
+            assert!(error.contains(said) && error.contains("cert.pem"), "{error}");
+        }
+    }
+
+    #[test]
     fn only_a_changed_file_is_read_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let (files, first) = write_pair(directory.path());
-        let certificates = Certificates::load(files.clone()).expect("a pair");
+        let certificates = load(files.clone()).expect("a pair");
         let written = fs::metadata(&files.cert).expect("the file").modified().expect("a time");
         let (_, second) = write_pair(directory.path());
         let later = written + std::time::Duration::from_secs(1);
         fs::File::options().write(true).open(&files.cert).expect("opens").set_modified(later).expect("a time");
         assert_eq!(served(&certificates), first);
-        certificates.reload_if_changed();
+        certificates.look_after();
         assert_eq!(served(&certificates), second);
     }
 
@@ -186,15 +230,15 @@ pub(super) mod tests {
     fn what_could_not_be_read_is_tried_again_though_it_looks_the_same() {
         let directory = tempfile::tempdir().expect("a directory");
         let (files, _) = write_pair(directory.path());
-        let certificates = Certificates::load(files.clone()).expect("a pair");
+        let certificates = load(files.clone()).expect("a pair");
         let (_, second) = write_pair(directory.path());
         let good = fs::read(&files.cert).expect("the certificate");
         fs::write(&files.cert, vec![b'x'; good.len()]).expect("written");
         let written = fs::metadata(&files.cert).expect("the file").modified().expect("a time");
-        certificates.reload_if_changed();
+        certificates.look_after();
         fs::write(&files.cert, good).expect("written");
         fs::File::options().write(true).open(&files.cert).expect("opens").set_modified(written).expect("a time");
-        certificates.reload_if_changed();
+        certificates.look_after();
         assert_eq!(served(&certificates), second);
     }
 
@@ -206,10 +250,10 @@ pub(super) mod tests {
         for (tls, text) in [
             (Tls { cert: directory.path().join("none"), ..files.clone() }, "certificate "),
             (Tls { key: files.cert.clone(), ..files.clone() }, "key "),
-            (Tls { cert: files.key.clone(), ..files.clone() }, "has no certificate"),
-            (Tls { key: other.key, ..files }, "do not fit"),
+            (Tls { cert: files.key.clone(), ..files.clone() }, "has no certificate in PEM"),
+            (Tls { key: other.key, ..files }, "is of another key"),
         ] {
-            let error = Certificates::load(tls).expect_err("a bad pair").to_string();
+            let error = load(tls).expect_err("a bad pair").to_string();
             assert!(error.contains(text), "{error}");
         }
     }

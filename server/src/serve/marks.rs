@@ -1,11 +1,13 @@
-//! Whether files are to be read again.
+//! When files are to be read again, and when a warning about them is to be said again.
 
 use std::{
     fs,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Files, and how they looked when they were last looked at: when they were written, and their sizes.
 #[derive(Debug)]
@@ -60,10 +62,45 @@ impl Marks {
     }
 }
 
+/// Decides when a warning that lasts is said again: once a day.
+#[derive(Debug, Default)]
+pub struct Daily(Mutex<Option<Duration>>);
+
+impl Daily {
+    /// Returns true if a day has passed since it last did, by the machine's uptime.
+    pub fn is_due(&self, uptime: Duration) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = said.is_none_or(|said| uptime.saturating_sub(said) >= DAY);
+        if is_due {
+            *said = Some(uptime);
+        }
+        is_due
+    }
+
+    /// Lets it be due at once.
+    pub fn reset(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 fn look(files: &[PathBuf]) -> Vec<Mark> {
     let one = |path: &PathBuf| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     };
     files.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_due_once_a_day_and_after_a_change() {
+        let daily = Daily::default();
+        let hours: Vec<_> = (0..50).filter(|hour| daily.is_due(DAY / 24 * *hour)).collect();
+        assert_eq!(hours, [0, 24, 48]);
+        daily.reset();
+        assert!(daily.is_due(DAY * 2 + DAY / 2));
+    }
 }

@@ -18,6 +18,7 @@ mod limits;
 mod listener;
 mod marks;
 mod methods;
+mod pair;
 mod slots;
 mod taken;
 
@@ -46,7 +47,9 @@ pub use connection::PeerInfo;
 pub use health::{ApiService, Extent, health};
 pub use limits::{DRAIN_MAX, Limits};
 pub use listener::{BindError, Listener};
-pub use marks::Marks;
+pub use marks::{Daily, Marks};
+pub use pair::Unusable;
+pub(crate) use pair::{Of, Pair};
 pub(crate) use slots::EVICTED_MAX;
 pub use taken::{ReaderTooSlow, Taken};
 

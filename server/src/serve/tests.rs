@@ -383,7 +383,10 @@ async fn connections_beyond_a_peers_share_are_closed_at_once() {
 mod tls {
     use rustls_pki_types::{CertificateDer, ServerName};
 
-    use super::{super::certificates::tests::write_pair, *};
+    use super::{
+        super::certificates::tests::{load, write_pair},
+        *,
+    };
 
     fn connector(
         trusted: &CertificateDer<'static>,
@@ -414,7 +417,7 @@ mod tls {
     async fn new_connections_get_the_new_certificate() {
         let directory = tempfile::tempdir().expect("a directory");
         let (files, first) = write_pair(directory.path());
-        let certificates = Arc::new(Certificates::load(files).expect("a pair"));
+        let certificates = Arc::new(load(files).expect("a pair"));
         let running = start(Limits::new(10, 10), Some(Arc::clone(&certificates))).await;
         // A connector of its own each time: with an old one's ticket no certificate would be shown at all.
         let trusts_first = || connector(&first, &[&version::TLS13]);
@@ -431,7 +434,7 @@ mod tls {
     async fn handshakes_that_never_end_lock_out_nobody() {
         let directory = tempfile::tempdir().expect("a directory");
         let (files, trusted) = write_pair(directory.path());
-        let certificates = Arc::new(Certificates::load(files).expect("a pair"));
+        let certificates = Arc::new(load(files).expect("a pair"));
         let running = start(Limits { handshake: LONG * 100, ..Limits::new(100, 4) }, Some(certificates)).await;
         let mut silent = Vec::new();
         for _ in 0..4 {
@@ -445,7 +448,7 @@ mod tls {
     async fn a_slow_handshake_is_closed_and_holds_up_nobody() {
         let directory = tempfile::tempdir().expect("a directory");
         let (files, trusted) = write_pair(directory.path());
-        let certificates = Arc::new(Certificates::load(files).expect("a pair"));
+        let certificates = Arc::new(load(files).expect("a pair"));
         let limits = Limits { handshake: SHORT, ..Limits::new(10, 10) };
         let running = start(limits, Some(certificates)).await;
         let mut silent = TcpStream::connect(running.address).await.expect("connects");

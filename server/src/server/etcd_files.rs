@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::place::{Place, options};
+use super::place::{Place, options, warnings};
 use crate::{
+    clock::{Clock as _, SystemClock},
     config::{EtcdSetting, StoreSetting},
-    serve::Marks,
+    serve::{Daily, Marks},
 };
 
 /// The files of a server whose store is in etcd.
 pub(super) struct EtcdFiles {
     setting: EtcdSetting,
     marks: Marks,
+    warned: Daily,
 }
 
 impl EtcdFiles {
@@ -21,7 +23,7 @@ impl EtcdFiles {
         let EtcdSetting { ca, identity, user, .. } = &**setting;
         let own = identity.iter().flat_map(|(certificate, key)| [certificate, key]);
         let files: Vec<PathBuf> = ca.iter().chain(own).chain(user.iter().map(|(_, file)| file)).cloned().collect();
-        Some(Self { setting: EtcdSetting::clone(setting), marks: Marks::of(files) })
+        Some(Self { setting: EtcdSetting::clone(setting), marks: Marks::of(files), warned: Daily::default() })
     }
 
     /// Reads the files again. Bad ones are logged, and what was in use stays.
@@ -30,10 +32,15 @@ impl EtcdFiles {
         self.read_again(store).await;
     }
 
-    /// Reads the files again if one looks different from when it was last read, or if they were no good then.
-    pub(super) async fn reload_if_changed(&self, store: &Place) {
+    /// Reads the files again if one looks different from when it was last read, or if they were no good then. Warns once a
+    /// day while the certificate ends soon.
+    pub(super) async fn look_after(&self, store: &Place) {
         if self.marks.look() {
             self.read_again(store).await;
+        }
+        if self.warned.is_due(SystemClock.uptime()) {
+            let warnings = options(&self.setting).map(|options| warnings(&options)).unwrap_or_default();
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
     }
 

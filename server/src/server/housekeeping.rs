@@ -54,9 +54,9 @@ pub(super) fn start(
                 }
                 _ = ticks.tick() => {
                     telemetry::tell_left_out();
-                    certificates.iter().for_each(|certificates| certificates.reload_if_changed());
+                    certificates.iter().for_each(|certificates| certificates.look_after());
                     if let Some(etcd) = &etcd {
-                        etcd.reload_if_changed(&store).await;
+                        etcd.look_after(&store).await;
                     }
                 }
             }

@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use crate::{
+    clock::{Clock as _, SystemClock},
     config::{EtcdSetting, History, StoreSetting},
+    serve::{Of, Pair},
     store::{
         self, Store,
         embedded::{Embedded, Options},
@@ -106,8 +108,10 @@ pub(crate) fn options(setting: &EtcdSetting) -> Result<EtcdOptions, Error> {
             let identity = match &setting.identity {
                 None => None,
                 Some((certificate, key)) => {
-                    let certificate = pem("etcd.cert", certificate)?;
-                    Some(Identity { certificate, key: read("etcd.key", key, true)? })
+                    let files = (certificate.as_path(), key.as_path());
+                    let (certificate, key) = (pem("etcd.cert", certificate)?, read("etcd.key", key, true)?);
+                    check_identity(files, &certificate, &key)?;
+                    Some(Identity { certificate, key })
                 }
             };
             Some(Tls { ca: pem("etcd.ca", ca)?, identity, name: setting.server_name.clone() })
@@ -123,6 +127,23 @@ pub(crate) fn options(setting: &EtcdSetting) -> Result<EtcdOptions, Error> {
         }
     };
     Ok(EtcdOptions { endpoints: setting.endpoints.clone(), prefix: setting.prefix.clone(), tls, user })
+}
+
+/// What is to be done soon about coffer's own certificate for etcd.
+pub(crate) fn warnings(options: &EtcdOptions) -> Vec<String> {
+    let identity = options.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+    let now = SystemClock.now();
+    let pair = identity.and_then(|identity| Pair::of(&identity.certificate, &identity.key, now).ok());
+    let end = pair.and_then(|pair| pair.end_warning(now));
+    end.into_iter().map(|end| format!("`etcd.cert`: the certificate {end}")).collect()
+}
+
+/// Checks that coffer's own certificate for etcd can be used now; otherwise etcd would refuse it and not say why.
+fn check_identity((certificate, key): (&Path, &Path), pem: &[u8], key_pem: &[u8]) -> Result<(), Error> {
+    Pair::of(pem, key_pem, SystemClock.now()).map(drop).map_err(|(of, why)| match of {
+        Of::Certificate => wrong("etcd.cert", certificate, why),
+        Of::Key => wrong("etcd.key", key, why),
+    })
 }
 
 const PASSWORD: &str = "etcd.password_file";

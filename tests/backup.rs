@@ -78,7 +78,10 @@ async fn a_position_and_a_time_of_the_past_come_back_but_no_revoked_token() {
     for (flag, at) in [("--to-position", first.as_str()), ("--to-time", &time_of(&server, &first))] {
         let data = server.home().join(flag);
         let old = server.home().join("data");
-        let restored = server_command(&["restore", flag, at], &[("--data", &data), ("--", &old)]);
+        // So that the second one begins after what was done in the first.
+        let log = server.home().join("audit.log");
+        let paths: [(&str, &Path); 3] = [("--data", &data), ("--audit-file", &log), ("--", &old)];
+        let restored = server_command(&["restore", flag, at], &paths);
         assert!(restored.status.success(), "{flag} {at}: {}", text(&restored));
         server.go_on(("--data", &data));
         assert_eq!(server.environment(WORKLOAD).await, pairs(&[("KEPT", "kept-1"), ("LOST", "lost-1")]), "{flag}");

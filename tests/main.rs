@@ -33,6 +33,7 @@ mod power_loss;
 mod pressure;
 mod products;
 mod prompt;
+mod put_back;
 mod readme;
 mod redaction;
 mod replicas;

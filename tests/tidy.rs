@@ -17,7 +17,7 @@ const SERVER_LAYERS: &[(&str, &[&str])] = &[
     ("escape", &[]),
     ("lock", &[]),
     ("store", &["clock", "escape", "lock"]),
-    ("audit", &["clock", "draft", "lock", "seal"]),
+    ("audit", &["clock", "draft", "lock", "seal", "store"]),
     ("seal", &[]),
     ("record", &["seal", "store"]),
     ("view", &["record", "seal", "store"]),

@@ -2,7 +2,7 @@
 //! calls that need it.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -18,11 +18,16 @@ use tokio::{
 };
 
 use super::{
-    Audit, Event, Head, RECORD_WAIT_MAX, Unavailable,
+    Audit, Event, Head, RECORD_WAIT_MAX, Unavailable, files,
+    reached::reached,
     sink::{FileSink, Sink},
     writer::{Progress, Writer},
 };
-use crate::{clock::SystemClock, seal::chain::Chain};
+use crate::{
+    clock::SystemClock,
+    seal::{Uid, chain::Chain},
+    store::Position,
+};
 
 pub use super::sink::OpenError;
 
@@ -36,6 +41,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// An open audit log. Dropping it, or [`AuditFile::close`], writes what was handed over; only closing ends the chain.
 #[derive(Debug)]
 pub struct AuditFile {
+    path: PathBuf,
     queue: mpsc::Sender<Message>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     progress: Arc<Mutex<Option<Progress>>>,
@@ -77,7 +83,7 @@ impl AuditFile {
     ///
     /// A file that is renamed or deleted is noticed within a second, and the log goes on in a new one at the path.
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
-        Ok(Self::over(FileSink::open(path)?, options))
+        Ok(Self { path: path.to_owned(), ..Self::over(FileSink::open(path)?, options) })
     }
 
     fn over(sink: impl Sink, options: Options) -> Self {
@@ -88,7 +94,7 @@ impl AuditFile {
         if let Err(error) = &writer {
             tracing::error!(%error, "the audit thread cannot be started");
         }
-        Self { queue, writer: Mutex::new(writer.ok()), progress, healthy: AtomicBool::new(true) }
+        Self { path: PathBuf::new(), queue, writer: Mutex::new(writer.ok()), progress, healthy: AtomicBool::new(true) }
     }
 
     /// Opens the path again after the lines handed over so far: for whoever rotates the file by renaming it.
@@ -133,6 +139,23 @@ impl Audit for AuditFile {
         let recorded = timeout(RECORD_WAIT_MAX, recording).await.unwrap_or(Err(Unavailable));
         self.healthy.store(recorded.is_ok(), Ordering::Relaxed);
         recorded
+    }
+
+    async fn reached(&self, store: Uid) -> Option<Position> {
+        let path = self.path.clone();
+        // Of a pipe or a device nothing is read back.
+        if !path.is_file() {
+            return None;
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let files = files::of_log(&path).map_err(|error| error.to_string())?;
+            reached(&files, store).map_err(|error| error.to_string())
+        });
+        let found = read.await.unwrap_or_else(|_| Err("its reader ended by itself".to_owned()));
+        found.unwrap_or_else(|error| {
+            tracing::warn!(error, "the store is not compared with its audit log, which cannot be read");
+            None
+        })
     }
 
     fn head(&self) -> Option<Head> {

@@ -8,7 +8,8 @@
 //! - [`file`](mod@file) is where lines go: `writer` keeps the file whole and the chain true to it, `sink` is the file
 //!   itself, `rotation` what becomes of it when it is full, `head` the note of how far it came, `tail` how far it is, `reserve` its
 //!   room on a full disk.
-//! - [`read`] takes lines apart, [`files`] finds them, [`verify`] holds them against their chains.
+//! - [`read`] takes lines apart, [`files`] finds them, [`verify`] holds them against their chains, [`reached`] tells from
+//!   them how far the store had come.
 
 pub mod event;
 pub mod file;
@@ -17,6 +18,7 @@ mod head;
 mod line;
 mod lock;
 mod marker;
+pub mod reached;
 pub mod read;
 mod reserve;
 mod rotation;
@@ -29,7 +31,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::seal::chain::Chain;
+use crate::{
+    seal::{Uid, chain::Chain},
+    store::Position,
+};
 
 pub use event::{Event, Phase, Subject};
 pub use head::{Head, Mark};
@@ -50,6 +55,11 @@ pub trait Audit: Send + Sync + 'static {
     /// Hands one line over. When it returns `Ok`, the line is in the operating system's hands, or with
     /// `audit.sync` on the disk; lines of one task keep their order.
     async fn record(&self, event: Event) -> Result<(), Unavailable>;
+
+    /// Returns how far a store had come by the lines of before; `None` where they cannot be read or say nothing.
+    async fn reached(&self, _store: Uid) -> Option<Position> {
+        None
+    }
 
     /// How far the log has come. `None` where there is no chain.
     fn head(&self) -> Option<Head> {

@@ -37,13 +37,13 @@ impl Tail {
     }
 }
 
-fn is_marker(line: &[u8]) -> bool {
+pub(super) fn is_marker(line: &[u8]) -> bool {
     let method = concat!("\"method\":\"", "coffer-server/audit", "\"").as_bytes();
     line.windows(method.len()).take(256).any(|part| part == method)
 }
 
 /// Each line, the last one first, until `visit` has seen enough. A line that is too long ends it.
-fn backwards(file: &File, mut visit: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+pub(super) fn backwards(file: &File, mut visit: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let mut start = file.metadata()?.len();
     // The beginning of what was read so far: a line's end whose begin is still to be read.
     let mut rest = Vec::new();

@@ -7,6 +7,7 @@ use crate::{
     config::Mistakes,
     server,
     store::{embedded::OpenError as StoreError, etcd::OpenError as EtcdError},
+    vault::OpenError as VaultError,
 };
 
 /// The command line or the configuration is wrong: EX_USAGE of sysexits(3).
@@ -48,6 +49,11 @@ impl Failure {
     }
 }
 
+/// What helps where an earlier copy of a store was put in its place.
+pub(super) const PUT_BACK: &str = "put the newest copy in its place; if this one is to count, make a store of it in which every \
+     token of before has ended: `coffer-server restore DATA --data NEW --audit-file FILE`, and serve NEW; in etcd \
+     `coffer-server raise-epoch --config FILE`";
+
 impl From<Mistakes> for Failure {
     fn from(mistakes: Mistakes) -> Self {
         Self::usage(mistakes.0)
@@ -64,6 +70,7 @@ impl From<server::Error> for Failure {
             server::Error::Store(StoreError::Unfinished(_)) => {
                 failure.hint("run again what was interrupted, `coffer-server restore` or `init`: it begins anew")
             }
+            server::Error::Vault(VaultError::PutBack(_)) => failure.hint(PUT_BACK),
             server::Error::Etcd(EtcdError::Missing(_)) => {
                 failure.hint("`coffer-server init` makes one, and `coffer-server restore` one of a backup")
             }

@@ -1,23 +1,28 @@
 //! `coffer-server restore`: a new store of what another one was, or of a backup.
 
 use std::{
-    path::PathBuf,
+    fmt::Display,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use super::{Failure, print, progress::Progress, verify::unfinished};
+use super::{Failure, audit::audit_log, print, progress::Progress, verify::unfinished};
 use crate::{
+    audit::{files, reached::reached},
     config::{EtcdSetting, FileFlag, StoreSetting},
     record,
     seal::header,
     server::{self, place},
     store::{
-        self, Epoch, Moment, Position, Revision,
+        self, Epoch, Moment, Position,
         embedded::{self, OpenError, Past, Restored, Target},
         etcd::{self, Etcd},
     },
 };
+
+/// An audit log that names a larger epoch was not written by a server: each restore begins one.
+const EPOCH_MAX: u64 = 1_000_000_000;
 
 /// What helps where a restore was interrupted by what may be over.
 const AGAIN: &str = "run the same again: it begins anew";
@@ -32,11 +37,15 @@ pub(super) struct Restore {
     #[arg(long, value_name = "DIR", env = "COFFER_SERVER_DATA")]
     data: Option<PathBuf>,
     /// Restore this position, as `coffer store status` and the audit log write it; otherwise the newest one
-    #[arg(long, value_name = "EPOCH.REVISION", value_parser = position)]
+    #[arg(long, value_name = "EPOCH.REVISION")]
     to_position: Option<Position>,
     /// Restore what stood at this time, RFC 3339: 2026-01-31T23:59:59Z, or with an offset: 2026-01-31T23:59:59+01:00
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "to_position")]
     to_time: Option<SystemTime>,
+    /// Audit log of the store: the new store begins after all that stands there [default: the one of the configuration
+    /// file, or audit.jsonl in the directory of the source, if it is there]
+    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_AUDIT_FILE")]
+    audit_file: Option<PathBuf>,
     #[command(flatten)]
     config: FileFlag,
 }
@@ -50,7 +59,10 @@ impl Restore {
             (None, None) => Target::Newest,
         };
         let (restored, opens_with) = match &place {
-            StoreSetting::Embedded(data) => into_directory(self.source, data.clone(), target).await?,
+            StoreSetting::Embedded(data) => {
+                let log = audit_log(&self.config, self.audit_file.as_deref(), None, &self.source)?;
+                into_directory(self.source, data.clone(), target, log).await?
+            }
             StoreSetting::Etcd(etcd) => into_etcd(self.source, etcd, target).await?,
         };
         let Restored { from, position, time, records, unfinished_bytes, is_before_time } = restored;
@@ -116,17 +128,38 @@ fn key_flag(kind: &str) -> &'static str {
 /// The kind of source and the id of the key that wraps the root key.
 type OpensWith = Option<(String, String)>;
 
-async fn into_directory(source: PathBuf, data: PathBuf, target: Target) -> Result<(Restored, OpensWith), Failure> {
+async fn into_directory(
+    source: PathBuf,
+    data: PathBuf,
+    target: Target,
+    log: Option<PathBuf>,
+) -> Result<(Restored, OpensWith), Failure> {
     let done = tokio::task::spawn_blocking(move || {
+        let after = log.map_or(Ok(Epoch(0)), |log| known_epoch(&log, &source))?;
         let progress = Progress::new("restore");
         let mut told = |done, total| progress.of(done, total);
-        let restored = embedded::restore(&source, &data, target, Some(record::key::TOKENS), &mut told);
-        restored.map(|restored| {
+        let restored = embedded::restore_after(&source, &data, target, Some(record::key::TOKENS), after, &mut told);
+        restored.map_err(failure).map(|restored| {
             let header = embedded::peek(&data, &store::Key::new(record::key::HEADER)).ok().flatten();
             (restored, header.and_then(|header| header::wrapped_by(&header).ok()))
         })
     });
-    done.await.map_err(|_| Failure::new("the restore ended by itself"))?.map_err(failure)
+    done.await.map_err(|_| Failure::new("the restore ended by itself"))?
+}
+
+/// The last epoch that an audit log has of the source's store.
+fn known_epoch(log: &Path, source: &Path) -> Result<Epoch, Failure> {
+    let files = files::of_log(log).map_err(Failure::new)?;
+    // What is wrong with the source is told by its restore.
+    let header = embedded::peek(source, &store::Key::new(record::key::HEADER)).ok().flatten();
+    let Some(store) = header.and_then(|header| header::store(&header).ok()) else { return Ok(Epoch(0)) };
+    let fail = |error: &dyn Display| Failure::new(format!("audit log {}: {error}", log.display()));
+    let known = reached(&files, store).map_err(|error| fail(&error))?.map_or(Epoch(0), |known| known.epoch);
+    if known.0 > EPOCH_MAX {
+        return Err(fail(&format!("it names epoch {}, which no store reaches", known.0))
+            .hint("verify it: `coffer-server audit verify`"));
+    }
+    Ok(known)
 }
 
 async fn into_etcd(source: PathBuf, etcd: &EtcdSetting, target: Target) -> Result<(Restored, OpensWith), Failure> {
@@ -221,13 +254,6 @@ fn time(text: &str) -> Result<SystemTime, &'static str> {
         _ => None,
     };
     utc.ok_or(WRONG)
-}
-
-fn position(text: &str) -> Result<Position, &'static str> {
-    let parsed = text.split_once('.').and_then(|(epoch, revision)| {
-        Some(Position { epoch: Epoch(epoch.parse().ok()?), revision: Revision(revision.parse().ok()?) })
-    });
-    parsed.ok_or("must be EPOCH.REVISION, for example 1.4711")
 }
 
 #[cfg(test)]

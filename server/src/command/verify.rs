@@ -6,8 +6,12 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Failure, print, progress::Progress};
+use super::{Failure, audit::audit_log, failure::PUT_BACK, print, progress::Progress};
 use crate::{
+    audit::{
+        files,
+        reached::{PutBack, reached},
+    },
     config::{EtcdSetting, FileFlag, KeyFlags},
     record,
     seal::{header, source::KeySource},
@@ -31,13 +35,16 @@ pub(super) struct Verify {
     without_key: bool,
     #[command(flatten)]
     key: KeyFlags,
+    /// Audit log that a store in a directory is compared with [default: audit.jsonl in the directory, if it is there]
+    #[arg(long, value_name = "FILE", env = "COFFER_SERVER_AUDIT_FILE")]
+    audit_file: Option<PathBuf>,
     #[command(flatten)]
     config: FileFlag,
 }
 
 impl Verify {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Self { source, without_key, key, config } = self;
+        let Self { source, without_key, key, audit_file, config } = self;
         let open = || -> Result<Option<Arc<dyn KeySource>>, Failure> {
             if without_key {
                 return Ok(None);
@@ -46,7 +53,12 @@ impl Verify {
             Ok(Some(key::open(&setting).map_err(server::Error::from)?))
         };
         if let Some(source) = source {
-            return every(&source, open()?.as_deref()).await;
+            let key = open()?;
+            let log = match source.is_dir() {
+                true => audit_log(&config, audit_file.as_deref(), Some(&source), &source)?,
+                false => None,
+            };
+            return every(&source, key.as_deref(), log.as_deref()).await;
         }
         let Some(etcd) = config.read()?.etcd else {
             let error =
@@ -58,14 +70,14 @@ impl Verify {
 }
 
 /// Of a history, each of its runs, whatever is wrong with the others.
-async fn every(source: &Path, key: Option<&dyn KeySource>) -> Result<(), Failure> {
+async fn every(source: &Path, key: Option<&dyn KeySource>, log: Option<&Path>) -> Result<(), Failure> {
     let runs = if source.is_dir() { runs_in(source).map_err(|error| failure(error, true))? } else { Vec::new() };
     if runs.is_empty() {
-        return in_files(source, key, "").await;
+        return in_files(source, key, log, "").await;
     }
     let mut bad = 0;
     for run in &runs {
-        if let Err(failure) = in_files(run, key, "a run of the history: ").await {
+        if let Err(failure) = in_files(run, key, None, "a run of the history: ").await {
             print::failure(&failure);
             bad += 1;
         }
@@ -76,7 +88,7 @@ async fn every(source: &Path, key: Option<&dyn KeySource>) -> Result<(), Failure
     }
 }
 
-async fn in_files(source: &Path, key: Option<&dyn KeySource>, what: &str) -> Result<(), Failure> {
+async fn in_files(source: &Path, key: Option<&dyn KeySource>, log: Option<&Path>, what: &str) -> Result<(), Failure> {
     let examiner = match key {
         None => None,
         Some(key) => {
@@ -87,21 +99,31 @@ async fn in_files(source: &Path, key: Option<&dyn KeySource>, what: &str) -> Res
     let progress = Progress::new("verify");
     let (path, without_key) = (source.to_owned(), key.is_none());
     let looked = tokio::task::spawn_blocking(move || {
-        let mut wrong = None;
+        let (mut wrong, mut store) = (None, None);
         let mut check = |record: &Record| {
+            if record.key.as_str() == record::key::HEADER {
+                store = header::store(&record.value).ok();
+            }
             if let (None, Some(examiner)) = (&wrong, &examiner) {
                 wrong = examiner.check(record).err();
             }
         };
         let verified = verify(&path, &mut |done, total| progress.of(done, total), &mut check);
-        (verified, wrong)
+        (verified, wrong, store)
     });
-    let (verified, wrong) = looked.await.map_err(|_| Failure::new("the verification ended by itself"))?;
+    let (verified, wrong, store) = looked.await.map_err(|_| Failure::new("the verification ended by itself"))?;
     let verified = verified.map_err(|error| failure(error, source.is_dir()))?;
     if let Some(wrong) = wrong {
         return Err(Failure::new(format!("{}: {wrong}", source.display())));
     }
     tell(&verified, without_key, what)?;
+    if let (Some(log), Some(store)) = (log, store) {
+        let known = files::of_log(log).map_err(Failure::new)?;
+        let known = reached(&known, store).map_err(|error| Failure::new(format!("{}: {error}", log.display())))?;
+        PutBack::check(verified.position, known).map_err(|put_back| {
+            Failure::new(format!("{}: `coffer-server run` refuses it: {put_back}", source.display())).hint(PUT_BACK)
+        })?;
+    }
     match key {
         Some(key) if source.is_dir() => former_keys(source, key, verified.position.epoch).await,
         _ => Ok(()),

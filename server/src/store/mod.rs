@@ -25,7 +25,7 @@ mod operate;
 pub mod snapshot;
 mod time;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -359,6 +359,22 @@ impl fmt::Debug for Key {
 impl fmt::Debug for TransactionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The text is no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be EPOCH.REVISION, for example 1.4711")]
+pub struct InvalidPosition;
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let (epoch, revision) = text.split_once('.').ok_or(InvalidPosition)?;
+        let number =
+            |text: &str| text.parse::<u64>().ok().filter(|number| *number <= NUMBER_MAX).ok_or(InvalidPosition);
+        Ok(Self { epoch: Epoch(number(epoch)?), revision: Revision(number(revision)?) })
     }
 }
 

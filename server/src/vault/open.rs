@@ -24,12 +24,12 @@ use super::{
     tokens::token_kind,
 };
 use crate::{
-    audit::{Audit, Event, Phase, Subject},
+    audit::{Audit, Event, Phase, Subject, reached::PutBack},
     clock::Clock,
     record::{GrantRecord, TokenRecord, TokenSecretHash, key, seal_system},
     seal::{DataKey, NoRandomness, Uid, chain::Chain, digest::DigestKey, header, hex, source::KeySource},
     store::{self, Change, Conflict, Epoch, Expect, Key, Position, Store, Transaction},
-    view::{self, LoadError},
+    view::{self, LoadError, View},
 };
 
 /// What a vault may use.
@@ -55,6 +55,9 @@ pub enum OpenError {
     /// An operator is a user or a service.
     #[error("the first operator must be users/{{id}} or services/{{id}}")]
     NoOperator,
+    /// It ends before what its audit log says of it.
+    #[error(transparent)]
+    PutBack(#[from] PutBack),
     /// The header does not open, or is missing.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -114,6 +117,7 @@ pub async fn admit_operator(
 ) -> Result<Token, OpenError> {
     check_operator(operator)?;
     let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
+    check_log(&view, audit.as_ref()).await?;
     audit.begin(chain).await?;
     let now = clock.now();
     let (admitted, system, epoch) = {
@@ -129,6 +133,15 @@ pub async fn admit_operator(
         lines.around(store.as_ref(), epoch, vec![(system.key, Expect::At(system.revision))], admitted.changes).await?;
     committed.map_err(|_conflict| OpenError::NotEmpty)?;
     Ok(admitted.token)
+}
+
+/// Refuses a store that its audit log knows to have been further.
+async fn check_log(view: &View, audit: &dyn Audit) -> Result<(), PutBack> {
+    let (store, position) = {
+        let state = view.read();
+        (state.store(), state.position())
+    };
+    PutBack::check(position, audit.reached(store).await)
 }
 
 fn check_operator(operator: &Principal) -> Result<(), OpenError> {
@@ -243,6 +256,7 @@ impl Vault {
         // The view is as new as this, however long it is loaded.
         let began = (clock.uptime(), clock.now());
         let (view, chain) = view::follow(store.clone(), source).await?.ok_or(OpenError::Empty)?;
+        check_log(&view, audit.as_ref()).await?;
         audit.begin(chain).await?;
         let opened = clock.now();
         let freshness = limits.sharing.freshness(began);

@@ -8,7 +8,7 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::{Failure, print};
 use crate::{
     audit::files::{self, LogFile},
     config::{AUDIT_FILE_DEFAULT, FileFlag, FromFile},
@@ -36,6 +36,27 @@ impl Audit {
             Command::Show(show) => show.run(),
         }
     }
+}
+
+/// Returns the log of a store by flag and configuration file, or else the one in the directory `source`, if it is there.
+pub(super) fn audit_log(
+    config: &FileFlag,
+    flag: Option<&Path>,
+    data: Option<&Path>,
+    source: &Path,
+) -> Result<Option<PathBuf>, Failure> {
+    let Some(named) = config.read()?.audit_file(flag, data) else {
+        return Ok(Some(source.join(AUDIT_FILE_DEFAULT)).filter(|beside| beside.is_file()));
+    };
+    // A new machine may have none yet, and a pipe or device keeps nothing.
+    if !named.is_file() {
+        print::note(&format!(
+            "note: audit log {}: is no file to read: the store is not compared with it",
+            named.display()
+        ));
+        return Ok(None);
+    }
+    Ok(Some(named))
 }
 
 /// Which log.

@@ -8,14 +8,18 @@ use super::{Failure, Log, Which};
 use crate::{
     audit::{
         Mark,
+        reached::{PutBack, reached},
         verify::{self, ChainReport, End, Expected, Finding, Note, Report, Witness},
     },
-    command::print,
+    command::{failure::PUT_BACK, print},
     config::KeyFlags,
     escape, record,
     seal::header,
     server::key,
-    store::{Key, embedded::peek},
+    store::{
+        Key, Position,
+        embedded::{last, peek},
+    },
 };
 
 pub(super) const AFTER_HELP: &str = "\
@@ -62,6 +66,7 @@ impl Verify {
             // What a header that does not open means for the log is told of the log's own.
             expected.root = header::open(source.as_ref(), &header).await.ok().map(|keyring| keyring.root_id());
         }
+        let store = expected.store;
         // Before the files: what is written meanwhile is in the files and not yet in the note.
         match &configured {
             Some(log) => read_note(log, true, &mut expected),
@@ -73,13 +78,20 @@ impl Verify {
             }
         }
         let files = self.log.open(configured.as_deref())?;
+        // Before the store, which goes on meanwhile.
+        let known = store.map(|store| reached(&files, store)).transpose();
+        let known = known.map_err(|error| Failure::new(format!("the audit log cannot be read: {error}")))?.flatten();
+        let behind = data.as_deref().and_then(|data| is_behind(data, known));
         let names: Vec<_> = files.iter().map(|file| escape::text(&file.path.display().to_string())).collect();
         let bar = progress_bar(files.iter().map(|file| file.bytes).sum());
         let report = verify::verify(files, expected, source.as_ref(), |bytes| bar.inc(bytes)).await;
         bar.finish_and_clear();
         let report = report.map_err(|(path, error)| Failure::new(format!("audit log {}: {error}", path.display())))?;
         print::data(&told(&report, &names)).map_err(Failure::new)?;
-        verdict(&report).map_or(Ok(()), Err)
+        if let Some(failure) = verdict(&report) {
+            return Err(failure);
+        }
+        behind.map_or(Ok(()), |put_back| Err(Failure::new(&put_back).hint(PUT_BACK)))
     }
 }
 
@@ -114,6 +126,18 @@ fn read_note(log: &Path, must_be: bool, expected: &mut Expected) {
         Ok(None) => {}
         Err(error) => {
             expected.doubts.push(format!("{}: it cannot be read: {error}", escape::text(&path.display().to_string())));
+        }
+    }
+}
+
+/// Whether the store in a directory, which a server may have open, ends before what its audit log says.
+fn is_behind(data: &Path, known: Option<Position>) -> Option<PutBack> {
+    match last(data) {
+        Ok(last) => PutBack::check(last, known).err(),
+        // What is wrong with the store is what `verify` tells.
+        Err(error) => {
+            print::note(&format!("warning: {error}: the log is not compared with the store"));
+            None
         }
     }
 }

@@ -58,8 +58,8 @@ pub use self::{
     formerly::formerly,
     layout::OpenError,
     past::{Past, RestoreError, Target},
-    peek::peek,
-    restore::{Restored, restore},
+    peek::{last, peek},
+    restore::{Restored, restore, restore_after},
     runs::runs_in,
     verify::{Verified, verify},
 };

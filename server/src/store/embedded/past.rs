@@ -81,6 +81,8 @@ pub struct Past {
     base: Option<Kept>,
     instance: [u8; 16],
     left_out: Option<String>,
+    /// What is made of it begins an epoch after this one.
+    pub(super) after: Epoch,
     /// About how many records it has; those that are left out count.
     records: u64,
     #[expect(dead_code, reason = "held: nobody writes there meanwhile")]
@@ -256,6 +258,7 @@ impl Search<'_> {
             base: base.cloned(),
             instance,
             left_out: self.left_out.map(str::to_owned),
+            after: epoch,
             records: of_base + overlay.puts_count(),
             overlay,
             lock: None,

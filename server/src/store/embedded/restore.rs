@@ -46,13 +46,26 @@ pub fn restore(
     left_out: Option<&str>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Restored, RestoreError> {
+    restore_after(source, to, target, left_out, Epoch(0), progress)
+}
+
+/// The same in an epoch after this one and the source's: what came after the source may have had the next one already.
+pub fn restore_after(
+    source: &Path,
+    to: &Path,
+    target: Target,
+    left_out: Option<&str>,
+    after: Epoch,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Restored, RestoreError> {
     // Said before anything is read, and before the source, which may be the same, is locked.
     if Layout::new(to.into()).format().exists() {
         return Err(OpenError::Exists(to.into()).into());
     }
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(|_| RestoreError::NoRandomness)?;
-    let past = Past::find(source, target, left_out)?;
+    let mut past = Past::find(source, target, left_out)?;
+    past.after = past.after.max(after);
     let position = past.next();
     let records = write(&past, to, instance, &RealDisk, progress)?;
     Ok(past.restored(position, records))
@@ -61,7 +74,7 @@ pub fn restore(
 impl Past {
     /// Where a store begins that is made of it.
     fn next(&self) -> Position {
-        Position { epoch: Epoch(self.position.epoch.0 + 1), revision: self.position.revision }
+        Position { epoch: Epoch(self.after.0 + 1), revision: self.position.revision }
     }
 
     /// What was made of it.

@@ -21,6 +21,8 @@ const RUNS_MAX: usize = 60;
 
 /// What a shell says of a program that ended by SIGSEGV.
 const LOADER_ENDED: i32 = 128 + 11;
+/// What Rust's runtime says before `main`.
+const RUNTIME_ENDED: &str = "failed to allocate an alternative stack";
 
 /// Runs a program in more and more address space, until it succeeds. Core files may be written, if it does not forbid them.
 fn starve(program: &str, environment: &[(&str, String)], directory: &Path, words: &[&str]) -> Vec<Finished> {
@@ -38,8 +40,11 @@ fn starve(program: &str, environment: &[(&str, String)], directory: &Path, words
         if output.status.code() == Some(127) || stderr.contains("shared object") {
             continue;
         }
-        // Without a page for its stack the loader ends without a word, before the program has forbidden core files.
-        if output.status.code() == Some(LOADER_ENDED) && !stderr.contains("internal error at") {
+        // Without a page for its stack the loader ends without a word, and without one for its signals Rust's runtime with
+        // its own: both before the program's first line, which forbids core files.
+        let has_begun = stderr.contains("internal error at")
+            || !(output.status.code() == Some(LOADER_ENDED) || stderr.contains(RUNTIME_ENDED));
+        if !has_begun {
             drop(fs::remove_file(directory.join("core")));
             continue;
         }

@@ -91,7 +91,7 @@ impl Verify {
         if let Some(failure) = verdict(&report) {
             return Err(failure);
         }
-        behind.map_or(Ok(()), |put_back| Err(Failure::new(&put_back).hint(PUT_BACK)))
+        behind.map_or(Ok(()), |put_back| Err(Failure::new(put_back).hint(PUT_BACK)))
     }
 }
 

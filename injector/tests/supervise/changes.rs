@@ -170,6 +170,7 @@ fn a_start_token_is_exchanged_and_left_to_nobody() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("token");
     fs::write(&file, start.expose()).expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");
     for flags in [&[][..], &QUICK] {
         let server = Script::of(&[("A", "one")]).start();
         let mut command = injector(&server);

@@ -139,7 +139,7 @@ fn new_manifest(kind: ScopeKind, request: v1::SetManifestRequest) -> Result<NewD
     Ok(NewDeclaration { description: request.description, variables: expected.into_values().collect() })
 }
 
-fn to_reference(shown: ShownDeclaration) -> v1::Reference {
+pub(super) fn to_reference(shown: ShownDeclaration) -> v1::Reference {
     v1::Reference {
         name: shown.name.to_string(),
         description: shown.description,
@@ -150,7 +150,7 @@ fn to_reference(shown: ShownDeclaration) -> v1::Reference {
     }
 }
 
-fn to_manifest(shown: ShownDeclaration) -> v1::Manifest {
+pub(super) fn to_manifest(shown: ShownDeclaration) -> v1::Manifest {
     let variable = |declared: Declared| v1::ManifestVariable {
         variable: declared.variable.to_string(),
         required: declared.required,

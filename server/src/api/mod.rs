@@ -2,6 +2,8 @@
 
 mod access;
 mod answers;
+#[cfg(test)]
+mod answers_tests;
 mod convert;
 mod declarations;
 mod gate;

@@ -244,7 +244,11 @@ fn permit_on(state: &State, caller: &Caller, permission: Permission, pattern: &S
 }
 
 fn shown_bytes(declaration: &Declaration) -> usize {
-    let variables = declaration.variables.iter();
-    let bytes = variables.map(|one| SHOWN_VARIABLE_BYTES + one.variable.as_str().len() + one.description.len());
-    SHOWN_BYTES + declaration.description.len() + bytes.sum::<usize>()
+    SHOWN_BYTES + declaration.description.len() + variables_bytes(&declaration.variables)
+}
+
+/// Upper bound of what variables take in an answer, in bytes.
+pub(super) fn variables_bytes(variables: &[Declared]) -> usize {
+    let variables = variables.iter();
+    variables.map(|one| SHOWN_VARIABLE_BYTES + one.variable.as_str().len() + one.description.len()).sum()
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use coffer_proto::name::{Permission, Scope, ScopePattern, VariableName};
 
 use super::{
-    Call, Error, Page, PageRequest, ShownSecret, Vault, declared,
+    Call, Error, Page, PageRequest, ShownSecret, Vault,
+    answered::secret_bytes,
+    declared,
     read::{Answer, STEP},
 };
 use crate::{
     access::{self, Permit, Span, Target},
     identity::Caller,
-    record::SharedWith,
     view::{OwnedSecret, ScopeState, State},
 };
 
@@ -156,14 +157,9 @@ fn split_key(after: &str) -> Result<Option<(Scope, Option<VariableName>)>, Error
     Ok(Some((scope, variable)))
 }
 
-/// About how large a secret is in an answer.
+/// Upper bound of how large a secret is in an answer, in bytes.
 pub(super) fn shown_bytes(secret: &OwnedSecret) -> usize {
     let meta = &secret.entry.meta;
     let value = if secret.is_plain() { meta.value_bytes as usize } else { 0 };
-    let lists = meta.allowed_hosts.iter().map(String::len).sum::<usize>()
-        + match &meta.sharing {
-            Some(SharedWith::Only(ids)) => ids.len() * (secret.scope.name.as_str().len() + 80),
-            _ => 0,
-        };
-    value + meta.description.len() + lists + 512
+    secret_bytes(secret.scope.name.as_str(), meta, value)
 }

@@ -3,6 +3,7 @@
 //! The order of things is written once: [`read`] for what only answers, [`write`](mod@write) for what changes. Every verb is a
 //! decision over one state of the view: the first says what to answer, the second what to commit.
 
+mod answered;
 mod budget;
 mod call;
 mod clone;
@@ -45,6 +46,8 @@ use tokio::sync::Mutex;
 use crate::{audit::Audit, clock::Clock, store::Store, view::View};
 
 pub use crate::{seal::source::Health as KeySourceHealth, view::RotatedKeys};
+#[cfg(test)]
+pub(crate) use answered::Answered;
 pub use budget::CallRates;
 pub use call::Call;
 pub use clone::{Clone as CloneRequest, Cloned};

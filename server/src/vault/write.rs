@@ -24,6 +24,7 @@ use coffer_proto::{
 
 use super::{
     Call, Error, LOCKS, Vault,
+    answered::Answered,
     call::{Line, named},
 };
 
@@ -117,6 +118,11 @@ impl<T> Plan<T> {
 
     pub fn delete(&mut self, key: Key) {
         self.changes.push(Change::Delete(key));
+    }
+
+    /// What the caller will be told.
+    pub fn answer(&self) -> &T {
+        &self.answer
     }
 
     pub fn delete_prefix(&mut self, prefix: Key) {
@@ -223,7 +229,7 @@ impl Vault {
     /// known that they may write at all. A caller who hangs up while waiting leaves the line.
     pub(super) async fn write<T, F>(&self, call: &Call, line: &str, names: Vec<String>, decide: F) -> Result<T, Error>
     where
-        T: Send + 'static,
+        T: Answered + Send + 'static,
         F: Fn(&Context<'_>) -> Result<Plan<T>, Error> + Send + Sync + 'static,
     {
         let turn = match self.line(line).try_lock_owned() {
@@ -251,7 +257,7 @@ impl Vault {
         task.await.unwrap_or_else(|_| Err(Error::Internal("a write ended in a panic".into())))
     }
 
-    async fn write_in_turn<T>(
+    async fn write_in_turn<T: Answered>(
         &self,
         call: &Call,
         names: &[String],
@@ -308,7 +314,7 @@ impl Vault {
         self.0.view.reached(position).await.map_err(|error| Error::OutcomeUnknown(error.to_string()))
     }
 
-    fn decide<T>(
+    fn decide<T: Answered>(
         &self,
         call: &Call,
         decide: &impl Fn(&Context<'_>) -> Result<Plan<T>, Error>,
@@ -319,6 +325,7 @@ impl Vault {
         match call.caller(&state, now) {
             Ok(caller) => {
                 let plan = decide(&Context { vault: self, state: &state, caller: &caller, now });
+                let plan = plan.and_then(Plan::check_answer);
                 (Some(caller), epoch, plan)
             }
             Err(error) => (None, epoch, Err(error)),

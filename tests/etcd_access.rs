@@ -141,7 +141,7 @@ fn what_keeps_coffer_from_etcd_is_told_by_the_settings_that_mend_it() {
             case(&tls, &no_authority, "`etcd.ca`: ", ""),
             case(&tls, &no_certificate, &tls, "`etcd.cert` and `etcd.key`"),
             case(&tls, &with(&ours, &other, &other), &tls, "`etcd.cert` and `etcd.key`"),
-            case(&tls, &with(&ours, &ours, &other), "KeyMismatch", "`etcd.key`"),
+            case(&tls, &with(&ours, &ours, &other), "is the key of another certificate than `etcd.cert`", ""),
             case(&tls, &name, "not valid for name", "`etcd.server_name`"),
             case(&tls.replace("https", "http"), &coffer, "http://", "`etcd.endpoints`"),
             case("http://127.0.0.1:1", "", "refused", "`etcd.endpoints`"),

@@ -15,7 +15,7 @@ use super::Error;
 use crate::{
     clock::{Clock as _, SystemClock},
     config::{EtcdSetting, History, StoreSetting},
-    serve::{Of, Pair},
+    serve::{Of, Pair, Unusable},
     store::{
         self, Store,
         embedded::{Embedded, Options},
@@ -140,9 +140,10 @@ pub(crate) fn warnings(options: &EtcdOptions) -> Vec<String> {
 
 /// Checks that coffer's own certificate for etcd can be used now; otherwise etcd would refuse it and not say why.
 fn check_identity((certificate, key): (&Path, &Path), pem: &[u8], key_pem: &[u8]) -> Result<(), Error> {
-    Pair::of(pem, key_pem, SystemClock.now()).map(drop).map_err(|(of, why)| match of {
-        Of::Certificate => wrong("etcd.cert", certificate, why),
-        Of::Key => wrong("etcd.key", key, why),
+    Pair::of(pem, key_pem, SystemClock.now()).map(drop).map_err(|(of, why)| match (of, why) {
+        (_, Unusable::Mismatch) => wrong("etcd.key", key, "is the key of another certificate than `etcd.cert`"),
+        (Of::Certificate, why) => wrong("etcd.cert", certificate, why),
+        (Of::Key, why) => wrong("etcd.key", key, why),
     })
 }
 

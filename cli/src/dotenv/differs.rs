@@ -1,4 +1,4 @@
-//! Where others read a `.env` file differently: shells, docker, systemd, and libraries that expand. Nothing is guessed;
+//! The ways in which others read a `.env` file differently: shells, docker, systemd, and libraries that expand. Nothing is guessed;
 //! each place is named, so that whoever imports a file sees that a value is not the one that ran until now.
 
 use std::fmt;
@@ -36,7 +36,7 @@ impl fmt::Display for Differs {
     }
 }
 
-/// What others read differently in a value without quotes. `is_cut`: a comment followed.
+/// Returns what others read differently in a value without quotes. `is_cut`: a comment followed.
 pub(super) fn of_unquoted(value: &str, is_cut: bool) -> Vec<Differs> {
     let is_quoted = |quote: char| {
         let inner = value.strip_prefix('$').and_then(|rest| rest.strip_prefix(quote));
@@ -52,7 +52,7 @@ pub(super) fn of_unquoted(value: &str, is_cut: bool) -> Vec<Differs> {
     found.into_iter().filter(|(is_there, _)| *is_there).map(|(_, differs)| differs).collect()
 }
 
-/// What others read differently in a value over several lines.
+/// Returns what others read differently in a value over several lines.
 pub(super) fn of_lines(value: &str) -> Option<Differs> {
     value.lines().skip(1).any(is_assignment).then_some(Differs::NamesWithin)
 }

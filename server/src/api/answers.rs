@@ -1,4 +1,4 @@
-//! What answers may take of memory while their peers do not take them.
+//! The memory that answers may take while their peers do not take them.
 
 use std::{sync::Arc, time::Duration};
 

@@ -15,7 +15,7 @@ pub struct AnswerCeiling {
     freed: Notify,
 }
 
-/// What one answer takes of a few ceilings. It is held before the answer is made, because nothing can be taken back then;
+/// The room that one answer takes below a few ceilings. It is held before the answer is made, because nothing can be taken back then;
 /// once the answer is there it is what the answer has, also if that is more. Free again when dropped.
 #[derive(Debug)]
 pub struct AnswerRoom {

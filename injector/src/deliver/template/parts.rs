@@ -1,4 +1,4 @@
-//! What a template of the injector consists of: texts and placeholders as `coffer.v1.Templates` defines them, and besides
+//! The parts of the injector's templates: texts and placeholders as `coffer.v1.Templates` defines them, and besides
 //! `{{NAME|form}}`. It stands here only, where values go into files; an API that fills headers has no use for it.
 
 use coffer_proto::{
@@ -81,7 +81,7 @@ fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// What stands before the next closing braces, if they are near and in the same line.
+/// Returns what stands before the next closing braces, if they are near and in the same line.
 fn inner(text: &str) -> Option<&str> {
     let near = text.char_indices().nth(BRACES_BYTES_MAX).map_or(text, |(end, _)| &text[..end]);
     let end = near.find(CLOSE)?;

@@ -134,8 +134,9 @@ async fn connections_leave_descriptors_for_files() {
     limited.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
     limited.env_clear().stdin(Stdio::null());
     server.run_by(limited);
-    let log = server.log();
-    assert!(log.contains("leaves room for fewer connections") && log.contains("connections=32"), "{log}");
+    // The line that it serves comes after the address by which it is found.
+    until("the ceiling is told", || server.log().contains("connections=32").then_some(()));
+    assert!(server.log().contains("leaves room for fewer connections"), "{}", server.log());
 
     let _idle: Vec<_> = (0..60).map(|_| connect(&server)).collect();
     let manager = server.manager(&["projects/p"]).await;
